@@ -1,0 +1,1 @@
+"""Certificates: where they come from and where they are kept."""

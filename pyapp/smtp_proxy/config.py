@@ -1,0 +1,219 @@
+"""Every setting of smtp-proxy, read once into one frozen object.
+
+A setting is named by its field. It is taken from, strongest first: `--set KEY=VALUE` on the command line, the
+environment variable of the same name in upper case (DB_HOST, SMTP_STARTTLS_PORT, … as in SPEC-INFRA-001), the
+TOML file named by SMTP_PROXY_CONFIG, the default below. In TOML a table is a prefix: `[smtp] starttls_port = 587`
+is `smtp_starttls_port`.
+
+Not here: what an operator changes while the system runs (tenants, credentials); that lives in the store.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from smtp_proxy.errors import ConfigurationError
+
+CONFIG_FILE_VARIABLE = "SMTP_PROXY_CONFIG"
+# Names that another program on the machine may well use for itself keep our prefix in the environment.
+_PREFIXED = ("mode", "data_dir", "hostname")
+
+
+def environment_name(field: str) -> str:
+    """The environment variable of a setting: `smtp_tls_port` -> SMTP_TLS_PORT, `mode` -> SMTP_PROXY_MODE."""
+    return f"SMTP_PROXY_{field.upper()}" if field in _PREFIXED else field.upper()
+
+
+class Settings(BaseModel):
+    """All settings; see the module docstring for where they come from. Units are in the names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    # -- the installation
+    mode: Literal["development", "production"] = "development"
+    data_dir: Path = Path(".data")
+    hostname: str = "localhost"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=0, ge=0, le=65535, description="0: no health listener")
+    shutdown_timeout_seconds: float = Field(default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)")
+    shutdown_delay_seconds: float = Field(default=0.0, ge=0, description="keep accepting while the load balancer notices")
+
+    # -- Postgres
+    db_host: str = "127.0.0.1"
+    db_port: int = Field(default=5432, ge=1, le=65535)
+    db_name: str = "smtp_proxy"
+    db_user: str = "smtp_proxy"
+    db_password: SecretStr = SecretStr("")
+    db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    db_pool_size: int = Field(default=8, ge=2, le=100, description="per process (REQ-INFRA-SCALE-003)")
+    db_timeout_seconds: float = Field(default=15.0, gt=0)
+    db_connect_timeout_seconds: float = Field(default=5.0, gt=0)
+
+    # -- Redis or Valkey
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379")
+    redis_timeout_seconds: float = Field(default=2.0, gt=0)
+    stream_name: str = "email-processing"
+    stream_shards: int = Field(default=1, ge=1, le=64)
+
+    # -- SMTP listeners (unprivileged ports behind 587 and 465)
+    smtp_host: str = "127.0.0.1"
+    smtp_starttls_port: int = Field(default=2587, ge=0, le=65535)
+    smtp_tls_port: int = Field(default=2465, ge=0, le=65535)
+    smtp_plaintext_port: int | None = Field(default=None, ge=0, le=65535, description="loopback only, no TLS, no AUTH: benchmarks")
+    smtp_plaintext_username: str = Field(default="", description="credential that the plaintext listener submits as")
+    smtp_accept_only: bool = Field(default=False, description="benchmark: accepted mail is discarded before storage")
+    smtp_threads: int = Field(default=0, ge=0, le=64, description="0: one less than the cores, at least one")
+    smtp_max_connections: int = Field(default=20_000, ge=1)
+    smtp_max_in_flight_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    smtp_max_message_bytes: int = Field(default=26_214_400, ge=65_536, description="RFC 5321 4.5.3.1.7, RFC 1870")
+    smtp_max_recipients: int = Field(default=1000, ge=1, le=32_000, description="RFC 5321 4.5.3.1.8 asks for at least 100")
+    smtp_max_command_line_bytes: int = Field(default=2048, ge=512, description="RFC 5321 4.5.3.1.4 and its extensions")
+    smtp_max_auth_line_bytes: int = Field(default=12_288, ge=512, description="RFC 4954 4")
+    smtp_max_text_line_bytes: int = Field(default=1000, ge=1000, description="RFC 5321 4.5.3.1.6, with CRLF")
+    smtp_max_errors_per_session: int = Field(default=10, ge=1)
+    smtp_max_auth_failures_per_session: int = Field(default=3, ge=1)
+    smtp_max_messages_per_session: int = Field(default=0, ge=0, description="0: no limit")
+    smtp_command_timeout_seconds: float = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2.7")
+    smtp_data_timeout_seconds: float = Field(default=180.0, gt=0, description="RFC 5321 4.5.3.2.5")
+    smtp_handshake_timeout_seconds: float = Field(default=30.0, gt=0)
+    smtp_session_max_seconds: float = Field(default=0.0, ge=0, description="0: no limit")
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+
+    # -- ingress
+    ingress_batch_messages: int = Field(default=500, ge=1)
+    ingress_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=65_536)
+    ingress_committers: int = Field(default=2, ge=1, le=16)
+    ingress_ready_depth_high: int = Field(default=50_000, ge=1, description="421 above (REQ-INFRA-SCALE-007)")
+    ingress_ready_depth_low: int = Field(default=40_000, ge=0, description="accept again below")
+    login_cache_seconds: float = Field(default=300.0, ge=0)
+    login_hash_threads: int = Field(default=2, ge=1, le=64)
+
+    # -- worker, sweeper
+    worker_concurrency: int = Field(default=32, ge=1, description="deliveries under way at once")
+    worker_batch_messages: int = Field(default=200, ge=1)
+    worker_lease_seconds: float = Field(default=30.0, ge=3)
+    sweep_interval_seconds: float = Field(default=1.0, gt=0)
+    sweep_after_seconds: float = Field(default=15.0, gt=0, description="ready and unclaimed for so long: publish again")
+    sweep_batch_messages: int = Field(default=1000, ge=1)
+    partition_days_ahead: int = Field(default=7, ge=1)
+    retry_initial_seconds: float = Field(default=60.0, gt=0)
+    retry_factor: float = Field(default=2.0, ge=1)
+    retry_max_seconds: float = Field(default=4 * 3600.0, gt=0)
+    retry_jitter: float = Field(default=0.1, ge=0, le=1, description="share of the delay")
+    retry_give_up_seconds: float = Field(default=4 * 86_400.0, gt=0, description="RFC 5321 4.5.4.1: 4-5 days")
+
+    # -- the next hop
+    smarthost_host: str = "127.0.0.1"
+    smarthost_port: int = Field(default=2525, ge=1, le=65535)
+    smarthost_tls: Literal["none", "starttls", "implicit"] = "starttls"
+    smarthost_ca_file: Path | None = None
+    smarthost_username: str = ""
+    smarthost_password: SecretStr = SecretStr("")
+    smarthost_connections: int = Field(default=16, ge=1)
+    smarthost_messages_per_connection: int = Field(default=1000, ge=1)
+    smarthost_idle_seconds: float = Field(default=20.0, gt=0)
+    smarthost_connect_timeout_seconds: float = Field(default=30.0, gt=0)
+    smarthost_command_timeout_seconds: float = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2")
+    smarthost_data_timeout_seconds: float = Field(default=600.0, gt=0, description="RFC 5321 4.5.3.2.6")
+
+    # -- the local sink of `smtp-proxy dev`
+    sink_host: str = "127.0.0.1"
+    sink_port: int = Field(default=2525, ge=0, le=65535)
+    sink_http_port: int = Field(default=2580, ge=0, le=65535)
+    sink_keep_messages: int = Field(default=20_000, ge=1)
+
+    @field_validator("smtp_host", "health_host", "sink_host", "db_host", "smarthost_host", "hostname")
+    @classmethod
+    def _host_is_one_word(cls, value: str) -> str:
+        if not value or any(c.isspace() or ord(c) < 0x20 for c in value):
+            raise ValueError("must be a host name or an address")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.ingress_ready_depth_low > self.ingress_ready_depth_high:
+            raise ValueError("ingress_ready_depth_low must not be above ingress_ready_depth_high")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together: set both or neither")
+        if self.smarthost_username and self.smarthost_tls == "none" and self.mode == "production":
+            raise ValueError("smarthost_username needs smarthost_tls=starttls or implicit in production")
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        overrides: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] = types.MappingProxyType(os.environ),
+    ) -> Settings:
+        """Read all sources, strongest last.
+
+        Raises:
+            ConfigurationError: names the variable, file or `--set` key at fault and what it should be.
+        """
+        values: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        path = environ.get(CONFIG_FILE_VARIABLE)
+        if path:
+            for key, value in _read_toml(Path(path)).items():
+                values[key], origin[key] = value, f"{key} in {path}"
+        for field in cls.model_fields:
+            name = environment_name(field)
+            if name in environ:
+                values[field], origin[field] = environ[name], f"environment variable {name}"
+        for key, value in (overrides or {}).items():
+            values[key], origin[key] = value, f"--set {key}"
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigurationError(_explain(error, origin)) from None
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process: only what differs from the defaults."""
+        changed: dict[str, str] = {}
+        for field, info in type(self).model_fields.items():
+            value = getattr(self, field)
+            if value == info.default or value is None:
+                continue
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            changed[environment_name(field)] = str(plain)
+        return changed
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}_{inner}": v for inner, v in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{origin.get(field, field)}: there is no such setting; `smtp-proxy settings` lists them")
+        elif field:
+            where = origin.get(field, environment_name(field))
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(problem["msg"].removeprefix("Value error, "))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Handing an envelope to its next hop; never touches the store."""

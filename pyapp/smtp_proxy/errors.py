@@ -1,0 +1,92 @@
+"""The one exception tree of smtp-proxy.
+
+    SmtpProxyError
+    ├── ConfigurationError      operator: a setting is missing or wrong
+    ├── StoreError              Postgres
+    │   ├── StoreUnavailable    temporary: cannot be reached or cannot commit now
+    │   ├── SchemaMismatch      operator: migrations are missing or newer than this release
+    │   └── NotFound            client: no such tenant, credential or message
+    │   └── AlreadyExists       client: the name is taken
+    ├── StreamUnavailable       temporary: Redis/Valkey cannot be reached; mail is accepted all the same
+    ├── DeliveryError           remote: what the next hop did; see `delivery.classify`
+    ├── CertificateProblem      operator: a certificate or key file cannot be used
+    └── ServiceFailed           us: a service or one of its parts ended without being asked to
+
+Each class says whose `fault` it is and whether trying again may help (`temporary`): fields, never text to
+search. The docstring is the default message. A message names the file, the setting and the next step, and
+never holds a secret.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar, Literal
+
+Fault = Literal["client", "remote", "operator", "us"]
+
+
+class SmtpProxyError(Exception):
+    """Something went wrong in smtp-proxy."""
+
+    fault: ClassVar[Fault] = "us"
+    temporary: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)) or type(self).__name__)
+
+
+class ConfigurationError(SmtpProxyError):
+    """A setting is missing or has a value that can not be used."""
+
+    fault = "operator"
+
+
+class StoreError(SmtpProxyError):
+    """The database refused what was asked of it."""
+
+
+class StoreUnavailable(StoreError):
+    """The database can not be reached, or can not commit at present."""
+
+    temporary = True
+
+
+class SchemaMismatch(StoreError):
+    """The database schema is not the one this release needs; run `smtp-proxy migrate`."""
+
+    fault = "operator"
+
+
+class NotFound(StoreError):
+    """There is no such record."""
+
+    fault = "client"
+
+
+class AlreadyExists(StoreError):
+    """A record of that name exists already."""
+
+    fault = "client"
+
+
+class StreamUnavailable(SmtpProxyError):
+    """Redis can not be reached at present; accepted mail waits in Postgres until the sweeper publishes it."""
+
+    temporary = True
+
+
+class DeliveryError(SmtpProxyError):
+    """The next hop did not take the message."""
+
+    fault = "remote"
+    temporary = True
+
+
+class CertificateProblem(SmtpProxyError):
+    """A certificate or its key can not be used."""
+
+    fault = "operator"
+
+
+class ServiceFailed(SmtpProxyError):
+    """A service ended without being asked to."""

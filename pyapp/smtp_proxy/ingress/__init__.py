@@ -1,0 +1,1 @@
+"""Serving the core: logins, group commit, pressure."""

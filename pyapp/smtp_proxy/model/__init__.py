@@ -1,0 +1,1 @@
+"""The nouns of the house as frozen values. No I/O here."""

@@ -1,0 +1,55 @@
+"""An envelope: one accepted message with its reverse-path and recipients (RFC 5321 2.3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from uuid import UUID
+
+
+class BodyType(IntEnum):
+    """What the BODY parameter of MAIL declared (RFC 6152)."""
+
+    SEVEN_BIT = 0
+    EIGHT_BIT_MIME = 1
+
+
+class DeliveryState(IntEnum):
+    """Where one recipient's copy stands. `deferred` is QUEUED with attempts behind it."""
+
+    QUEUED = 0
+    SENDING = 1
+    DELIVERED = 2
+    REFUSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What was accepted. `body` is the message as received: CRLF lines, dots unstuffed, no final dot."""
+
+    id: UUID
+    tenant_id: UUID
+    credential_id: UUID
+    reverse_path: str  # "" is the null reverse-path
+    body: bytes
+    body_type: BodyType
+    smtputf8: bool
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient of an envelope, as claimed for an attempt."""
+
+    number: int  # position among the envelope's recipients, from 0
+    address: str
+    attempt_number: int  # the attempt about to be made, from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An envelope and those of its recipients that this worker has claimed."""
+
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]

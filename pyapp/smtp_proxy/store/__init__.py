@@ -1,0 +1,1 @@
+"""Postgres, the truth: every accepted message, its deliveries and attempts."""

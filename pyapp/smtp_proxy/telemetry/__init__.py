@@ -1,0 +1,1 @@
+"""How the services speak to their operators: logs, metrics, health, lifecycle."""

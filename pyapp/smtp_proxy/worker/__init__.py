@@ -1,0 +1,1 @@
+"""Claim, load, deliver, record; and the sweeper for what the stream lost."""
