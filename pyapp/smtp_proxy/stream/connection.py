@@ -1,0 +1,95 @@
+"""How this house talks to Redis: one client per purpose, short time-outs, every trouble a `StreamUnavailable`.
+
+Commands are sent raw and answers read in their RESP2 shape, so the wire is what the code says and a change of
+redis-py's answer objects changes nothing here. A Redis Cluster client would be opened here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from smtp_proxy.errors import StreamUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from smtp_proxy.config import Settings
+
+MAX_BLOCK_SECONDS: Final = 5.0
+_RAW = ("XREADGROUP", "XAUTOCLAIM", "XINFO GROUPS", "XLEN", "EVALSHA", "EVAL")
+
+
+class Connection:
+    """A client that connects when first used and again whenever it has to.
+
+    A connection gone stale since its last use is replaced once, at once; every other trouble is the caller's.
+    """
+
+    def __init__(self, settings: Settings, *, blocking_seconds: float = 0.0) -> None:
+        timeout = settings.redis_timeout_seconds
+        self._redis: Redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            protocol=2,
+            decode_responses=False,
+            socket_connect_timeout=timeout,
+            socket_timeout=timeout + blocking_seconds,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        )
+        for command in _RAW:
+            self._redis.set_response_callback(command, _as_it_came)
+
+    async def call(self, *command: bytes | str | int) -> Any:
+        """Send one command; the answer is lists, bytes and integers. Raises what redis-py raises."""
+        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _as_it_came(response: Any, **_: Any) -> Any:
+    return response
+
+
+@asynccontextmanager
+async def stream_errors(seconds: float) -> AsyncIterator[None]:
+    """Bound what is done inside by `seconds`; turn every failure of Redis into StreamUnavailable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise StreamUnavailable(f"Redis did not answer within {seconds:g} s") from None
+    except (RedisError, OSError) as error:
+        raise StreamUnavailable(f"Redis: {error or type(error).__name__}") from error
+
+
+def is_error(error: ResponseError, word: str) -> bool:
+    """Redis names the kind of an error by its first word; redis-py has no class for these."""
+    return str(error).startswith(word)
+
+
+class Script:
+    """A Lua script, called by its hash.
+
+    It is sent whole only when the server does not know it: at first use, after a restart or SCRIPT FLUSH.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def call(self, connection: Connection, key: str, arguments: Sequence[bytes | str | int]) -> Any:
+        """Run on the one `key`. Raises what redis-py raises."""
+        try:
+            return await connection.call("EVALSHA", self._sha, 1, key, *arguments)
+        except NoScriptError:
+            return await connection.call("EVAL", self._source, 1, key, *arguments)

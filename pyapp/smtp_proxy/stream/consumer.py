@@ -1,0 +1,176 @@
+"""One worker's place in the group: read, say done, take over what the dead have left.
+
+`done` acknowledges *and deletes*, in one scripted call per shard: the stream holds only what still needs doing.
+A group that has vanished (FLUSHALL, an empty Redis after a failure) is made again where it is missed, from the
+stream's beginning; an entry seen twice costs one look at Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from redis.exceptions import ResponseError
+
+from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.stream.connection import MAX_BLOCK_SECONDS, Connection, Script, is_error, stream_errors
+from smtp_proxy.stream.interface import Entry
+from smtp_proxy.stream.keys import FIELD, GROUP, stream_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smtp_proxy.config import Settings
+
+# A living consumer is seen at least every MAX_BLOCK_SECONDS.
+_CONSUMER_UNUSED_MS: Final = 300_000
+# Lua's unpack has room for some 8,000 values.
+_ENTRIES_PER_CALL: Final = 1000
+
+_DONE = Script(
+    "local ids = {unpack(ARGV, 2)} "
+    "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids)) "
+    "return redis.call('XDEL', KEYS[1], unpack(ids))"
+)
+# A consumer is deleted with its pending list, so look and delete are one step.
+_FORGET = Script(
+    """
+    local forgotten = 0
+    for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+        local c = {}
+        for i = 1, #flat, 2 do c[flat[i]] = flat[i + 1] end
+        if c['pending'] == 0 and c['name'] ~= ARGV[2] and (ARGV[3] == c['name'] or c['idle'] > tonumber(ARGV[4])) then
+            redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c['name'])
+            forgotten = forgotten + 1
+        end
+    end
+    return forgotten
+    """
+)
+
+
+class Consumer:
+    """One worker's place in the group; see `stream.interface.StreamConsumer`. `name` is unique per process."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.name = name
+        self._keys = stream_keys(settings.stream_name, settings.stream_shards)
+        self._timeout_seconds = settings.redis_timeout_seconds
+        self._reader = Connection(settings, blocking_seconds=MAX_BLOCK_SECONDS)
+        self._redis = Connection(settings)
+        self._reads: dict[asyncio.Task[list[Entry]], str] = {}
+
+    async def read(self, count: int, block_ms: int) -> list[Entry]:
+        """Up to about `count` new entries; waits at most `block_ms` for the first.
+
+        Raises StreamUnavailable within `redis_timeout_seconds` beyond `block_ms`.
+        """
+        block_ms = max(1, min(block_ms, int(MAX_BLOCK_SECONDS * 1000)))
+        if len(self._keys) == 1:
+            return await self._read_shard(self._keys[0], count, block_ms)
+        return await self._read_shards(max(1, count // len(self._keys)), block_ms)
+
+    async def _read_shards(self, count: int, block_ms: int) -> list[Entry]:
+        """Read every shard at once: they lie in different slots, so each has a blocking read of its own.
+
+        One that brings nothing in time for this call goes on for the next: cancelling it could lose what the server
+        has just handed out.
+        """
+        for read in [read for read in self._reads if read.done() and read.exception()]:
+            del self._reads[read]  # It failed while nobody asked; this call finds out for itself.
+        reading = set(self._reads.values())
+        for key in self._keys:
+            if key not in reading:
+                self._reads[asyncio.ensure_future(self._read_shard(key, count, block_ms))] = key
+        done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
+        entries: list[Entry] = []
+        trouble: StreamUnavailable | None = None
+        for read in done:
+            del self._reads[read]
+            try:
+                entries += read.result()
+            except StreamUnavailable as error:
+                trouble = error
+        if trouble and not entries:
+            raise trouble
+        return entries
+
+    async def _read_shard(self, key: str, count: int, block_ms: int) -> list[Entry]:
+        command = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "BLOCK", block_ms, "STREAMS", key, ">")
+        async with stream_errors(block_ms / 1000 + self._timeout_seconds):
+            try:
+                answer = await self._reader.call(*command)
+            except ResponseError as error:
+                if not is_error(error, "NOGROUP"):
+                    raise
+                await self._create_group(key)
+                answer = await self._reader.call(*command)
+        return _entries(key, answer[0][1]) if answer else []
+
+    async def _create_group(self, key: str) -> None:
+        try:
+            await self._redis.call("XGROUP CREATE", key, GROUP, "0", "MKSTREAM")
+        except ResponseError as error:
+            if not is_error(error, "BUSYGROUP"):
+                raise
+
+    async def done(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge and delete, one call per shard. Raises StreamUnavailable."""
+        by_key: defaultdict[str, list[bytes]] = defaultdict(list)
+        for entry in entries:
+            by_key[entry.stream].append(entry.entry_id)
+        async with stream_errors(self._timeout_seconds):
+            for key, entry_ids in by_key.items():
+                for start in range(0, len(entry_ids), _ENTRIES_PER_CALL):
+                    await _DONE.call(self._redis, key, [GROUP, *entry_ids[start : start + _ENTRIES_PER_CALL]])
+
+    async def reclaim(self, min_idle_seconds: float, count: int = 100) -> list[Entry]:
+        """Take over what was held for so long; drop consumers that hold nothing. Raises StreamUnavailable."""
+        idle_ms = int(min_idle_seconds * 1000)
+        entries: list[Entry] = []
+        async with stream_errors(self._timeout_seconds):
+            for key in self._keys:
+                try:
+                    answer = await self._redis.call("XAUTOCLAIM", key, GROUP, self.name, idle_ms, "0-0", "COUNT", count)
+                    entries += _entries(key, answer[1])
+                    await _FORGET.call(self._redis, key, [GROUP, self.name, "", _CONSUMER_UNUSED_MS])
+                except ResponseError as error:
+                    if not (is_error(error, "NOGROUP") or "no such key" in str(error)):
+                        raise
+        return entries
+
+    async def close(self) -> None:
+        """Leave the group: acknowledge what was read and not done, then take the name out. Never raises."""
+        for read in self._reads:
+            read.cancel()
+        await asyncio.gather(*self._reads, return_exceptions=True)
+        try:
+            async with stream_errors(self._timeout_seconds):
+                for key in self._keys:
+                    await self._leave(key)
+        except StreamUnavailable:
+            pass  # Another worker reclaims the entries and removes the name.
+        await self._reader.close()
+        await self._redis.close()
+
+    async def _leave(self, key: str) -> None:
+        own = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", _ENTRIES_PER_CALL, "STREAMS", key, "0")
+        try:
+            while (answer := await self._redis.call(*own)) and answer[0][1]:
+                entry_ids = [raw[0] for raw in answer[0][1]]
+                await _DONE.call(self._redis, key, [GROUP, *entry_ids])
+            await _FORGET.call(self._redis, key, [GROUP, "", self.name, _CONSUMER_UNUSED_MS])
+        except ResponseError as error:
+            if not is_error(error, "NOGROUP"):
+                raise
+
+
+def _entries(key: str, raw: Sequence[Any]) -> list[Entry]:
+    entries = []
+    for entry_id, fields in raw:
+        # An entry of a shape we do not know, or deleted under us, still has to be acknowledged: the nil id has no rows.
+        packed = fields[1] if fields and fields[0] == FIELD and len(fields[1]) == 16 else bytes(16)
+        entries.append(Entry(key, entry_id, UUID(bytes=packed)))
+    return entries

