@@ -4,8 +4,9 @@
     ├── ConfigurationError      operator: a setting is missing or wrong
     ├── StoreError              Postgres
     │   ├── StoreUnavailable    temporary: cannot be reached or cannot commit now
+    │   │   └── StoreMisconfigured  operator: reached, but user, password, database or rights are wrong
     │   ├── SchemaMismatch      operator: migrations are missing or newer than this release
-    │   └── NotFound            client: no such tenant, credential or message
+    │   ├── NotFound            client: no such tenant, credential or message
     │   └── AlreadyExists       client: the name is taken
     ├── StreamUnavailable       temporary: Redis/Valkey cannot be reached; mail is accepted all the same
     ├── DeliveryError           remote: what the next hop did; see `delivery.classify`
@@ -49,6 +50,17 @@ class StoreUnavailable(StoreError):
     """The database can not be reached, or can not commit at present."""
 
     temporary = True
+
+    def __init__(self, message: str | None = None, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate  # None: the server did not say
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """The database turned us away: see db_user, db_password, db_name."""
+
+    fault = "operator"
+    temporary = False
 
 
 class SchemaMismatch(StoreError):

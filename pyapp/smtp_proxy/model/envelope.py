@@ -36,6 +36,10 @@ class Envelope:
     body_type: BodyType
     smtputf8: bool
     received_at: datetime
+    # Where it came from, for the Received field (RFC 5321 4.4).
+    helo: str = ""
+    client_address: str = ""
+    tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,9 @@ CREATE TABLE deliveries (
     envelope_id uuid NOT NULL,
     recipient_number smallint NOT NULL,
     recipient text NOT NULL,
-    state smallint NOT NULL, -- model.DeliveryState
-    attempt_count smallint NOT NULL,
-    next_attempt_at timestamptz NOT NULL, -- not before
+    state smallint NOT NULL DEFAULT 0, -- model.DeliveryState
+    attempt_count smallint NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(), -- not before; by the database's own clock for what is fresh
     sweep_at timestamptz NOT NULL, -- when the sweeper acts if nobody else has
     claimed_by uuid,
     finished_at timestamptz,

@@ -1,0 +1,64 @@
+"""A message as it is looked up: its envelope without the body, its deliveries, their attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.envelope import DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSummary:
+    """One line of a list of messages. `recipients` and `states` run in parallel."""
+
+    id: UUID
+    tenant_id: UUID
+    credential_id: UUID
+    reverse_path: str
+    size_bytes: int
+    received_at: datetime
+    helo: str
+    client_address: str
+    tls: bool
+    recipients: tuple[str, ...]
+    states: tuple[DeliveryState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt as it was recorded. `reply_code` 0: no reply came."""
+
+    number: int  # from 1
+    outcome: Outcome
+    reply_code: int
+    enhanced_code: str
+    reply_text: str
+    remote: str
+    worker_id: UUID
+    started_at: datetime
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One recipient's copy and how it fared so far."""
+
+    number: int  # position among the recipients, from 0
+    recipient: str
+    state: DeliveryState
+    attempt_count: int
+    next_attempt_at: datetime
+    claimed_by: UUID | None
+    finished_at: datetime | None
+    attempts: tuple[AttemptRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Everything that is known of one message."""
+
+    summary: MessageSummary
+    deliveries: tuple[Delivery, ...]

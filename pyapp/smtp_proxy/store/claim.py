@@ -1,0 +1,73 @@
+"""Claiming: queued deliveries become one worker's, and their envelopes are loaded."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    import asyncpg
+
+    from smtp_proxy.store.pool import Connection
+
+log = logging.getLogger(__name__)
+
+
+async def claim(
+    connection: Connection, envelope_ids: Sequence[UUID], worker_id: UUID, lease: timedelta, max_bytes: int
+) -> list[Job]:
+    """See Store.claim."""
+    low, high = min(envelope_ids), max(envelope_ids)
+    rows = await connection.fetch(QUERIES["claim"], envelope_ids, low, high, worker_id, lease)
+    if not rows:
+        return []
+    by_envelope: dict[UUID, list[asyncpg.Record]] = {}
+    for row in rows:
+        by_envelope.setdefault(row["envelope_id"], []).append(row)
+    kept, excess = split_by_size({i: r[0]["size_bytes"] for i, r in by_envelope.items()}, max_bytes)
+    if excess:
+        await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
+    contents = {
+        row["envelope_id"]: row["content"] for row in await connection.fetch(QUERIES["bodies"], kept, low, high)
+    }
+    for envelope_id in kept:
+        if envelope_id not in contents:
+            log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
+    return [_job(by_envelope[i], contents[i]) for i in kept if i in contents]
+
+
+def split_by_size(sizes: dict[UUID, int], max_bytes: int) -> tuple[list[UUID], list[UUID]]:
+    """Oldest first, what fits and what does not; the first always fits."""
+    kept: list[UUID] = []
+    excess: list[UUID] = []
+    total = 0
+    for envelope_id in sorted(sizes):
+        total += sizes[envelope_id]
+        (kept if total <= max_bytes or not kept else excess).append(envelope_id)
+    return kept, excess
+
+
+def _job(rows: list[asyncpg.Record], body: bytes) -> Job:
+    first = rows[0]
+    envelope = Envelope(
+        id=first["envelope_id"],
+        tenant_id=first["tenant_id"],
+        credential_id=first["credential_id"],
+        reverse_path=first["reverse_path"],
+        body=body,
+        body_type=BodyType(first["body_type"]),
+        smtputf8=first["smtputf8"],
+        received_at=first["received_at"],
+        helo=first["helo"],
+        client_address=first["client_address"],
+        tls=first["tls"],
+    )
+    recipients = (Recipient(row["recipient_number"], row["recipient"], row["attempt_count"] + 1) for row in rows)
+    return Job(envelope, tuple(sorted(recipients, key=lambda recipient: recipient.number)))

@@ -1,0 +1,59 @@
+"""LISTEN that survives the loss of its connection.
+
+A notification sent while nobody listened is lost; so after each (re)connection the callback is called as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from smtp_proxy.errors import StoreUnavailable
+from smtp_proxy.store.faults import store_errors
+from smtp_proxy.store.leader import close_quietly
+from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smtp_proxy.config import Settings
+
+CREDENTIALS_CHANNEL = "smtp_proxy_credentials"
+_PING_SECONDS = 10.0
+_RETRY_FIRST_SECONDS = 0.2
+_RETRY_MAX_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+async def listen(settings: Settings, channel: str, callback: Callable[[], None]) -> None:
+    """Call back at each notification and after each connection made. Runs until cancelled."""
+    delay = _RETRY_FIRST_SECONDS
+    while True:
+        try:
+            await _listen_once(settings, channel, callback)
+            delay = _RETRY_FIRST_SECONDS
+        except StoreUnavailable as error:
+            log.warning("not listening to the database at present: %s", error, extra={"action": "listen_lost"})
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_MAX_SECONDS)
+
+
+async def _listen_once(settings: Settings, channel: str, callback: Callable[[], None]) -> None:
+    with store_errors(f"listening to {channel}"):
+        connection = await open_connection(settings, f"listen {channel}")
+        gone = asyncio.Event()
+        connection.add_termination_listener(lambda _: gone.set())
+        try:
+            await connection.add_listener(channel, lambda *_: callback())
+            callback()
+            while not gone.is_set():
+                try:
+                    async with asyncio.timeout(_PING_SECONDS):
+                        await gone.wait()
+                except TimeoutError:
+                    await connection.execute(QUERIES["ping"], timeout=_PING_SECONDS)
+        finally:
+            await close_quietly(connection)

@@ -1,0 +1,76 @@
+"""Rows as nouns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
+from smtp_proxy.model.tenant import Credential, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import asyncpg
+
+
+def tenant(row: asyncpg.Record) -> Tenant:
+    return Tenant(**dict(row))
+
+
+def credential(row: asyncpg.Record) -> Credential:
+    return Credential(**dict(row))
+
+
+def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None) -> MessageSummary:
+    return MessageSummary(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        credential_id=row["credential_id"],
+        reverse_path=row["reverse_path"],
+        size_bytes=row["size_bytes"],
+        received_at=row["received_at"],
+        helo=row["helo"],
+        client_address=row["client_address"],
+        tls=row["tls"],
+        recipients=tuple(recipients or ()),
+        states=tuple(DeliveryState(state) for state in states or ()),
+    )
+
+
+def message(row: asyncpg.Record, deliveries: Sequence[asyncpg.Record], attempts: Sequence[asyncpg.Record]) -> Message:
+    by_recipient: dict[int, list[AttemptRecord]] = {}
+    for attempt in attempts:
+        by_recipient.setdefault(attempt["recipient_number"], []).append(_attempt(attempt))
+    return Message(
+        summary(row, [d["recipient"] for d in deliveries], [d["state"] for d in deliveries]),
+        tuple(_delivery(d, by_recipient.get(d["recipient_number"], [])) for d in deliveries),
+    )
+
+
+def _delivery(row: asyncpg.Record, attempts: Sequence[AttemptRecord]) -> Delivery:
+    return Delivery(
+        number=row["recipient_number"],
+        recipient=row["recipient"],
+        state=DeliveryState(row["state"]),
+        attempt_count=row["attempt_count"],
+        next_attempt_at=row["next_attempt_at"],
+        claimed_by=row["claimed_by"],
+        finished_at=row["finished_at"],
+        attempts=tuple(attempts),
+    )
+
+
+def _attempt(row: asyncpg.Record) -> AttemptRecord:
+    return AttemptRecord(
+        number=row["attempt_number"],
+        outcome=Outcome(row["outcome"]),
+        reply_code=row["reply_code"],
+        enhanced_code=row["enhanced_code"],
+        reply_text=row["reply_text"],
+        remote=row["remote"],
+        worker_id=row["worker_id"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )

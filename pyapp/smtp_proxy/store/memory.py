@@ -1,0 +1,323 @@
+"""The store in memory: same interface and same rules as `Store`, for the unit tests of other rooms.
+
+The integration suite of the store runs on both, which is what keeps this one honest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Self
+from uuid import UUID
+
+from smtp_proxy.clock import Clock, SystemClock
+from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
+from smtp_proxy.model.attempt import Attempt
+from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
+from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
+from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.store.accept import CoreEnvelope
+from smtp_proxy.store.claim import split_by_size
+from smtp_proxy.store.ids import new_id
+from smtp_proxy.store.record import STATE_AFTER
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OPEN = (DeliveryState.QUEUED, DeliveryState.SENDING)
+
+
+@dataclass(slots=True)
+class _Row:
+    """A delivery, with what the model does not show."""
+
+    envelope_id: UUID
+    number: int
+    recipient: str
+    next_attempt_at: datetime
+    sweep_at: datetime
+    state: DeliveryState = DeliveryState.QUEUED
+    attempt_count: int = 0
+    claimed_by: UUID | None = None
+    finished_at: datetime | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+
+
+class MemoryStore:
+    """A fake Store. `down = True` makes every call raise StoreUnavailable."""
+
+    def __init__(self, clock: Clock | None = None, *, sweep_after_seconds: float = 15.0) -> None:
+        self.down = False
+        self.leaders: dict[str, MemoryLeadership] = {}
+        self._clock = clock or SystemClock()
+        self._sweep_after = timedelta(seconds=sweep_after_seconds)
+        self._tenants: dict[str, Tenant] = {}
+        self._credentials: dict[str, Credential] = {}
+        self._envelopes: dict[UUID, Envelope] = {}
+        self._rows: dict[UUID, list[_Row]] = {}
+        self._callbacks: list[Callable[[], None]] = []
+
+    # -- life
+
+    async def close(self, timeout_seconds: float = 5.0) -> None:
+        """Nothing to close."""
+
+    async def ping(self) -> None:
+        self._reachable()
+
+    # -- mail in
+
+    async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
+        self._reachable()
+        now = self._clock.now()
+        sweep_at = now + timedelta(seconds=sweep_after_seconds)
+        envelopes = [_envelope(row) for row in batch]
+        if any(envelope.id in self._envelopes for envelope in envelopes):
+            raise AlreadyExists
+        for envelope, row in zip(envelopes, batch, strict=True):
+            self._envelopes[envelope.id] = envelope
+            self._rows[envelope.id] = [_Row(envelope.id, n, address, now, sweep_at) for n, address in enumerate(row[4])]
+
+    async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
+        self._reachable()
+        return []
+
+    # -- mail out
+
+    async def claim(
+        self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float, *, max_bytes: int = 64 * 1024 * 1024
+    ) -> list[Job]:
+        self._reachable()
+        now = self._clock.now()
+        due = {
+            i: rows
+            for i in set(envelope_ids)
+            if (
+                rows := [
+                    r for r in self._rows.get(i, []) if r.state is DeliveryState.QUEUED and r.next_attempt_at <= now
+                ]
+            )
+        }
+        kept, excess = split_by_size({i: len(self._envelopes[i].body) for i in due}, max_bytes)
+        for row in (row for i in excess for row in due[i]):
+            row.sweep_at = now
+        for row in (row for i in kept for row in due[i]):
+            row.state, row.claimed_by = DeliveryState.SENDING, worker_id
+            row.sweep_at = now + timedelta(seconds=lease_seconds)
+        return [
+            Job(self._envelopes[i], tuple(Recipient(r.number, r.recipient, r.attempt_count + 1) for r in due[i]))
+            for i in kept
+        ]
+
+    async def renew(self, worker_id: UUID, lease_seconds: float) -> int:
+        self._reachable()
+        held = self._held(worker_id)
+        for row in held:
+            row.sweep_at = self._clock.now() + timedelta(seconds=lease_seconds)
+        return len(held)
+
+    async def record(self, attempts: Sequence[Attempt]) -> int:
+        self._reachable()
+        return sum(self._record_one(attempt) for attempt in attempts)
+
+    async def release(self, worker_id: UUID) -> list[UUID]:
+        self._reachable()
+        held = self._held(worker_id)
+        for row in held:
+            row.state, row.claimed_by, row.sweep_at = DeliveryState.QUEUED, None, self._clock.now()
+        return list(dict.fromkeys(row.envelope_id for row in held))
+
+    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
+        self._reachable()
+        now = self._clock.now()
+        due = sorted((r for r in self._all_rows() if r.state in _OPEN and r.sweep_at <= now), key=lambda r: r.sweep_at)
+        for row in due[:limit]:
+            row.state, row.claimed_by = DeliveryState.QUEUED, None
+            row.sweep_at = now + timedelta(seconds=sweep_after_seconds)
+        return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
+
+    async def depth(self) -> int:
+        self._reachable()
+        now = self._clock.now()
+        return sum(r.state is DeliveryState.QUEUED and r.next_attempt_at <= now for r in self._all_rows())
+
+    def leader(self, name: str) -> MemoryLeadership:
+        return MemoryLeadership(self, name)
+
+    # -- tenants and credentials
+
+    async def create_tenant(self, name: str) -> Tenant:
+        self._reachable()
+        if name in self._tenants:
+            raise AlreadyExists
+        self._tenants[name] = Tenant(new_id(self._clock.now()), name, self._clock.now())
+        return self._tenants[name]
+
+    async def list_tenants(self) -> list[Tenant]:
+        self._reachable()
+        return [self._tenants[name] for name in sorted(self._tenants)]
+
+    async def tenant_by_name(self, name: str) -> Tenant:
+        self._reachable()
+        if name not in self._tenants:
+            raise NotFound
+        return self._tenants[name]
+
+    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+        self._reachable()
+        if username in self._credentials:
+            raise AlreadyExists
+        self._credentials[username] = Credential(
+            new_id(self._clock.now()), tenant_id, username, password_hash, self._clock.now()
+        )
+        self._notify()
+        return self._credentials[username]
+
+    async def list_credentials(self, tenant_id: UUID | None = None) -> list[Credential]:
+        self._reachable()
+        found = (self._credentials[username] for username in sorted(self._credentials))
+        return [c for c in found if tenant_id is None or c.tenant_id == tenant_id]
+
+    async def credential_by_username(self, username: str) -> Credential | None:
+        self._reachable()
+        return self._credentials.get(username)
+
+    async def disable_credential(self, username: str) -> Credential:
+        found = self._existing(username)
+        return self._put(replace(found, disabled_at=found.disabled_at or self._clock.now()))
+
+    async def set_password_hash(self, username: str, password_hash: str) -> Credential:
+        return self._put(replace(self._existing(username), password_hash=password_hash))
+
+    async def listen_credentials(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        try:
+            callback()
+            await asyncio.Event().wait()
+        finally:
+            self._callbacks.remove(callback)
+
+    # -- looking up
+
+    async def list_messages(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        state: DeliveryState | None = None,
+        limit: int = 50,
+        before: UUID | None = None,
+    ) -> list[MessageSummary]:
+        self._reachable()
+        found = [
+            self._summary(i)
+            for i in sorted(self._envelopes, reverse=True)
+            if (before is None or i < before) and (tenant_id is None or self._envelopes[i].tenant_id == tenant_id)
+        ]
+        return [s for s in found if state is None or state in s.states][:limit]
+
+    async def message(self, envelope_id: UUID) -> Message:
+        self._reachable()
+        if envelope_id not in self._envelopes:
+            raise NotFound
+        return Message(self._summary(envelope_id), tuple(_delivery(row) for row in self._rows[envelope_id]))
+
+    # -- below
+
+    def _reachable(self) -> None:
+        if self.down:
+            raise StoreUnavailable
+
+    def _all_rows(self) -> list[_Row]:
+        return [row for rows in self._rows.values() for row in rows]
+
+    def _held(self, worker_id: UUID) -> list[_Row]:
+        return [r for r in self._all_rows() if r.state is DeliveryState.SENDING and r.claimed_by == worker_id]
+
+    def _record_one(self, attempt: Attempt) -> bool:
+        result = attempt.result
+        for row in self._rows.get(attempt.envelope_id, []):
+            holds = row.state is DeliveryState.SENDING and row.claimed_by == attempt.worker_id
+            if row.number == result.number and holds and row.attempt_count == attempt.number - 1:
+                break
+        else:
+            return False
+        row.state, row.claimed_by, row.attempt_count = STATE_AFTER[result.outcome], None, attempt.number
+        row.next_attempt_at = attempt.next_attempt_at or row.next_attempt_at
+        row.sweep_at = attempt.next_attempt_at or attempt.finished_at
+        row.finished_at = None if row.state is DeliveryState.QUEUED else attempt.finished_at
+        row.attempts.append(
+            AttemptRecord(
+                attempt.number,
+                result.outcome,
+                result.reply_code,
+                result.enhanced_code,
+                result.reply_text,
+                result.remote,
+                attempt.worker_id,
+                attempt.started_at,
+                attempt.finished_at,
+            )  # fmt: skip
+        )
+        return True
+
+    def _existing(self, username: str) -> Credential:
+        self._reachable()
+        if username not in self._credentials:
+            raise NotFound
+        return self._credentials[username]
+
+    def _put(self, credential: Credential) -> Credential:
+        self._credentials[credential.username] = credential
+        self._notify()
+        return credential
+
+    def _notify(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+    def _summary(self, envelope_id: UUID) -> MessageSummary:
+        e, rows = self._envelopes[envelope_id], self._rows[envelope_id]
+        return MessageSummary(
+            e.id, e.tenant_id, e.credential_id, e.reverse_path, len(e.body), e.received_at, e.helo, e.client_address, e.tls,
+            tuple(row.recipient for row in rows), tuple(row.state for row in rows),
+        )  # fmt: skip
+
+
+class MemoryLeadership:
+    """Leadership among those that share one MemoryStore."""
+
+    def __init__(self, store: MemoryStore, name: str) -> None:
+        self.name = name
+        self._store = store
+
+    @property
+    def held(self) -> bool:
+        return not self._store.down and self._store.leaders.get(self.name) is self
+
+    async def try_acquire(self) -> bool:
+        await self._store.ping()
+        return self._store.leaders.setdefault(self.name, self) is self
+
+    async def release(self) -> None:
+        if self._store.leaders.get(self.name) is self:
+            del self._store.leaders[self.name]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.release()
+
+
+def _envelope(row: CoreEnvelope) -> Envelope:
+    return Envelope(
+        UUID(bytes=row[0]), UUID(bytes=row[1]), UUID(bytes=row[2]), row[3], row[5], BodyType(row[6]), row[7],
+        _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], row[10],
+    )  # fmt: skip
+
+
+def _delivery(row: _Row) -> Delivery:
+    return Delivery(
+        row.number, row.recipient, row.state, row.attempt_count, row.next_attempt_at, row.claimed_by, row.finished_at,
+        tuple(row.attempts),
+    )  # fmt: skip

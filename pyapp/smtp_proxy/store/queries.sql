@@ -1,0 +1,189 @@
+-- Every statement the store sends, by name. `queries.py` reads this file; nothing is assembled from strings.
+-- $n are asyncpg's parameters. Bounds on envelope ids beside `= ANY` let the planner prune partitions.
+
+-- name: ping
+SELECT 1;
+
+-- name: claim
+-- Queued and due deliveries of these envelopes become this worker's until the lease ends.
+-- $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 lease
+WITH due AS (
+    SELECT envelope_id, recipient_number
+    FROM deliveries
+    WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+        AND state = 0 AND next_attempt_at <= now()
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries d
+SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval
+FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
+WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
+    AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
+RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count,
+    e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
+    e.helo, e.client_address, e.tls;
+
+-- name: bodies
+-- $1 ids, $2 lowest id, $3 highest id
+SELECT envelope_id, content FROM bodies
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid;
+
+-- name: unclaim
+-- Claimed, but too much to hold at once: back to the queue, and to the sweeper now.
+-- $1 ids, $2 lowest id, $3 highest id, $4 worker
+UPDATE deliveries SET state = 0, claimed_by = NULL, sweep_at = now()
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid
+RETURNING envelope_id;
+
+-- name: renew
+-- The bound on sweep_at keeps this to the rows in flight: a million deferred ones lie further ahead in the index.
+-- $1 worker, $2 lease
+UPDATE deliveries SET sweep_at = now() + $2::interval
+WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval;
+
+-- name: release
+-- $1 worker, $2 longest lease
+UPDATE deliveries SET state = 0, claimed_by = NULL, sweep_at = now()
+WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
+RETURNING envelope_id;
+
+-- name: record
+-- Attempts and what they did to their deliveries, where the claim still holds (fencing).
+-- $1-$12 columns of attempts, $13 next_attempt_at (null: settled), $14 new states, $15 lowest id, $16 highest id
+WITH made AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::text[],
+        $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::smallint[]
+    ) AS t (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text, remote,
+        worker_id, started_at, finished_at, next_attempt_at, state)
+), settled AS (
+    UPDATE deliveries d
+    SET state = made.state,
+        attempt_count = made.attempt_number,
+        claimed_by = NULL,
+        next_attempt_at = coalesce(made.next_attempt_at, d.next_attempt_at),
+        sweep_at = coalesce(made.next_attempt_at, made.finished_at),
+        finished_at = CASE WHEN made.state IN (2, 3) THEN made.finished_at END
+    FROM made
+    WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
+        AND d.envelope_id BETWEEN $14::uuid AND $15::uuid
+        AND d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
+    RETURNING d.envelope_id, d.recipient_number
+)
+INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
+    remote, worker_id, started_at, finished_at)
+SELECT envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
+    remote, worker_id, started_at, finished_at
+FROM made JOIN settled USING (envelope_id, recipient_number);
+
+-- name: sweep
+-- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while.
+-- $1 limit, $2 sweep after
+WITH due AS (
+    SELECT envelope_id, recipient_number
+    FROM deliveries
+    WHERE state IN (0, 1) AND sweep_at <= now()
+    ORDER BY sweep_at
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries d
+SET state = 0, claimed_by = NULL, sweep_at = now() + $2::interval
+FROM due
+WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
+RETURNING d.envelope_id;
+
+-- name: depth
+-- Ready rows have a sweep_at of at most one sweep period ahead, so the scan leaves deferred ones alone.
+-- $1 sweep after
+SELECT count(*) FROM deliveries
+WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now();
+
+-- name: create_tenant
+INSERT INTO tenants (id, name) VALUES ($1, $2) RETURNING id, name, created_at, disabled_at;
+
+-- name: list_tenants
+SELECT id, name, created_at, disabled_at FROM tenants ORDER BY name;
+
+-- name: tenant_by_name
+SELECT id, name, created_at, disabled_at FROM tenants WHERE name = $1;
+
+-- name: create_credential
+INSERT INTO credentials (id, tenant_id, username, password_hash) VALUES ($1, $2, $3, $4)
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+
+-- name: list_credentials
+SELECT id, tenant_id, username, password_hash, created_at, disabled_at FROM credentials
+WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY username;
+
+-- name: credential_by_username
+-- Of a disabled tenant every credential counts as disabled.
+SELECT c.id, c.tenant_id, c.username, c.password_hash, c.created_at, coalesce(c.disabled_at, t.disabled_at) AS disabled_at
+FROM credentials c JOIN tenants t ON t.id = c.tenant_id WHERE c.username = $1;
+
+-- name: disable_credential
+UPDATE credentials SET disabled_at = coalesce(disabled_at, now()) WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+
+-- name: set_password_hash
+UPDATE credentials SET password_hash = $2 WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+
+-- name: list_messages
+-- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit
+SELECT e.id, e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.received_at, e.helo, e.client_address, e.tls,
+    d.recipients, d.states
+FROM envelopes e
+CROSS JOIN LATERAL (
+    SELECT array_agg(recipient ORDER BY recipient_number) AS recipients, array_agg(state ORDER BY recipient_number) AS states
+    FROM deliveries WHERE envelope_id = e.id
+) d
+WHERE ($1::uuid IS NULL OR e.tenant_id = $1)
+    AND ($2::smallint IS NULL OR $2 = ANY (d.states))
+    AND ($3::uuid IS NULL OR e.id < $3)
+ORDER BY e.id DESC
+LIMIT $4;
+
+-- name: message
+SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls
+FROM envelopes WHERE id = $1;
+
+-- name: message_deliveries
+SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at
+FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
+
+-- name: message_attempts
+SELECT recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text, remote, worker_id, started_at, finished_at
+FROM attempts WHERE envelope_id = $1 ORDER BY recipient_number, attempt_number;
+
+-- name: try_lead
+SELECT pg_try_advisory_lock(hashtextextended($1, 0));
+
+-- name: lock_migrations
+SELECT pg_advisory_lock(hashtextextended('smtp_proxy_migrations', 0));
+
+-- name: lock_partitions
+SELECT pg_advisory_xact_lock(hashtextextended('smtp_proxy_partitions', 0));
+
+-- name: partitions
+-- Names of all partitions of our four tables. $1 parents
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = ANY ($1::regclass[]);
+
+-- name: create_migrations_table
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    number integer PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('pre', 'post')),
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: has_migrations_table
+SELECT to_regclass('schema_migrations') IS NOT NULL;
+
+-- name: applied_migrations
+SELECT number, kind, name, checksum FROM schema_migrations ORDER BY number;
+
+-- name: add_migration
+INSERT INTO schema_migrations (number, kind, name, checksum) VALUES ($1, $2, $3, $4);

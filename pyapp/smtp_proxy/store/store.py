@@ -1,0 +1,288 @@
+"""The store over Postgres. Each method is one transaction; each raises StoreUnavailable when Postgres can not do it now.
+
+Not here: when to retry, whom to deliver to, what a reply means. The store is told and keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+from smtp_proxy.clock import Clock, SystemClock
+from smtp_proxy.errors import NotFound, StoreUnavailable
+from smtp_proxy.model.attempt import Attempt
+from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.model.message import Message, MessageSummary
+from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.store import claim, lookup, migrate, partitions, record
+from smtp_proxy.store.accept import CoreEnvelope, accept
+from smtp_proxy.store.faults import store_errors
+from smtp_proxy.store.ids import new_id
+from smtp_proxy.store.leader import Leadership
+from smtp_proxy.store.listen import CREDENTIALS_CHANNEL, listen
+from smtp_proxy.store.pool import open_connection, open_pool
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from smtp_proxy.config import Settings
+    from smtp_proxy.store.pool import Connection, Pool
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# What one claim may load into a worker's memory, bytes; what is beyond goes back to the queue.
+CLAIM_MAX_BYTES = 64 * 1024 * 1024
+
+
+class Store:
+    """All of smtp-proxy's data in Postgres. Made by `connect`."""
+
+    def __init__(self, settings: Settings, pool: Pool, clock: Clock) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._clock = clock
+
+    # -- life
+
+    @classmethod
+    async def connect(
+        cls, settings: Settings, *, purpose: str = "", check_schema: bool = True, clock: Clock | None = None
+    ) -> Self:
+        """Open the pool. `purpose` is shown in pg_stat_activity.
+
+        Raises:
+            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away).
+            SchemaMismatch: migrations are missing, changed, or of a newer release.
+        """
+        with store_errors(f"connecting to Postgres at {settings.db_host}:{settings.db_port}"):
+            pool = await open_pool(settings, purpose)
+            store = cls(settings, pool, clock or SystemClock())
+            try:
+                if check_schema:
+                    async with pool.acquire() as connection:
+                        await migrate.check_schema(connection, migrate.read_migrations())
+            except BaseException:
+                pool.terminate()
+                raise
+        return store
+
+    @classmethod
+    async def migrate(
+        cls, settings: Settings, *, kinds: Sequence[str] = ("pre", "post"), clock: Clock | None = None
+    ) -> list[str]:
+        """Apply missing migrations and make partitions; returns the labels of what was applied.
+
+        Raises:
+            StoreUnavailable: cannot be reached.
+            SchemaMismatch: an applied migration was changed afterwards.
+        """
+        with store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"):
+            connection = await open_connection(settings, "migrate")
+            try:
+                applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds)
+                now = (clock or SystemClock()).now()
+                await partitions.ensure_partitions(connection, now, settings.partition_days_ahead)
+            finally:
+                await connection.close(timeout=5)
+        return [migration.label for migration in applied]
+
+    async def close(self, timeout_seconds: float = 5.0) -> None:
+        """Close the pool; connections still in use after the time-out are cut."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._pool.close()
+        except Exception:  # noqa: BLE001 - it must be gone
+            self._pool.terminate()
+
+    async def ping(self) -> None:
+        """One round trip. Raises StoreUnavailable."""
+        async with self._connection("asking Postgres for a sign of life") as connection:
+            await connection.execute(QUERIES["ping"])
+
+    # -- mail in
+
+    async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
+        """Store a batch, durably, all of it or nothing; on return it is committed.
+
+        Raises:
+            StoreUnavailable: not committed, or the answer to COMMIT was lost and nobody knows; then the client is told
+                to try again, and may deliver twice (at least once).
+            StoreError: Postgres refused a value; nothing is stored.
+        """
+        if not batch:
+            return
+        sweep_at = self._clock.now() + timedelta(seconds=sweep_after_seconds)
+        async with self._connection("storing accepted mail") as connection:
+            await accept(connection, batch, sweep_at)
+
+    async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
+        """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""
+        async with self._connection("making partitions") as connection:
+            return await partitions.ensure_partitions(connection, now, days_ahead)
+
+    # -- mail out
+
+    async def claim(
+        self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float, *, max_bytes: int = CLAIM_MAX_BYTES
+    ) -> list[Job]:
+        """Take the queued and due deliveries of these envelopes for this worker, with their bodies.
+
+        What another worker is just claiming is skipped. At least one envelope is returned if any can be claimed; what
+        would exceed `max_bytes` goes back and is found by the next sweep.
+        """
+        if not envelope_ids:
+            return []
+        async with self._connection("claiming mail") as connection:
+            return await claim.claim(connection, envelope_ids, worker_id, timedelta(seconds=lease_seconds), max_bytes)
+
+    async def renew(self, worker_id: UUID, lease_seconds: float) -> int:
+        """Push the lease of all that this worker holds; returns how many deliveries those are."""
+        async with self._connection("renewing leases") as connection:
+            status = await connection.execute(QUERIES["renew"], worker_id, timedelta(seconds=lease_seconds))
+        return _count(status)
+
+    async def record(self, attempts: Sequence[Attempt]) -> int:
+        """Store attempts and settle or re-queue their deliveries; returns how many were still this worker's.
+
+        An attempt whose claim was lost meanwhile (lease ran out) is left out: fencing.
+        """
+        if not attempts:
+            return 0
+        async with self._connection("recording attempts") as connection:
+            return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
+
+    async def release(self, worker_id: UUID) -> list[UUID]:
+        """Give back all that this worker has claimed and not recorded; returns the envelopes, for publishing."""
+        longest = timedelta(seconds=self._settings.worker_lease_seconds)
+        async with self._connection("releasing claims") as connection:
+            return _distinct(await connection.fetch(QUERIES["release"], worker_id, longest))
+
+    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
+        """Deliveries that are due and untaken, or whose lease ran out: queued, and returned for publishing.
+
+        `limit` counts deliveries. They are left alone for `sweep_after_seconds`, so that the stream can do its work.
+        """
+        async with self._connection("sweeping") as connection:
+            return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
+
+    async def depth(self) -> int:
+        """Deliveries that are queued and due."""
+        async with self._connection("counting the queue") as connection:
+            ahead = timedelta(seconds=self._settings.sweep_after_seconds)
+            return int(await connection.fetchval(QUERIES["depth"], ahead))
+
+    def leader(self, name: str) -> Leadership:
+        """Leadership by that name, not yet taken; see Leadership."""
+        return Leadership(self._settings, name)
+
+    # -- tenants and credentials
+
+    async def create_tenant(self, name: str) -> Tenant:
+        """Raises AlreadyExists."""
+        async with self._connection(f"creating tenant {name}") as connection:
+            row = await connection.fetchrow(QUERIES["create_tenant"], new_id(self._clock.now()), name)
+        return lookup.tenant(_present(row, name))
+
+    async def list_tenants(self) -> list[Tenant]:
+        """All, by name."""
+        async with self._connection("listing tenants") as connection:
+            return [lookup.tenant(row) for row in await connection.fetch(QUERIES["list_tenants"])]
+
+    async def tenant_by_name(self, name: str) -> Tenant:
+        """Raises NotFound."""
+        async with self._connection(f"looking up tenant {name}") as connection:
+            return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
+
+    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+        """Raises AlreadyExists when any tenant has that username."""
+        async with self._connection(f"creating credential {username}") as connection:
+            row = await connection.fetchrow(
+                QUERIES["create_credential"], new_id(self._clock.now()), tenant_id, username, password_hash
+            )
+        return lookup.credential(_present(row, username))
+
+    async def list_credentials(self, tenant_id: UUID | None = None) -> list[Credential]:
+        """Of one tenant or of all, by username."""
+        async with self._connection("listing credentials") as connection:
+            return [lookup.credential(row) for row in await connection.fetch(QUERIES["list_credentials"], tenant_id)]
+
+    async def credential_by_username(self, username: str) -> Credential | None:
+        """Disabled ones too (a disabled tenant's credentials are disabled); None when there is none."""
+        async with self._connection("looking up a credential") as connection:
+            row = await connection.fetchrow(QUERIES["credential_by_username"], username)
+        return None if row is None else lookup.credential(row)
+
+    async def disable_credential(self, username: str) -> Credential:
+        """Raises NotFound."""
+        return await self._change_credential("disable_credential", username)
+
+    async def set_password_hash(self, username: str, password_hash: str) -> Credential:
+        """Raises NotFound."""
+        return await self._change_credential("set_password_hash", username, password_hash)
+
+    async def listen_credentials(self, callback: Callable[[], None]) -> None:
+        """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""
+        await listen(self._settings, CREDENTIALS_CHANNEL, callback)
+
+    # -- looking up
+
+    async def list_messages(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        state: DeliveryState | None = None,
+        limit: int = 50,
+        before: UUID | None = None,
+    ) -> list[MessageSummary]:
+        """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before."""
+        async with self._connection("listing messages") as connection:
+            rows = await connection.fetch(QUERIES["list_messages"], tenant_id, state, before, limit)
+        return [lookup.summary(row, row["recipients"], row["states"]) for row in rows]
+
+    async def message(self, envelope_id: UUID) -> Message:
+        """One message with deliveries and attempts. Raises NotFound."""
+        async with self._connection("looking up a message") as connection:
+            row = _present(await connection.fetchrow(QUERIES["message"], envelope_id), f"message {envelope_id}")
+            deliveries = await connection.fetch(QUERIES["message_deliveries"], envelope_id)
+            attempts = await connection.fetch(QUERIES["message_attempts"], envelope_id)
+        return lookup.message(row, deliveries, attempts)
+
+    # -- below
+
+    async def _change_credential(self, statement: str, username: str, *arguments: Any) -> Credential:
+        async with self._connection(f"changing credential {username}") as connection:
+            row = await connection.fetchrow(QUERIES[statement], username, *arguments)
+        return lookup.credential(_present(row, f"credential {username}"))
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> AsyncIterator[Connection]:
+        """A connection of the pool. One that failed us is dropped: after a fail-over it may lead to the old primary."""
+        with store_errors(doing):
+            async with self._pool.acquire(timeout=self._settings.db_timeout_seconds) as connection:
+                try:
+                    with store_errors(doing):
+                        yield connection
+                except StoreUnavailable:
+                    connection.terminate()
+                    raise
+
+
+def _present(row: _T | None, what: str) -> _T:
+    if row is None:
+        raise NotFound(f"there is no {what}")
+    return row
+
+
+def _count(status: str) -> int:
+    """The number of rows in a command status such as "UPDATE 3"."""
+    return int(status.rsplit(" ", 1)[-1])
+
+
+def _distinct(rows: Sequence[Any]) -> list[UUID]:
+    """Envelope ids, each once, in the order they came."""
+    return list(dict.fromkeys(row["envelope_id"] for row in rows))

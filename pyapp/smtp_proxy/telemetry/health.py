@@ -1,0 +1,143 @@
+"""A small HTTP server for the machinery around a service: /healthz, /readyz, /metrics.
+
+Own code on asyncio streams: three fixed GET answers do not need a web framework in the process that takes the mail,
+and it costs nothing while nobody asks. It is not meant for the open network; bind it to loopback or a private address.
+
+* /healthz: 200 as long as the event loop turns.
+* /readyz: 200 when every check passes, else 503; the body says which does not. A check is a coroutine function that
+  returns None when well or a sentence when not; it has two seconds.
+* /metrics: Prometheus text format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Self
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from smtp_proxy.errors import ConfigurationError, SmtpProxyError
+
+Check = Callable[[], Awaitable[str | None]]
+
+_CHECK_SECONDS = 2.0
+_REQUEST_SECONDS = 5.0
+_REQUEST_MAX_BYTES = 8192
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+log = logging.getLogger(__name__)
+
+
+class HealthServer:
+    """`async with HealthServer(host, port, checks):`; port 0 in the settings means none, see `serve`."""
+
+    def __init__(self, host: str, port: int, checks: Mapping[str, Check]) -> None:
+        self._host = host
+        self._port = port
+        self._checks = checks
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is bound; 0 before the start."""
+        return int(self._server.sockets[0].getsockname()[1]) if self._server and self._server.sockets else 0
+
+    async def start(self) -> None:
+        """Raises ConfigurationError when the port cannot be bound."""
+        try:
+            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=_REQUEST_MAX_BYTES)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the health listener can not be opened on {self._host}:{self._port} (health_host, health_port): {error.strerror}"
+            ) from None
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def answer(self, method: str, path: str) -> tuple[int, str, bytes]:
+        """Status, content type and body for a request."""
+        if method not in ("GET", "HEAD"):
+            return _text(405, "only GET and HEAD")
+        match path.partition("?")[0]:
+            case "/healthz":
+                return _text(200, "ok")
+            case "/readyz":
+                return await self._readiness()
+            case "/metrics":
+                return 200, CONTENT_TYPE_LATEST, generate_latest()
+            case _:
+                return _text(404, "there are /healthz, /readyz and /metrics")
+
+    async def _readiness(self) -> tuple[int, str, bytes]:
+        troubles = dict(zip(self._checks, await asyncio.gather(*map(_run, self._checks.values())), strict=True))
+        ready = not any(troubles.values())
+        body = {"ready": ready, "checks": {name: trouble or "ok" for name, trouble in troubles.items()}}
+        return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                await self._serve_one(reader, writer)
+        writer.close()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return
+        except asyncio.LimitOverrunError:
+            head = b""
+        words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+        if len(words) == 3:
+            method = words[0]
+            status, kind, body = await self.answer(method, words[1])
+        else:
+            method = "GET"
+            status, kind, body = _text(400, "not a request")
+        log.debug("%s", " ".join(words[:2]), extra={"action": "health_request", "status": status})
+        writer.write(
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            "Cache-Control: no-store\r\nConnection: close\r\n\r\n".encode("latin-1")
+        )
+        writer.write(b"" if method == "HEAD" else body)
+        await writer.drain()
+
+
+async def _run(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {_CHECK_SECONDS:g} s"
+    except SmtpProxyError as error:
+        return str(error)
+    except Exception as error:
+        log.exception("a readiness check failed", extra={"action": "check_failed"})
+        return f"{type(error).__name__}"
+
+
+def _text(status: int, text: str) -> tuple[int, str, bytes]:
+    return status, "text/plain; charset=utf-8", text.encode() + b"\n"
+
+
+@contextlib.asynccontextmanager
+async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[HealthServer | None]:
+    """Serve health on `host:port` while the block runs; port 0: nothing is opened, None is given."""
+    if port == 0:
+        yield None
+        return
+    async with HealthServer(host, port, checks) as server:
+        yield server

@@ -1,0 +1,78 @@
+"""Metrics in Prometheus' terms, in the default registry. Names say the noun and the unit.
+
+A room may declare its own beside the code that moves them; those that two rooms or an alarm share are here.
+`_total` counts up, a gauge is what is now. CloudWatch names of the specification stand in the help text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# -- ingress
+ENVELOPES_ACCEPTED = Counter("smtp_envelopes_accepted_total", "Envelopes committed and answered with 250")
+ENVELOPES_DEFERRED = Counter(
+    "smtp_envelopes_deferred_total", "Envelopes answered with 451 because they could not be committed"
+)
+ACCEPTED_BYTES = Counter("smtp_accepted_bytes_total", "Bytes of bodies committed")
+COMMIT_SECONDS = Histogram("smtp_commit_seconds", "Time of one accepting transaction", buckets=_SECONDS)
+COMMIT_BATCH = Histogram(
+    "smtp_commit_batch_envelopes",
+    "Envelopes in one accepting transaction",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+)
+LOGINS = Counter("smtp_logins_total", "Logins by result: accepted, rejected, unavailable", ["result"])
+PASSWORD_HASHES = Counter(
+    "smtp_password_hashes_total", "argon2id verifications computed (the rest came from the cache)"
+)
+GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
+
+# -- queue
+QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (QueueDepth)")
+PUBLISHED = Counter(
+    "smtp_stream_published_total", "Envelope ids put on the stream, by source: ingress, sweeper", ["source"]
+)
+PUBLISH_FAILED = Counter("smtp_stream_publish_failed_total", "Batches that could not be put on the stream")
+SWEPT = Counter("smtp_swept_total", "Envelopes that the sweeper found due or orphaned")
+
+# -- delivery
+ATTEMPTS = Counter("smtp_attempts_total", "Delivery attempts by outcome: delivered, deferred, refused", ["outcome"])
+FENCED = Counter("smtp_attempts_fenced_total", "Attempts not recorded because the claim was lost meanwhile")
+QUEUE_SECONDS = Histogram(
+    "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS
+)
+DELIVERY_SECONDS = Histogram("smtp_delivery_seconds", "Time of one delivery to the next hop", buckets=_SECONDS)
+
+
+class StatsCollector(Collector):
+    """Numbers kept elsewhere (the core's `stats()`), read when they are asked for and at no other time.
+
+    `*_total` becomes a counter, the rest gauges; each is prefixed `smtp_`.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, int]], help_texts: Mapping[str, str] | None = None) -> None:
+        self._read = read
+        self._help = help_texts or {}
+
+    def collect(self) -> Iterable[Metric]:
+        for name, value in self._read().items():
+            text = self._help.get(name, f"{name.replace('_', ' ')} of the SMTP core")
+            if name.endswith("_total"):
+                yield CounterMetricFamily(f"smtp_core_{name}", text, value=value)
+            else:
+                yield GaugeMetricFamily(f"smtp_core_{name}", text, value=value)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # so that registering does not read
+
+
+def register_stats(read: Callable[[], Mapping[str, int]]) -> StatsCollector:
+    """Expose a stats function on /metrics; give the result to `REGISTRY.unregister` to stop that."""
+    collector = StatsCollector(read)
+    REGISTRY.register(collector)
+    return collector
