@@ -1,0 +1,1 @@
+//! The load engine: an SMTP client that outruns the servers it measures.
