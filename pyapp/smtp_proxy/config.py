@@ -44,8 +44,12 @@ class Settings(BaseModel):
     log_format: Literal["json", "console"] = "json"
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535, description="0: no health listener")
-    shutdown_timeout_seconds: float = Field(default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)")
-    shutdown_delay_seconds: float = Field(default=0.0, ge=0, description="keep accepting while the load balancer notices")
+    shutdown_timeout_seconds: float = Field(
+        default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)"
+    )
+    shutdown_delay_seconds: float = Field(
+        default=0.0, ge=0, description="keep accepting while the load balancer notices"
+    )
 
     # -- Postgres
     db_host: str = "127.0.0.1"
@@ -68,14 +72,18 @@ class Settings(BaseModel):
     smtp_host: str = "127.0.0.1"
     smtp_starttls_port: int = Field(default=2587, ge=0, le=65535)
     smtp_tls_port: int = Field(default=2465, ge=0, le=65535)
-    smtp_plaintext_port: int | None = Field(default=None, ge=0, le=65535, description="loopback only, no TLS, no AUTH: benchmarks")
+    smtp_plaintext_port: int | None = Field(
+        default=None, ge=0, le=65535, description="loopback only, no TLS, no AUTH: benchmarks"
+    )
     smtp_plaintext_username: str = Field(default="", description="credential that the plaintext listener submits as")
     smtp_accept_only: bool = Field(default=False, description="benchmark: accepted mail is discarded before storage")
     smtp_threads: int = Field(default=0, ge=0, le=64, description="0: one less than the cores, at least one")
     smtp_max_connections: int = Field(default=20_000, ge=1)
     smtp_max_in_flight_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
     smtp_max_message_bytes: int = Field(default=26_214_400, ge=65_536, description="RFC 5321 4.5.3.1.7, RFC 1870")
-    smtp_max_recipients: int = Field(default=1000, ge=1, le=32_000, description="RFC 5321 4.5.3.1.8 asks for at least 100")
+    smtp_max_recipients: int = Field(
+        default=1000, ge=1, le=32_000, description="RFC 5321 4.5.3.1.8 asks for at least 100"
+    )
     smtp_max_command_line_bytes: int = Field(default=2048, ge=512, description="RFC 5321 4.5.3.1.4 and its extensions")
     smtp_max_auth_line_bytes: int = Field(default=12_288, ge=512, description="RFC 4954 4")
     smtp_max_text_line_bytes: int = Field(default=1000, ge=1000, description="RFC 5321 4.5.3.1.6, with CRLF")
@@ -193,7 +201,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}") from None
+        raise ConfigurationError(
+            f"{CONFIG_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
     flat: dict[str, Any] = {}

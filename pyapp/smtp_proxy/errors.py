@@ -2,6 +2,7 @@
 
     SmtpProxyError
     ├── ConfigurationError      operator: a setting is missing or wrong
+    ├── InvalidValue            client: a name, id or filter that can not be used
     ├── StoreError              Postgres
     │   ├── StoreUnavailable    temporary: cannot be reached or cannot commit now
     │   │   └── StoreMisconfigured  operator: reached, but user, password, database or rights are wrong
@@ -40,6 +41,12 @@ class ConfigurationError(SmtpProxyError):
     """A setting is missing or has a value that can not be used."""
 
     fault = "operator"
+
+
+class InvalidValue(SmtpProxyError):
+    """A name, id or filter that can not be used."""
+
+    fault = "client"
 
 
 class StoreError(SmtpProxyError):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from smtp_proxy.store.pool import Connection
 
-# As `_core.Batch.envelopes()` hands it over: id, tenant and credential id (16 bytes each), reverse-path, recipients,
-# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
+# As `_core.Batch.envelopes()` hands it over: id, tenant, credential (16 bytes each), reverse-path, recipients,
+# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (µs since 1970).
 CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
 
 _ENVELOPE_COLUMNS = (
@@ -54,12 +54,12 @@ class Rows:
         ) in batch:
             envelope_id = UUID(raw_id)
             envelopes.append((
-                envelope_id, UUID(tenant), UUID(credential), reverse_path, len(recipients), len(body), body_type, smtputf8,
-                helo, address, tls, _EPOCH + timedelta(microseconds=received),
+                envelope_id, UUID(tenant), UUID(credential), reverse_path, len(recipients), len(body), body_type,
+                smtputf8, helo, address, tls, _EPOCH + timedelta(microseconds=received),
             ))  # fmt: skip
             bodies.append((envelope_id, body))
             for number, recipient in enumerate(recipients):
-                deliveries.append((envelope_id, number, recipient, sweep_at))  # noqa: PERF401 - a nested loop, read as one
+                deliveries.append((envelope_id, number, recipient, sweep_at))
         self.envelopes, self.bodies, self.deliveries = envelopes, bodies, deliveries
 
 

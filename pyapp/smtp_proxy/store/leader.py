@@ -72,7 +72,7 @@ class Leadership:
             await asyncio.sleep(_PING_SECONDS)
             try:
                 await connection.execute(QUERIES["ping"], timeout=_PING_SECONDS)
-            except Exception:  # noqa: BLE001 - whatever it is, the lock can no longer be vouched for
+            except Exception:  # whatever it is, the lock can no longer be vouched for
                 connection.terminate()
 
     async def __aenter__(self) -> Self:
@@ -86,5 +86,5 @@ async def close_quietly(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Close, politely if the server still listens."""
     try:
         await connection.close(timeout=2)
-    except Exception:  # noqa: BLE001 - it is gone either way
+    except Exception:  # it is gone either way
         connection.terminate()

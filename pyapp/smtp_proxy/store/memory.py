@@ -256,7 +256,7 @@ class MemoryStore:
                 attempt.worker_id,
                 attempt.started_at,
                 attempt.finished_at,
-            )  # fmt: skip
+            )
         )
         return True
 
@@ -278,8 +278,8 @@ class MemoryStore:
     def _summary(self, envelope_id: UUID) -> MessageSummary:
         e, rows = self._envelopes[envelope_id], self._rows[envelope_id]
         return MessageSummary(
-            e.id, e.tenant_id, e.credential_id, e.reverse_path, len(e.body), e.received_at, e.helo, e.client_address, e.tls,
-            tuple(row.recipient for row in rows), tuple(row.state for row in rows),
+            e.id, e.tenant_id, e.credential_id, e.reverse_path, len(e.body), e.received_at, e.helo,
+            e.client_address, e.tls, tuple(row.recipient for row in rows), tuple(row.state for row in rows),
         )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ async def apply_migrations(
 
 
 async def check_schema(connection: Connection, migrations: Sequence[Migration]) -> None:
-    """Is the schema one that this release can work with?
+    """Check that this release can work with the schema.
 
     Raises:
         SchemaMismatch: says what is missing, changed or too new, and what to do.
@@ -129,5 +129,5 @@ def _refuse_changed(migrations: Sequence[Migration], applied: Mapping[int, _Appl
     changed = [m.label for m in migrations if m.number in applied and applied[m.number].checksum != m.checksum]
     if changed:
         raise SchemaMismatch(
-            f"{', '.join(changed)} was changed after it had been applied here; restore the file, and put the change in a new migration"
+            f"{', '.join(changed)} was changed after it was applied here; restore it and put the change in a new file"
         )

@@ -58,9 +58,10 @@ async def _make(connection: Connection, table: str, day: datetime) -> None:
     # Names and bounds are made here from a date, so there is nothing to quote.
     name, key = partition_name(table, day), TABLES[table]
     low, high = first_id(day), first_id(day + timedelta(days=1))
+    options = _OPTIONS.get(table, "")
     await connection.execute(
         f"""
-        CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE){_OPTIONS.get(table, "")};
+        CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE){options};
         LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE;
         WITH moved AS (DELETE FROM {table}_default WHERE {key} >= '{low}' AND {key} < '{high}' RETURNING *)
             INSERT INTO {name} SELECT * FROM moved;

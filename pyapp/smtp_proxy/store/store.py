@@ -1,4 +1,6 @@
-"""The store over Postgres. Each method is one transaction; each raises StoreUnavailable when Postgres can not do it now.
+"""The store over Postgres.
+
+Each method is one transaction, and raises StoreUnavailable when Postgres can not do it now.
 
 Not here: when to retry, whom to deliver to, what a reply means. The store is told and keeps.
 """
@@ -96,7 +98,7 @@ class Store:
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._pool.close()
-        except Exception:  # noqa: BLE001 - it must be gone
+        except Exception:  # it must be gone
             self._pool.terminate()
 
     async def ping(self) -> None:

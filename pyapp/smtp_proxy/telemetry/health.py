@@ -52,7 +52,7 @@ class HealthServer:
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=_REQUEST_MAX_BYTES)
         except OSError as error:
             raise ConfigurationError(
-                f"the health listener can not be opened on {self._host}:{self._port} (health_host, health_port): {error.strerror}"
+                f"health_host, health_port: can not listen on {self._host}:{self._port}: {error.strerror or error}"
             ) from None
 
     async def stop(self) -> None:

@@ -113,7 +113,7 @@ class Lifecycle:
         return dict(self._holders)
 
     def on_close(self, label: str, close: Close) -> None:
-        """Called at *close*, in the order registered; may be a coroutine function. One failing does not stop the rest."""
+        """Call this at *close*, in the order registered; a coroutine is awaited. A failure does not stop the rest."""
         self._closers.append((label, close))
 
     # -- the three words

@@ -65,16 +65,20 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it; a secret is redacted by its type, at any depth."""
-    if isinstance(value, SecretStr | SecretBytes) or type(value).__name__ == "Secret":
-        return REDACTED
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
-        return value
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
-    if isinstance(value, Enum):
+    return _plain_one(value)
+
+
+def _plain_one(value: Any) -> Any:
+    if isinstance(value, SecretStr | SecretBytes) or type(value).__name__ == "Secret":
+        return REDACTED
+    if isinstance(value, Enum):  # before int and str, which an enum may be too
         return value.name.lower()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, bytes | bytearray):
