@@ -1,4 +1,5 @@
-//! The letter once it is complete: sender, recipients, body and whose it is. It exists whole or not at all.
+//! The letter once it is complete: sender, recipients, body and whose it is. It exists whole or not
+//! at all.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,20 +33,24 @@ pub enum BodyType {
     /// ASCII only.
     #[default]
     SevenBit = 0,
-    /// Declared by the client, or found: a body that has 8-bit bytes is never called `SevenBit`, so that the next hop is told.
+    /// Declared by the client, or found: a body that has 8-bit bytes is never called `SevenBit`, so
+    /// that the next hop is told.
     EightBitMime = 1,
 }
 
-/// A message that the client has sent to its final dot. Nothing in it is stored yet, and no 250 has been spoken.
+/// A message that the client has sent to its final dot. Nothing in it is stored yet, and no 250 has
+/// been spoken.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Who sent it.
     pub identity: Arc<Identity>,
     /// The address of MAIL without its angle brackets; empty is the null reverse-path `<>`.
     pub reverse_path: String,
-    /// The addresses of RCPT without angle brackets, in order, as often as they were given. `postmaster` may stand without a domain.
+    /// The addresses of RCPT without angle brackets, in order, as often as they were given.
+    /// `postmaster` may stand without a domain.
     pub recipients: Vec<String>,
-    /// Dot-unstuffed; every CR is followed by LF and every LF follows a CR; no NUL. Ends with CRLF unless empty.
+    /// Dot-unstuffed; every CR is followed by LF and every LF follows a CR; no NUL. Ends with CRLF
+    /// unless empty.
     pub body: Vec<u8>,
     /// What the body's bytes are.
     pub body_type: BodyType,

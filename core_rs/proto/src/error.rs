@@ -1,4 +1,5 @@
-//! The crate's one error: a setting that cannot be. What a client does wrong is not an error here, it is a [`crate::Reply`].
+//! The crate's one error: a setting that cannot be. What a client does wrong is not an error here,
+//! it is a [`crate::Reply`].
 
 use std::fmt;
 

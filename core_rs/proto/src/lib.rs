@@ -1,9 +1,10 @@
 //! SMTP submission protocol, sans-IO: bytes in, replies and events out.
 //!
-//! What: one [`Session`] per connection parses commands, keeps the state, writes replies into the caller's buffer and
-//! hands over a complete [`Envelope`] or a [`LoginRequest`] as an [`Event`].
-//! Why apart: without a socket and a clock every behaviour can be replayed from a transcript, split at any byte, and fuzzed.
-//! What not: no TLS, no time-outs, no storage. The caller reads, decrypts, waits and answers.
+//! What: one [`Session`] per connection parses commands, keeps the state, writes replies into the
+//! caller's buffer and hands over a complete [`Envelope`] or a [`LoginRequest`] as an [`Event`].
+//! Why apart: without a socket and a clock every behaviour can be replayed from a transcript, split
+//! at any byte, and fuzzed. What not: no TLS, no time-outs, no storage. The caller reads, decrypts,
+//! waits and answers.
 
 #![forbid(unsafe_code)]
 

@@ -2,25 +2,29 @@
 
 use crate::Error;
 
-/// The session's limits. Plain counts are per session, bytes include the line's CRLF unless said otherwise.
+/// The session's limits. Plain counts are per session, bytes include the line's CRLF unless said
+/// otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// RFC 5321 4.5.3.1.4 asks for 512, and extensions add to it (RFC 1870: 26, RFC 6531: 10, RFC 4954: 500, RFC 3461: 500
-    /// for RCPT), so one generous limit holds for every command but AUTH.
+    /// RFC 5321 4.5.3.1.4 asks for 512, and extensions add to it (RFC 1870: 26, RFC 6531: 10, RFC
+    /// 4954: 500, RFC 3461: 500 for RCPT), so one generous limit holds for every command but AUTH.
     pub command_line_bytes: usize,
     /// RFC 4954 4: AUTH and its continuation lines must be allowed 12,288 bytes.
     pub auth_line_bytes: usize,
     /// RFC 5321 4.5.3.1.6: a text line has at most 1,000 bytes, not counting a stuffed dot.
     pub text_line_bytes: usize,
-    /// RFC 1870: what EHLO announces as SIZE: the message without the dots of transparency. 25 MiB as most providers have it.
+    /// RFC 1870: what EHLO announces as SIZE: the message without the dots of transparency. 25 MiB
+    /// as most providers have it.
     pub message_bytes: usize,
     /// RFC 5321 4.5.3.1.8 asks for at least 100; more get 452.
     pub recipients: u32,
-    /// RFC 5321 4.2.5 leaves it to us: this many 5xx replies end the session with 421. 0 = unlimited.
+    /// RFC 5321 4.2.5 leaves it to us: this many 5xx replies end the session with 421. 0 =
+    /// unlimited.
     pub errors_per_session: u32,
     /// RFC 4954 4: a server may end a session after failed logins. 0 = unlimited.
     pub auth_failures_per_session: u32,
-    /// Messages after which MAIL answers 421, so that long-lived clients are spread anew over a fleet. 0 = unlimited.
+    /// Messages after which MAIL answers 421, so that long-lived clients are spread anew over a
+    /// fleet. 0 = unlimited.
     pub messages_per_session: u32,
 }
 

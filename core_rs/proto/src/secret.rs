@@ -3,10 +3,12 @@
 use std::fmt;
 use std::hint::black_box;
 
-/// Text that never shows itself: `Debug` is redacted, there is no `Display`, and dropping it overwrites the bytes.
+/// Text that never shows itself: `Debug` is redacted, there is no `Display`, and dropping it
+/// overwrites the bytes.
 ///
-/// The overwriting is as good as safe code can make it: copies made by a caller, or left behind by the allocator when a
-/// buffer grew, are out of reach. So a secret is decoded into a buffer of its final size.
+/// The overwriting is as good as safe code can make it: copies made by a caller, or left behind by
+/// the allocator when a buffer grew, are out of reach. So a secret is decoded into a buffer of its
+/// final size.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -23,7 +25,8 @@ impl Secret {
         &self.0
     }
 
-    /// The secret as text; empty if it is not UTF-8. A [`crate::LoginRequest`]'s password always is UTF-8.
+    /// The secret as text; empty if it is not UTF-8. A [`crate::LoginRequest`]'s password always is
+    /// UTF-8.
     #[must_use]
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

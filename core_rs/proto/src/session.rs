@@ -1,78 +1,165 @@
-//! The session.
+//! One connection's protocol state. Theory of operation:
+//!
+//! The caller reads bytes and calls [`Session::advance`], which takes whole lines (or, after DATA,
+//! text), appends replies and stops with an [`Event`] when it needs something only the outside has:
+//! more bytes, a TLS handshake, the truth about a login, a stored envelope. What was not taken
+//! stays with the caller, so a session holds no input, and an idle one is small.
+//!
+//! Two things are kept apart:
+//! * [`State`] says how far the dialogue is, and [`TABLE`] says what each verb may do in it. A verb
+//!   without a row is 503. A verb's handler (in `verbs.rs`) may refuse and then nothing changes; if
+//!   it succeeds, the session moves to the state in the cell.
+//! * [`Mode`] says what the next bytes are: a command, a line of AUTH, the message's text, or
+//!   nothing yet, while a verdict is awaited.
+//!
+//! Every way out of a transaction (queued, deferred, refused, RSET, EHLO, TLS) goes through
+//! [`Session::enter`], which forgets it, so that no error leaves anything behind for the next
+//! message.
+
+mod events;
+mod input;
+mod verbs;
+
 use std::sync::Arc;
 
+pub use self::events::{Event, Gate, Phase, SessionConfig};
+
+use crate::auth::{Exchange, Step};
+use crate::command::Verb;
+use crate::data::Text;
 use crate::{
-    Enhanced, Envelope, EnvelopeVerdict, Identity, Limits, LoginRequest, LoginVerdict, Reply,
-    Security,
+    BodyType, EnvelopeVerdict, Identity, LoginRequest, LoginVerdict, Reply, Security, reply,
 };
 
-/// What every session of a listener shares.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// Our name in the greeting, EHLO and 421.
-    pub hostname: String,
-    /// The greeting's text after the name.
-    pub software: String,
-    /// How much a client may send.
-    pub limits: Limits,
-    /// STARTTLS is offered while the connection is plaintext.
-    pub starttls: bool,
-    /// Everyone who connects is this identity, and AUTH is not offered: the loopback listener for benchmarks.
-    pub identity: Option<Arc<Identity>>,
-    /// MAIL is taken over plaintext. Only sensible with a preset identity.
-    pub allow_plaintext_submission: bool,
-}
-
-/// May mail come in? Decided outside, passed in with every call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Gate {
-    /// Yes.
-    #[default]
-    Open,
-    /// The queue is too deep: 421 4.3.2 at connect and at MAIL.
-    Busy,
-    /// Nothing can be stored: 421 4.3.0 at connect, 451 4.3.0 at MAIL.
-    StoreDown,
-    /// The server is leaving: 421 4.3.2 at connect and at MAIL.
-    Draining,
-}
-
-/// Why [`Session::advance`] stopped. Whatever is in the reply buffer is to be sent before the event is acted on.
-#[derive(Debug)]
-pub enum Event {
-    /// Read more, append it to what was not taken, and call again.
-    NeedInput,
-    /// Send the replies, **discard every byte that was read but not taken** (RFC 3207 4.2, CVE-2011-0411), shake hands, then call [`Session::tls_established`].
-    StartTls,
-    /// Verify, then call [`Session::login_answered`].
-    Login(LoginRequest),
-    /// Store, then call [`Session::envelope_answered`].
-    Envelope(Envelope),
-    /// Send the replies and close.
-    Close,
-}
-
-/// What the session waits for; the caller maps it to deadlines.
+/// How far the dialogue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// A command, or the rest of one (also an AUTH continuation).
+enum State {
+    /// Nobody has said EHLO yet, or all was forgotten after STARTTLS.
+    Fresh,
+    /// EHLO or HELO was said, and nobody is logged in. With a preset identity it is passed over.
+    Greeted,
+    /// Logged in, no transaction.
+    Ready,
+    /// MAIL was accepted.
+    Mail,
+    /// At least one RCPT was accepted.
+    Rcpt,
+}
+
+/// What a verb may do in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    /// 503 5.5.1.
+    Out,
+    /// 530 5.7.0: first log in, or in plaintext first STARTTLS (RFC 6409 4.3, RFC 4954 6, RFC 3207
+    /// 4).
+    Login,
+    /// Its handler answers; the state stays.
+    Stay,
+    /// Its handler answers; on success the session moves there. AUTH moves when the login is
+    /// accepted, DATA with whatever verdict.
+    To(State),
+}
+
+use Cell::{Login, Out, Stay, To};
+use State::{Fresh, Greeted, Mail, Rcpt, Ready};
+
+/// The transition table: a verb's row, a state's column.
+#[rustfmt::skip]
+const TABLE: [(Verb, [Cell; 5]); 14] = [
+    //                 Fresh        Greeted      Ready      Mail       Rcpt
+    (Verb::Ehlo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready)]),
+    (Verb::Helo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready)]),
+    (Verb::StartTls, [Out,         To(Fresh),   To(Fresh), Out,       Out      ]),
+    (Verb::Auth,     [Out,         To(Ready),   Out,       Out,       Out      ]),
+    (Verb::Mail,     [Out,         Login,       To(Mail),  Out,       Out      ]),
+    (Verb::Rcpt,     [Out,         Login,       Out,       To(Rcpt),  To(Rcpt) ]),
+    (Verb::Data,     [Out,         Login,       Out,       Out,       To(Ready)]),
+    (Verb::Bdat,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+    (Verb::Rset,     [To(Fresh),   To(Greeted), To(Ready), To(Ready), To(Ready)]),
+    (Verb::Noop,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+    (Verb::Vrfy,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+    (Verb::Expn,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+    (Verb::Help,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+    (Verb::Quit,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+];
+
+fn cell(state: State, verb: Verb) -> Cell {
+    let row = TABLE.iter().find(|(known, _)| *known == verb);
+    row.and_then(|(_, cells)| cells.get(state as usize))
+        .copied()
+        .unwrap_or(Out)
+}
+
+/// The transition table as Markdown, for docs/FLOW.md.
+#[must_use]
+pub fn transition_table() -> String {
+    let mut text = String::from(
+        "| verb | Fresh | Greeted | Ready | Mail | Rcpt |\n|---|---|---|---|---|---|\n",
+    );
+    for (verb, cells) in TABLE {
+        let shown = cells.map(|cell| match cell {
+            Out => "503".to_owned(),
+            Login => "530".to_owned(),
+            Stay => "stays".to_owned(),
+            To(state) => format!("→ {state:?}"),
+        });
+        text.extend(["| ", verb.name(), " | ", &shown.join(" | "), " |\n"]);
+    }
+    text
+}
+
+/// What the next bytes are.
+#[derive(Debug)]
+enum Mode {
     Command,
-    /// The message's text.
-    Data,
-    /// A verdict on a login or an envelope: ours to give, not the client's to hurry.
-    Waiting,
-    /// The TLS handshake after STARTTLS.
-    Tls,
-    /// Nothing more.
+    /// The rest of a line that was too long and has been answered.
+    Skip,
+    Auth(Exchange),
+    Text,
+    AwaitLogin,
+    AwaitEnvelope,
+    AwaitTls,
     Closed,
 }
 
-/// One connection's protocol state.
+/// From MAIL to the final dot.
+#[derive(Debug)]
+struct Transaction {
+    reverse_path: String,
+    recipients: Vec<String>,
+    body_type: BodyType,
+    smtputf8: bool,
+    text: Text,
+}
+
+/// One connection's protocol state. See the module's theory of operation.
 #[derive(Debug)]
 pub struct Session {
     config: Arc<SessionConfig>,
-    phase: Phase,
+    identity: Option<Arc<Identity>>,
+    helo: Option<Arc<str>>,
+    transaction: Option<Box<Transaction>>,
+    mode: Mode,
+    state: State,
     security: Security,
+    /// A first command was read; what only makes sense as the first is no longer looked for.
+    spoken: bool,
+    errors: u32,
+    auth_failures: u32,
+    messages: u32,
+}
+
+/// How a handler answered.
+enum Answer {
+    /// With one line.
+    Say(Reply),
+    /// It wrote its own lines, and succeeded.
+    Said,
+    /// With one line, and what comes next; the state waits for the outcome.
+    Go(Reply, Mode),
+    /// With a login to be verified.
+    Verify(LoginRequest),
 }
 
 impl Session {
@@ -80,69 +167,221 @@ impl Session {
     #[must_use]
     pub fn new(config: Arc<SessionConfig>, security: Security) -> Self {
         Self {
+            identity: config.identity.clone(),
             config,
-            phase: Phase::Command,
+            helo: None,
+            transaction: None,
+            mode: Mode::Command,
+            state: Fresh,
             security,
+            spoken: false,
+            errors: 0,
+            auth_failures: 0,
+            messages: 0,
         }
     }
+
     /// 220, or 421 and `Close` while the gate is not open.
     pub fn greet(&mut self, gate: Gate, out: &mut Vec<u8>) -> Event {
-        let _ = gate;
-        Reply::plain(
-            220,
-            format!("{} ESMTP {}", self.config.hostname, self.config.software),
-        )
-        .write(out);
-        Event::NeedInput
+        let refusal = match gate {
+            Gate::Open => {
+                let greeting = format!("{} ESMTP {}", self.config.hostname, self.config.software);
+                Reply::plain(220, greeting).write(out);
+                return Event::NeedInput;
+            }
+            Gate::Busy | Gate::Draining => reply::NOT_ACCEPTING,
+            Gate::StoreDown => reply::STORE_DOWN_CLOSING,
+        };
+        self.part(&refusal, out)
     }
-    /// Takes what it can of `input`, appends replies to `out`; returns how many bytes it took and why it stopped.
+
+    /// Takes what it can of `input` and appends replies to `out`; returns how many bytes it took,
+    /// and why it stopped. The caller keeps the rest: an unfinished line, or in a message's text up
+    /// to 3 bytes that may become its end. A line that exceeds its limit is answered once and then
+    /// discarded up to its LF, so a caller's buffer of the longest line always suffices.
     pub fn advance(&mut self, input: &[u8], gate: Gate, out: &mut Vec<u8>) -> (usize, Event) {
-        let _ = gate;
-        if input.is_empty() {
-            return (0, Event::NeedInput);
+        let mut taken = 0;
+        loop {
+            let rest = input.get(taken..).unwrap_or_default();
+            let (bytes, event) = match self.mode {
+                Mode::Command | Mode::Auth(_) => self.take_line(rest, gate, out),
+                Mode::Skip => self.skip_line(rest),
+                Mode::Text => self.take_text(rest, out),
+                Mode::AwaitLogin | Mode::AwaitEnvelope | Mode::AwaitTls => (0, Event::NeedInput),
+                Mode::Closed => return (input.len(), Event::Close),
+            };
+            taken += bytes;
+            match event {
+                Event::NeedInput if bytes > 0 && taken < input.len() => {}
+                event => return (taken, event),
+            }
         }
-        Reply::new(221, Enhanced(2, 0, 0), "Bye").write(out);
-        self.phase = Phase::Closed;
-        (input.len(), Event::Close)
     }
-    /// Answers a [`LoginRequest`].
+
+    /// Answers the [`LoginRequest`] that is awaited; without one, nothing happens. Then call
+    /// [`Session::advance`] with what is buffered.
     pub fn login_answered(&mut self, verdict: LoginVerdict, out: &mut Vec<u8>) -> Event {
-        let _ = (verdict, out);
-        Event::NeedInput
+        if !matches!(self.mode, Mode::AwaitLogin) {
+            return self.idle_event();
+        }
+        self.mode = Mode::Command;
+        match verdict {
+            LoginVerdict::Accepted(identity) => {
+                self.identity = Some(identity);
+                self.succeed(Verb::Auth);
+                self.say(&reply::AUTHENTICATED, out)
+            }
+            LoginVerdict::Rejected => self.login_failed(out),
+            LoginVerdict::Unavailable => self.say(&reply::LOGIN_UNAVAILABLE, out),
+        }
     }
-    /// Answers an [`Envelope`].
+
+    /// Answers the [`Envelope`] that is awaited; without one, nothing happens. Then call
+    /// [`Session::advance`] with what is buffered.
     pub fn envelope_answered(&mut self, verdict: EnvelopeVerdict, out: &mut Vec<u8>) -> Event {
-        let _ = (verdict, out);
-        Event::NeedInput
+        if !matches!(self.mode, Mode::AwaitEnvelope) {
+            return self.idle_event();
+        }
+        self.mode = Mode::Command;
+        self.messages = self.messages.saturating_add(1);
+        match verdict {
+            EnvelopeVerdict::Queued { id } => self.say(&reply::queued(id), out),
+            EnvelopeVerdict::Deferred => self.say(&reply::STORE_DOWN, out),
+            EnvelopeVerdict::Refused(reply) => self.say(&reply, out),
+        }
     }
-    /// The handshake after STARTTLS succeeded: everything said in plaintext is forgotten (RFC 3207 4.2).
+
+    /// The handshake after STARTTLS succeeded: whatever was said in plaintext is forgotten (RFC
+    /// 3207 4.2).
     pub fn tls_established(&mut self) {
         self.security = Security::Tls;
-        self.phase = Phase::Command;
+        self.identity = self.config.identity.clone();
+        self.helo = None;
+        self.mode = Mode::Command;
+        self.enter(Fresh);
     }
+
     /// 421 4.4.2, and closed.
     pub fn timed_out(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-        self.phase = Phase::Closed;
+        if !matches!(self.mode, Mode::Closed) {
+            let _ = self.part(&reply::TIMED_OUT, out);
+        }
     }
+
     /// 421 4.3.2, and closed.
     pub fn shut_down(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-        self.phase = Phase::Closed;
+        if !matches!(self.mode, Mode::Closed) {
+            let _ = self.part(&reply::NOT_ACCEPTING, out);
+        }
     }
+
     /// What it waits for.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.phase
+        match self.mode {
+            Mode::Command | Mode::Skip | Mode::Auth(_) => Phase::Command,
+            Mode::Text => Phase::Data,
+            Mode::AwaitLogin | Mode::AwaitEnvelope => Phase::Waiting,
+            Mode::AwaitTls => Phase::Tls,
+            Mode::Closed => Phase::Closed,
+        }
     }
+
     /// Bytes held for the message that is being received.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
-        0
+        self.transaction
+            .as_ref()
+            .map_or(0, |transaction| transaction.text.held_bytes())
     }
+
     /// Between DATA's 354 and its reply: what a drain waits for.
     #[must_use]
     pub fn in_transaction(&self) -> bool {
-        false
+        matches!(self.mode, Mode::Text | Mode::AwaitEnvelope)
+    }
+
+    fn login_needed(&self) -> Reply {
+        if self.security == Security::Plaintext && self.config.starttls {
+            reply::TLS_NEEDED
+        } else {
+            reply::LOGIN_NEEDED
+        }
+    }
+
+    fn succeed(&mut self, verb: Verb) {
+        if let To(state) = cell(self.state, verb) {
+            self.enter(state);
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        if !matches!(state, Mail | Rcpt) {
+            self.transaction = None;
+        }
+        self.state = if state == Greeted && self.identity.is_some() {
+            Ready
+        } else {
+            state
+        };
+    }
+
+    /// Writes a reply; a 5xx draws on the error budget, and a 421 ends the session.
+    fn say(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Event {
+        if reply.code() == 421 {
+            return self.part(reply, out);
+        }
+        reply.write(out);
+        if reply.is_permanent_failure() {
+            self.errors = self.errors.saturating_add(1);
+            if is_used_up(self.errors, self.config.limits.errors_per_session) {
+                return self.part(&reply::TOO_MANY_ERRORS, out);
+            }
+        }
+        Event::NeedInput
+    }
+
+    fn login_failed(&mut self, out: &mut Vec<u8>) -> Event {
+        self.auth_failures = self.auth_failures.saturating_add(1);
+        let event = self.say(&reply::LOGIN_REJECTED, out);
+        let last = is_used_up(
+            self.auth_failures,
+            self.config.limits.auth_failures_per_session,
+        );
+        match event {
+            Event::NeedInput if last => self.part(&reply::TOO_MANY_LOGINS, out),
+            event => event,
+        }
+    }
+
+    /// The last words.
+    fn part(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Event {
+        reply.write(out);
+        self.mode = Mode::Closed;
+        self.enter(Fresh);
+        Event::Close
+    }
+
+    /// What the mode alone asks for.
+    fn idle_event(&self) -> Event {
+        match self.mode {
+            Mode::AwaitTls => Event::StartTls,
+            Mode::Closed => Event::Close,
+            _ => Event::NeedInput,
+        }
+    }
+}
+
+fn is_used_up(count: u32, limit: u32) -> bool {
+    limit != 0 && count >= limit
+}
+
+fn auth_answer(step: Step) -> Answer {
+    match step {
+        Step::Ask(challenge, exchange) => {
+            Answer::Go(Reply::plain(334, challenge), Mode::Auth(exchange))
+        }
+        Step::Login(request) => Answer::Verify(request),
+        Step::Refuse(reply) => Answer::Say(reply),
     }
 }

@@ -1,0 +1,69 @@
+//! What a session and its caller say to each other.
+
+use std::sync::Arc;
+
+use crate::{Envelope, Identity, Limits, LoginRequest};
+
+/// What every session of a listener shares.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Our name in the greeting, EHLO and 421.
+    pub hostname: String,
+    /// The greeting's text after the name.
+    pub software: String,
+    /// How much a client may send.
+    pub limits: Limits,
+    /// STARTTLS is offered while the connection is plaintext.
+    pub starttls: bool,
+    /// Everyone who connects is this identity, and AUTH is not offered: the loopback listener for
+    /// benchmarks.
+    pub identity: Option<Arc<Identity>>,
+    /// MAIL is taken over plaintext. Only sensible with a preset identity.
+    pub allow_plaintext_submission: bool,
+}
+
+/// May mail come in? Decided outside, passed in with every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gate {
+    /// Yes.
+    #[default]
+    Open,
+    /// The queue is too deep: 421 4.3.2 at connect and at MAIL.
+    Busy,
+    /// Nothing can be stored: 421 4.3.0 at connect, 451 4.3.0 at MAIL.
+    StoreDown,
+    /// The server is leaving: 421 4.3.2 at connect and at MAIL.
+    Draining,
+}
+
+/// Why [`Session::advance`] stopped. The replies are to be sent before the event is acted on.
+#[derive(Debug)]
+pub enum Event {
+    /// Read more, append it to what was not taken, and call again.
+    NeedInput,
+    /// Send the replies, **discard every byte that was read but not taken** (RFC 3207 4.2,
+    /// CVE-2011-0411), shake hands, then call [`Session::tls_established`]. Until then the session
+    /// takes nothing.
+    StartTls,
+    /// Verify, then call [`Session::login_answered`].
+    Login(LoginRequest),
+    /// Store, then call [`Session::envelope_answered`].
+    Envelope(Envelope),
+    /// Send the replies and close.
+    Close,
+}
+
+/// What the session waits for; the caller maps it to deadlines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A command, or the rest of one, or a line of AUTH.
+    Command,
+    /// The message's text.
+    Data,
+    /// A verdict on a login or an envelope: ours to give, not the client's to hurry.
+    Waiting,
+    /// The TLS handshake after STARTTLS.
+    Tls,
+    /// Nothing more.
+    Closed,
+}
