@@ -4,6 +4,22 @@
 -- name: ping
 SELECT 1;
 
+-- name: accept
+-- A few messages in one round trip. $1-$12 columns of envelopes, $13 contents, $14-$16 columns of deliveries, $17 sweep_at
+WITH kept_envelopes AS (
+    INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
+        helo, client_address, tls, received_at)
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::smallint[], $8::boolean[],
+        $9::text[], $10::text[], $11::boolean[], $12::timestamptz[]
+    )
+), kept_bodies AS (
+    INSERT INTO bodies (envelope_id, content) SELECT * FROM unnest($1::uuid[], $13::bytea[])
+)
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at)
+SELECT envelope_id, recipient_number, recipient, $17::timestamptz
+FROM unnest($14::uuid[], $15::smallint[], $16::text[]) AS t (envelope_id, recipient_number, recipient);
+
 -- name: claim
 -- Queued and due deliveries of these envelopes become this worker's until the lease ends.
 -- $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 lease

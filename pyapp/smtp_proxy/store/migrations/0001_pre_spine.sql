@@ -43,6 +43,9 @@ CREATE TABLE bodies (
     content bytea NOT NULL,
     PRIMARY KEY (envelope_id)
 ) PARTITION BY RANGE (envelope_id);
+-- Not compressed: pglz costs more than all the rest of accepting a message. Inherited by partitions, whose
+-- toast_tuple_target keeps bodies below a page in their row (store/partitions.py).
+ALTER TABLE bodies ALTER COLUMN content SET STORAGE EXTERNAL;
 
 CREATE TABLE deliveries (
     envelope_id uuid NOT NULL,
@@ -75,7 +78,7 @@ CREATE TABLE attempts (
 
 -- Whatever falls outside the spans made ahead is kept all the same.
 CREATE TABLE envelopes_default PARTITION OF envelopes DEFAULT;
-CREATE TABLE bodies_default PARTITION OF bodies DEFAULT;
+CREATE TABLE bodies_default PARTITION OF bodies DEFAULT WITH (toast_tuple_target = 8160);
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT;
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
