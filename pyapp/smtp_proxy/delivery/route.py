@@ -1,0 +1,92 @@
+"""Where a message goes next. Today there is one way: the configured smarthost.
+
+Routes by tenant and domain, several hosts with weights, and MX lookups come in here, behind `Routes.route_for`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from smtp_proxy.errors import CertificateProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from smtp_proxy.config import Settings
+    from smtp_proxy.model.envelope import Job
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One next hop and how to speak to it. Time-outs as RFC 5321 4.5.3.2 asks."""
+
+    host: str
+    port: int
+    tls: Literal["none", "starttls", "implicit"]
+    client_name: str  # for EHLO
+    username: str = ""
+    password: SecretStr | None = None
+    tls_context: ssl.SSLContext | None = field(default=None, repr=False)
+    connections: int = 16
+    messages_per_connection: int = 1000
+    idle_seconds: float = 20.0
+    connect_timeout_seconds: float = 30.0
+    command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
+    data_timeout_seconds: float = 600.0  # from the final dot to its reply (4.5.3.2.6)
+
+    @property
+    def remote(self) -> str:
+        """host:port, as it is recorded."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent stays on this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+
+class Routes:
+    """Which way a job goes."""
+
+    def __init__(self, smarthost: Route) -> None:
+        self._smarthost = smarthost
+
+    def route_for(self, job: Job) -> Route:
+        return self._smarthost
+
+
+def smarthost(settings: Settings) -> Route:
+    """Read the smarthost from the settings. Raises CertificateProblem when its CA file cannot be used."""
+    return Route(
+        host=settings.smarthost_host,
+        port=settings.smarthost_port,
+        tls=settings.smarthost_tls,
+        client_name=settings.hostname,
+        username=settings.smarthost_username,
+        password=settings.smarthost_password,
+        tls_context=None if settings.smarthost_tls == "none" else tls_context(settings.smarthost_ca_file),
+        connections=settings.smarthost_connections,
+        messages_per_connection=settings.smarthost_messages_per_connection,
+        idle_seconds=settings.smarthost_idle_seconds,
+        connect_timeout_seconds=settings.smarthost_connect_timeout_seconds,
+        command_timeout_seconds=settings.smarthost_command_timeout_seconds,
+        data_timeout_seconds=settings.smarthost_data_timeout_seconds,
+    )
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Verify chain and name, TLS 1.2 or later; trust the system's CAs, or only those in `ca_file`."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateProblem(f"SMARTHOST_CA_FILE names {ca_file}, which cannot be used: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

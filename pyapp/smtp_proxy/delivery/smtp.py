@@ -1,0 +1,164 @@
+"""SMTP as a transport: every job to its route's pool, one transaction for all its recipients.
+
+Not here: the store, retries after a while, and any judgement on the sender. A result goes back for every recipient,
+whatever happens on the wire.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, refused_here
+from smtp_proxy.delivery.dialogue import NotReady
+from smtp_proxy.delivery.message import Message, compose
+from smtp_proxy.delivery.pool import Pool
+from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
+from smtp_proxy.delivery.wire import UnfitForWire, path_bytes
+from smtp_proxy.model.attempt import Outcome, RecipientResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smtp_proxy.delivery.capabilities import Capabilities
+    from smtp_proxy.delivery.connection import Connection
+    from smtp_proxy.delivery.route import Route, Routes
+    from smtp_proxy.model.envelope import Job
+
+log = logging.getLogger(__name__)
+
+
+class SmtpTransport:
+    """Delivers over SMTP; see `delivery.transport.Transport`."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._pools: dict[Route, Pool] = {}
+
+    async def deliver(self, job: Job) -> list[RecipientResult]:
+        """Offer the job to its next hop; one result per recipient, in the job's order."""
+        route = self._routes.route_for(job)
+        results: dict[int, RecipientResult] = {}
+        addressees = _addressees(job, route, results)
+        if addressees:
+            try:
+                message = compose(job.envelope, route.client_name)
+            except UnfitForWire as reason:
+                for addressee in addressees:
+                    results[addressee.number] = _unfit(addressee.number, reason, route)
+            else:
+                await self._send(route, message, addressees, results)
+        return [results[recipient.number] for recipient in job.recipients]
+
+    async def close(self) -> None:
+        """Say QUIT on every idle connection."""
+        for pool in self._pools.values():
+            await pool.close()
+
+    async def _send(
+        self, route: Route, message: Message, addressees: list[Addressee], results: dict[int, RecipientResult]
+    ) -> None:
+        """Transactions until every addressee has a result: one, unless the server takes only so many at a time."""
+        waiting = addressees
+        while waiting:
+            transcript = await self._transact(route, message, waiting)
+            results.update(transcript.results)
+            again = [a for a in waiting if _is_one_too_many(transcript.results[a.number])]
+            # Some were taken, so the next transaction has fewer: this ends.
+            waiting = again if len(again) < len(waiting) and _any_taken(transcript) else []
+
+    async def _transact(self, route: Route, message: Message, addressees: list[Addressee]) -> Transcript:
+        """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
+        pool = self._pool(route)
+        fresh = False
+        while True:
+            try:
+                connection, reused = await pool.acquire(fresh=fresh)
+            except NotReady as trouble:
+                return _not_ready(trouble, addressees, route)
+            try:
+                transcript = await _on(connection, route, message, addressees)
+            except BaseException:
+                connection.abort("the delivery was broken off")
+                raise
+            finally:
+                pool.release(connection)
+            if not (transcript.hung_up and reused and not fresh):
+                _report_login_trouble(transcript, route)
+                return transcript
+            fresh = True
+
+    def _pool(self, route: Route) -> Pool:
+        pool = self._pools.get(route)
+        if pool is None:
+            pool = self._pools[route] = Pool(route)
+        return pool
+
+
+async def _on(connection: Connection, route: Route, message: Message, addressees: list[Addressee]) -> Transcript:
+    """Leave out what this server cannot be given, offer the rest."""
+    capabilities = connection.capabilities
+    if (objection := message.objection(capabilities)) is not None:
+        refused = (refused_here(a.number, objection.enhanced_code, objection.text, route.remote) for a in addressees)
+        return Transcript({result.number: result for result in refused})
+    left_out = _without_smtputf8(addressees, capabilities, route)
+    remaining = [a for a in addressees if a.number not in left_out] if left_out else addressees
+    transcript = await transact(connection, route, message, remaining) if remaining else Transcript({})
+    transcript.results.update(left_out)
+    return transcript
+
+
+def _without_smtputf8(
+    addressees: Sequence[Addressee], capabilities: Capabilities, route: Route
+) -> dict[int, RecipientResult]:
+    """Recipients whose addresses are not ASCII, where the server has no SMTPUTF8 (RFC 6531 3.2)."""
+    if capabilities.smtputf8:
+        return {}
+    text = "the recipient's address needs SMTPUTF8, which the server does not offer"
+    return {a.number: refused_here(a.number, "5.6.7", text, route.remote) for a in addressees if not a.path.isascii()}
+
+
+def _addressees(job: Job, route: Route, results: dict[int, RecipientResult]) -> list[Addressee]:
+    """Encode the recipients; those whose address may not be sent get their result here."""
+    addressees = []
+    for recipient in job.recipients:
+        try:
+            addressees.append(Addressee(recipient.number, path_bytes(recipient.address, "5.1.3")))
+        except UnfitForWire as reason:
+            results[recipient.number] = _unfit(recipient.number, reason, route)
+    return addressees
+
+
+def _unfit(number: int, reason: UnfitForWire, route: Route) -> RecipientResult:
+    return refused_here(number, reason.enhanced_code, str(reason), route.remote)
+
+
+def _is_one_too_many(result: RecipientResult) -> bool:
+    """RFC 5321 4.5.3.1.10: the server takes no more recipients in this transaction, but will in another."""
+    return result.reply_code in (452, 552) and result.enhanced_code in ("", "4.5.3", "5.5.3")
+
+
+def _any_taken(transcript: Transcript) -> bool:
+    return any(result.outcome is Outcome.DELIVERED for result in transcript.results.values())
+
+
+def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> Transcript:
+    if trouble.operator:
+        log.error("smarthost %s: %s", route.remote, trouble)
+    transcript = Transcript({})
+    for addressee in addressees:
+        result = no_reply(addressee.number, str(trouble), route.remote)
+        if trouble.reply is not None:
+            said = from_reply(addressee.number, trouble.reply, route.remote)
+            result = RecipientResult(
+                addressee.number, Outcome.DEFERRED, said.reply_code, said.enhanced_code, result.reply_text, route.remote
+            )
+        transcript.results[addressee.number] = result
+    return transcript
+
+
+def _report_login_trouble(transcript: Transcript, route: Route) -> None:
+    for result in transcript.results.values():
+        if is_login_trouble(result.reply_code):
+            log.error("smarthost %s wants another login: %s %s", route.remote, result.reply_code, result.reply_text)
+            return

@@ -1,0 +1,45 @@
+"""The Received field that every relay puts in front of what it passes on (RFC 5321 4.4). Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smtp_proxy.model.envelope import Envelope
+
+# What the client called itself is its own claim; only what a domain or address literal can hold is repeated.
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]+")
+
+
+def received_field(envelope: Envelope, hostname: str) -> bytes:
+    """Name where the message came from, who took it, how (RFC 3848, RFC 6531 4.3), its id and when."""
+    helo = _NOT_A_NAME.sub("?", envelope.helo)[:255] or "unknown"
+    address = _address_literal(_without_port(envelope.client_address))
+    protocol = "ESMTP" if not envelope.tls else "UTF8SMTPSA" if envelope.smtputf8 else "ESMTPSA"
+    return (
+        f"Received: from {helo} ({address})\r\n"
+        f"\tby {hostname} with {protocol} id {envelope.id};\r\n"
+        f"\t{format_datetime(envelope.received_at)}\r\n"
+    ).encode("ascii", "replace")
+
+
+
+def _without_port(address: str) -> str:
+    """1.2.3.4:25 -> 1.2.3.4, [::1]:25 -> ::1; without a port unchanged."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+@lru_cache(maxsize=4096)
+def _address_literal(address: str) -> str:
+    """Write an address as RFC 5321 4.1.3 wants it. Senders are few and come again."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    return f"[IPv6:{parsed}]" if parsed.version == 6 else f"[{parsed}]"

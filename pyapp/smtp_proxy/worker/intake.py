@@ -1,0 +1,150 @@
+"""Where the worker's mail comes from: the stream, or Postgres itself while there is no stream.
+
+Entries are read, their envelopes claimed in one go, and what Postgres gives us goes into the hand; an entry whose rows
+are not to be had is done with at once, because Postgres is the truth. Without Redis every worker sweeps for itself,
+so mail goes on flowing; what the sweeper could not publish is handed in through `offer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from smtp_proxy.clock import Clock
+    from smtp_proxy.config import Settings
+    from smtp_proxy.stream.interface import Entry, StreamConsumer
+    from smtp_proxy.worker.hand import Hand
+    from smtp_proxy.worker.lease import Leases
+    from smtp_proxy.worker.ports import MailStore
+
+log = logging.getLogger(__name__)
+
+_BLOCK_MS: Final = 1000
+# A stream that is away is looked for again after so long; in between Postgres is asked alone.
+_STREAM_AWAY_SECONDS: Final = 2.0
+_STORE_AWAY_SECONDS: Final = 1.0
+_OFFERED_MAX: Final = 10_000
+
+
+class Intake:
+    """Fills the hand."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: MailStore,
+        consumer: StreamConsumer,
+        leases: Leases,
+        hand: Hand,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._consumer = consumer
+        self._leases = leases
+        self._hand = hand
+        self._clock = clock
+        self._offered: deque[UUID] = deque()
+        self._done: list[Entry] = []
+        self._done_wake = asyncio.Event()
+        self._stream_away_until = 0.0
+        self._reclaim_at = 0.0
+
+    def offer(self, envelope_ids: Sequence[UUID]) -> None:
+        """Take these without the stream. What is too much is found by a later sweep."""
+        self._offered.extend(envelope_ids[: max(0, _OFFERED_MAX - len(self._offered))])
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """These are done with: acknowledge them with the next call."""
+        if entries:
+            self._done.extend(entries)
+            self._done_wake.set()
+
+    async def run(self) -> None:
+        """Read, claim, hand on; until cancelled."""
+        while True:
+            room = await self._hand.room()
+            entries, envelope_ids = await self._next(room)
+            if envelope_ids:
+                await self._claim(entries, envelope_ids)
+
+    async def run_acknowledging(self) -> None:
+        """One call for everything that was done while the last one ran; until cancelled."""
+        while True:
+            await self._done_wake.wait()
+            self._done_wake.clear()
+            entries, self._done = self._done, []
+            try:
+                await self._consumer.done(entries)
+            except StreamUnavailable as error:
+                # Somebody reclaims them later, finds nothing to claim and deletes them.
+                self._stream_is_away(error)
+
+    # -- where from
+
+    async def _next(self, room: int) -> tuple[list[Entry], list[UUID]]:
+        if self._offered:
+            return [], [self._offered.popleft() for _ in range(min(room, len(self._offered)))]
+        now = self._clock.monotonic()
+        if now >= self._stream_away_until:
+            try:
+                entries = await self._read(room, now)
+            except StreamUnavailable as error:
+                self._stream_is_away(error)
+            else:
+                return entries, list(dict.fromkeys(entry.envelope_id for entry in entries))
+        return [], await self._sweep(room)
+
+    async def _read(self, room: int, now: float) -> list[Entry]:
+        if now >= self._reclaim_at:
+            self._reclaim_at = now + self._settings.worker_lease_seconds
+            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room):
+                return left
+        entries = await self._consumer.read(room, _BLOCK_MS)
+        if self._stream_away_until:
+            self._stream_away_until = 0.0
+            log.info("the stream is back", extra={"action": "stream_back"})
+        return entries
+
+    def _stream_is_away(self, error: StreamUnavailable) -> None:
+        if not self._stream_away_until:
+            log.warning("without the stream, polling Postgres: %s", error, extra={"action": "stream_away"})
+        self._stream_away_until = self._clock.monotonic() + _STREAM_AWAY_SECONDS
+
+    async def _sweep(self, room: int) -> list[UUID]:
+        """What is due according to Postgres; each id goes to one worker only. Waits a little when there is nothing."""
+        try:
+            envelope_ids = await self._store.sweep(room, self._settings.sweep_after_seconds)
+        except StoreUnavailable as error:
+            log.warning("nothing to be had: %s", error, extra={"action": "sweep_failed"})
+            envelope_ids = []
+        if not envelope_ids:
+            await asyncio.sleep(min(self._settings.sweep_interval_seconds, _STREAM_AWAY_SECONDS))
+        return envelope_ids
+
+    # -- what for
+
+    async def _claim(self, entries: list[Entry], envelope_ids: list[UUID]) -> None:
+        """Claim, and again until Postgres answers: the entries are ours, nobody else looks at them soon."""
+        while True:
+            try:
+                claims = await self._leases.claim(envelope_ids)
+                break
+            except StoreUnavailable as error:
+                log.warning("cannot claim: %s", error, extra={"action": "claim_failed"})
+                await asyncio.sleep(_STORE_AWAY_SECONDS)
+        entries_of: dict[UUID, list[Entry]] = {}
+        for entry in entries:
+            entries_of.setdefault(entry.envelope_id, []).append(entry)
+        for claim in claims:
+            self._hand.put(claim, entries_of.pop(claim.job.envelope.id, []))
+        self.acknowledge([entry for left in entries_of.values() for entry in left])

@@ -1,0 +1,44 @@
+"""What the worker asks of the rooms below, so that tests can put fakes there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from smtp_proxy.model.attempt import Attempt
+    from smtp_proxy.model.envelope import Job
+
+
+class Leader(Protocol):
+    """A lock by name; see `store.leader.Leadership`."""
+
+    @property
+    def held(self) -> bool: ...
+
+    async def try_acquire(self) -> bool: ...
+
+    async def release(self) -> None: ...
+
+
+class MailStore(Protocol):
+    """The part of `store.Store` that moves mail out. Everything may raise StoreUnavailable."""
+
+    async def claim(self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float) -> list[Job]: ...
+
+    async def renew(self, worker_id: UUID, lease_seconds: float) -> int: ...
+
+    async def record(self, attempts: Sequence[Attempt]) -> int: ...
+
+    async def release(self, worker_id: UUID) -> list[UUID]: ...
+
+    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]: ...
+
+    async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]: ...
+
+    async def depth(self) -> int: ...
+
+    def leader(self, name: str) -> Leader: ...

@@ -1,0 +1,303 @@
+"""The worker: claim, load, deliver, record, acknowledge.
+
+    intake ──claims──▶ hand ──one turn each──▶ deliveries ──▶ outcomes ──▶ acknowledgements
+                         ▲ leases are renewed until recorded ┘
+
+Each arrow is a queue of its own and each stage its own task, so nothing waits for a whole batch: a slow delivery holds
+one of `worker_concurrency` turns and nothing else, and a transaction takes what has finished by the time it starts.
+
+At least once: a message is offered again only when its outcome was not recorded, and that happens only when this
+process dies or leaves at its deadline in the middle of a delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+from typing import TYPE_CHECKING, Final
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.delivery.route import Routes, smarthost
+from smtp_proxy.delivery.smtp import SmtpTransport
+from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable, StreamUnavailable
+from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.store.store import Store
+from smtp_proxy.stream.consumer import Consumer
+from smtp_proxy.stream.depth import Depth
+from smtp_proxy.stream.publisher import Publisher
+from smtp_proxy.telemetry import health
+from smtp_proxy.telemetry.lifecycle import Lifecycle
+from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS
+from smtp_proxy.worker.hand import Hand, Held
+from smtp_proxy.worker.intake import Intake
+from smtp_proxy.worker.lease import Leases
+from smtp_proxy.worker.outcomes import Finished, Outcomes
+from smtp_proxy.worker.retry import RetryPolicy
+from smtp_proxy.worker.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import datetime
+    from uuid import UUID
+
+    from smtp_proxy.clock import Clock
+    from smtp_proxy.config import Settings
+    from smtp_proxy.delivery.transport import Transport
+    from smtp_proxy.model.envelope import Job
+    from smtp_proxy.stream.interface import StreamConsumer, StreamPublisher
+    from smtp_proxy.worker.lease import Claim
+    from smtp_proxy.worker.ports import MailStore
+
+log = logging.getLogger(__name__)
+
+# What is left to do after the deadline: give back what is claimed, leave the group.
+_LEAVING_SECONDS: Final = 3.0
+_CONNECT_AGAIN_SECONDS: Final = 1.0
+
+
+class Worker:
+    """All stages of one worker process over given rooms; `run` of this module puts the real ones in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: MailStore,
+        publisher: StreamPublisher,
+        consumer: StreamConsumer,
+        transport: Transport,
+        *,
+        lifecycle: Lifecycle,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._chance = chance
+        self._policy = RetryPolicy.of(settings)
+        self._publisher = publisher
+        self._transport = transport
+        self._lifecycle = lifecycle
+        self._concurrency = settings.worker_concurrency
+        self._held: dict[Claim, Held] = {}  # what was started and is not recorded
+        self._token = contextlib.ExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._intake_task: asyncio.Task[None] | None = None
+        self.leases = Leases(store, settings.worker_lease_seconds, self._clock, self._give_back)
+        self.hand = Hand(settings.worker_concurrency, settings.worker_batch_messages)
+        self.intake = Intake(settings, store, consumer, self.leases, self.hand, clock=self._clock)
+        self.outcomes = Outcomes(store, self._recorded, self._lost)
+
+    # -- life
+
+    def start(self) -> None:
+        """Start every stage; a stage that fails stops the service."""
+        self._intake_task = self._start(self.intake.run(), "intake")
+        self._start(self.intake.run_acknowledging(), "acknowledgements")
+        self._start(self.leases.run(), "leases")
+        self._start(self.outcomes.run(), "outcomes")
+        for number in range(self._concurrency):
+            self._start(self._deliver_forever(), f"delivery-{number}")
+
+    async def close(self) -> None:
+        """Take nothing more, and drop what has not been started. What is under way goes on."""
+        if self._intake_task is not None:
+            await _ended(self._intake_task)
+        for held in self.hand.drop_waiting():
+            self._drop(held)
+        if self._held:
+            self._token.enter_context(self._lifecycle.hold("messages under way"))
+
+    async def leave(self) -> None:
+        """Break off what is still under way, and give back all that is claimed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._token.close()
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self.leases.release_all()
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("claims are left to run out: %s", error, extra={"action": "release_failed"})
+
+    def _start(self, stage: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(stage, name=name)
+        self._lifecycle.watch(task)
+        self._tasks.append(task)
+        return task
+
+    # -- one job
+
+    async def _deliver_forever(self) -> None:
+        while True:
+            held = await self.hand.take()
+            if self.leases.holds(held.claim):
+                self._held[held.claim] = held
+                await self._deliver(held)
+            else:
+                # Postgres was away for longer than the lease: by now it may be someone else's.
+                self.hand.delivered(0.0)
+                self._drop(held)
+
+    async def _deliver(self, held: Held) -> None:
+        job = held.claim.job
+        started_at, began = self._clock.now(), self._clock.monotonic()
+        if job.recipients[0].attempt_number == 1:
+            QUEUE_SECONDS.observe(max(0.0, (started_at - job.envelope.received_at).total_seconds()))
+        try:
+            results = await self._transport.deliver(job)
+        except Exception:
+            # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
+            log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
+            results = [
+                RecipientResult(recipient.number, Outcome.DEFERRED, 0, "", "internal error, see the worker's log", "")
+                for recipient in job.recipients
+            ]
+        seconds = self._clock.monotonic() - began
+        DELIVERY_SECONDS.observe(seconds)
+        self.hand.delivered(seconds)
+        self.outcomes.add(Finished(held.claim, self._attempts(held, results, started_at)))
+
+    def _attempts(self, held: Held, results: list[RecipientResult], started_at: datetime) -> list[Attempt]:
+        envelope, worker_id = held.claim.job.envelope, held.claim.lease.worker_id
+        now = self._clock.now()
+        attempts = []
+        for recipient, result in zip(held.claim.job.recipients, results, strict=True):
+            final, again_at = self._policy.settle(
+                result,
+                attempt_number=recipient.attempt_number,
+                received_at=envelope.received_at,
+                now=now,
+                random=self._chance,
+            )
+            attempts.append(Attempt(envelope.id, recipient.attempt_number, worker_id, started_at, now, final, again_at))
+            if final.outcome is not Outcome.DELIVERED:
+                _log_trouble(envelope.id, recipient.address, final, again_at)
+        return attempts
+
+    # -- done with a job
+
+    def _recorded(self, finished: Finished) -> None:
+        self.leases.settle(finished.claim)
+        self._let_go(finished.claim)
+
+    def _lost(self, finished: Finished) -> None:
+        self.leases.drop(finished.claim)
+        self._let_go(finished.claim)
+
+    def _let_go(self, claim: Claim) -> None:
+        held = self._held.pop(claim)
+        self.hand.settled(held)
+        self.intake.acknowledge(held.entries)
+        if not self._held:
+            self._token.close()
+
+    def _drop(self, held: Held) -> None:
+        """Give up a job that was not started: its rows are released with the lease."""
+        self.leases.drop(held.claim)
+        self.hand.settled(held)
+        self.intake.acknowledge(held.entries)
+
+    async def _give_back(self, envelope_ids: list[UUID]) -> None:
+        with contextlib.suppress(StreamUnavailable):  # They are due at once, so the next sweep finds them.
+            await self._publisher.publish(envelope_ids)
+
+
+def _log_trouble(envelope_id: UUID, address: str, result: RecipientResult, again_at: datetime | None) -> None:
+    log.info(
+        "%s: %s %s",
+        result.outcome.name.lower(),
+        result.reply_code or "no reply:",
+        result.reply_text,
+        extra={
+            "action": "not_delivered",
+            "envelope_id": envelope_id,
+            "recipient": address,
+            "remote": result.remote,
+            "next_attempt_at": again_at,
+        },
+    )
+
+
+def _named(job: Job, action: str) -> dict[str, object]:
+    return {"action": action, "envelope_id": job.envelope.id}
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+# -- the service
+
+
+async def run(settings: Settings) -> None:
+    """Deliver until told to stop by SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError, CertificateProblem, StoreMisconfigured, SchemaMismatch: the operator has to act.
+        SmtpProxyError: a stage ended that should not have.
+    """
+    lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
+    lifecycle.install_signals()
+    routes = Routes(smarthost(settings))
+    store = await _connect(settings, lifecycle)
+    if store is None:
+        return
+    try:
+        await _serve(settings, lifecycle, store, routes)
+    finally:
+        await store.close(_LEAVING_SECONDS)
+
+
+async def _connect(settings: Settings, lifecycle: Lifecycle) -> Store | None:
+    """Wait for Postgres, which may be starting too. None: told to stop meanwhile."""
+    while not lifecycle.stopping:
+        try:
+            return await Store.connect(settings, purpose="worker")
+        except StoreMisconfigured:
+            raise
+        except StoreUnavailable as error:
+            log.warning("waiting for Postgres: %s", error, extra={"action": "store_away"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CONNECT_AGAIN_SECONDS):
+                    await lifecycle.stopped()
+    return None
+
+
+async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
+    clock = SystemClock()
+    publisher, depth = Publisher(settings), Depth(settings)
+    worker = Worker(
+        settings,
+        store,
+        publisher,
+        consumer := Consumer(settings, f"{socket.gethostname()}-{random.getrandbits(48):012x}"),
+        transport := SmtpTransport(routes),
+        lifecycle=lifecycle,
+        clock=clock,
+    )
+    sweeper = Sweeper(settings, store, publisher, depth, clock=clock, hand_over=worker.intake.offer)
+    worker.start()
+    sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
+    lifecycle.watch(sweeping)
+    lifecycle.on_close("sweeper", lambda: _ended(sweeping))
+    lifecycle.on_close("intake", worker.close)
+    checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
+    try:
+        async with health.serve(settings.health_host, settings.health_port, checks):
+            log.info("delivering to %s:%s", settings.smarthost_host, settings.smarthost_port, extra={"action": "ready"})
+            await lifecycle.run_until_stopped()
+    finally:
+        await _ended(sweeping)
+        await worker.leave()
+        await consumer.close()
+        await transport.close()
+        await publisher.close()
+        await depth.close()
+    log.info("left", extra={"action": "left"})
+
+
+async def _stopping(lifecycle: Lifecycle) -> str | None:
+    return None if lifecycle.ready else "stopping"
