@@ -78,7 +78,7 @@ impl Text {
 
     /// Takes what it can of `input`: returns how many bytes, and whether the final dot was among
     /// them. What may be the start of a line's end or of the final dot is left until more is there:
-    /// at most 3 bytes.
+    /// at most 2 bytes.
     pub fn receive(&mut self, input: &[u8], limits: &Limits) -> (usize, bool) {
         let mut at = 0;
         let mut kept = 0;

@@ -13,7 +13,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use smtp_proxy_proto::*;
+use smtp_proxy_proto::{
+    BodyType, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
+    LoginVerdict, Phase, Reply, Security, Session, SessionConfig,
+};
 
 #[derive(Debug, Clone, PartialEq)]
 enum Step {

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use smtp_proxy_proto::*;
+use smtp_proxy_proto::{
+    Enhanced, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
+    LoginVerdict, Mechanism, Phase, Reply, Secret, Security, Session, SessionConfig,
+};
 
 fn config(limits: Limits) -> Arc<SessionConfig> {
     let identity = Identity {

@@ -1,0 +1,140 @@
+//! The session on its happy path, and the text's receiver alone. `cargo bench -p smtp-proxy-proto`.
+//!
+//! Compare ratios of interleaved runs, never absolute times of different days or machines.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use smtp_proxy_proto::data::Text;
+use smtp_proxy_proto::{
+    Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Session,
+    SessionConfig, address,
+};
+
+fn config() -> Arc<SessionConfig> {
+    let identity = Identity {
+        tenant_id: [1; 16],
+        credential_id: [2; 16],
+        username: "bench@example.com".into(),
+    };
+    Arc::new(SessionConfig {
+        hostname: "mx.example.com".into(),
+        software: "smtp-proxy".into(),
+        limits: Limits::default(),
+        starttls: false,
+        identity: Some(Arc::new(identity)),
+        allow_plaintext_submission: true,
+    })
+}
+
+/// Lines of 78 bytes, as mail has them, with a stuffed dot every 50 lines.
+fn text(bytes: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes + 100);
+    for nth in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        let first = if nth % 50 == 49 { ".." } else { "x" };
+        text.extend_from_slice(format!("{first:y<76}\r\n").as_bytes());
+    }
+    text.extend_from_slice(b".\r\n");
+    text
+}
+
+/// MAIL, RCPT and DATA in one write, the text in another, as a pipelining client sends them.
+fn transaction(session: &mut Session, group: &[u8], text: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let (taken, _) = session.advance(group, Gate::Open, out);
+    assert_eq!(taken, group.len());
+    let Event::Envelope(envelope) = session.advance(text, Gate::Open, out).1 else {
+        panic!("no envelope")
+    };
+    black_box(&envelope);
+    let _ = session.envelope_answered(
+        EnvelopeVerdict::Queued {
+            id: EnvelopeId([7; 16]),
+        },
+        out,
+    );
+}
+
+fn sessions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("transaction");
+    for (name, bytes) in [("1KiB", 1024), ("4KiB", 4096), ("64KiB", 65_536)] {
+        let commands = format!(
+            "MAIL FROM:<sender@example.com> SIZE={bytes}\r\nRCPT TO:<rcpt@example.org>\r\nDATA\r\n"
+        );
+        let text = text(bytes);
+        let mut out = Vec::new();
+        let mut session = Session::new(config(), Security::Plaintext);
+        let _ = session.advance(b"EHLO client.example\r\n", Gate::Open, &mut out);
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| transaction(&mut session, commands.as_bytes(), &text, &mut out));
+        });
+    }
+    group.finish();
+}
+
+fn connections(criterion: &mut Criterion) {
+    let config = config();
+    let mut out = Vec::new();
+    criterion.bench_function("greeting and EHLO", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            let mut session = Session::new(Arc::clone(&config), Security::Plaintext);
+            let _ = session.greet(Gate::Open, &mut out);
+            session.advance(b"EHLO client.example\r\n", Gate::Open, &mut out)
+        });
+    });
+}
+
+fn texts(criterion: &mut Criterion) {
+    let limits = Limits::default();
+    let mut group = criterion.benchmark_group("text");
+    let shapes = [
+        ("mail 1MiB", text(1 << 20)),
+        (
+            "empty lines 1MiB",
+            [b"\r\n".repeat(1 << 19).as_slice(), b".\r\n"].concat(),
+        ),
+    ];
+    for (name, text) in shapes {
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || Text::new(None),
+                |mut receiver| {
+                    // As from a socket: 16 KiB at a time.
+                    let mut from = 0;
+                    loop {
+                        let until = (from + 16_384).min(text.len());
+                        let (taken, done) =
+                            receiver.receive(text.get(from..until).unwrap_or_default(), &limits);
+                        from += taken;
+                        if done {
+                            return receiver.finish();
+                        }
+                    }
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn addresses(criterion: &mut Criterion) {
+    criterion.bench_function("forward path", |bencher| {
+        bencher.iter(|| {
+            address::forward_path(black_box("<first.last+tag@subdomain.example.com>"))
+                .map(|path| path.address.len())
+        });
+    });
+}
+
+criterion_group!(benches, sessions, connections, texts, addresses);
+criterion_main!(benches);
