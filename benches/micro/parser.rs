@@ -10,8 +10,8 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use smtp_proxy_proto::data::Text;
 use smtp_proxy_proto::{
-    Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Session,
-    SessionConfig, address,
+    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Session, SessionConfig,
+    address,
 };
 
 fn config() -> Arc<SessionConfig> {

@@ -249,7 +249,7 @@ replies! {
 /// The 250 that is spoken only after the commit.
 #[must_use]
 pub fn queued(id: EnvelopeId) -> Reply {
-    Reply::new(250, Enhanced::OK, format!("queued as {id}"))
+    Reply::new(250, Enhanced::OK, ["queued as ", &id.hyphenated()].concat())
 }
 
 /// Longest text that fits beside `250 2.255.255 ` and CRLF.
