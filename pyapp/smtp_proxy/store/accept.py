@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from smtp_proxy.store.pool import Connection
 
-# As `_core.Batch.envelopes()` hands it over: id, tenant, credential (16 bytes each), reverse-path, recipients,
-# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (µs since 1970).
+# As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients, body,
+# body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
 CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
 
 _ENVELOPE_COLUMNS = (

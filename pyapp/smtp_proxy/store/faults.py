@@ -13,9 +13,11 @@ import asyncpg
 from smtp_proxy.errors import AlreadyExists, StoreError, StoreMisconfigured, StoreUnavailable
 
 # Classes and codes that say "not now": connection, rollback for concurrency, resources (disk full), intervention
-# (shutdown, statement time-out), I/O; a server that is read-only is a standby or is being failed over.
+# (shutdown, statement time-out), I/O, locks.
 _UNAVAILABLE_CLASSES = ("08", "40", "53", "57", "58")
-_UNAVAILABLE_CODES = ("25006", "55P03", "55006")
+# A server that is read-only is a standby, or was the primary before a fail-over.
+READ_ONLY = "25006"
+_UNAVAILABLE_CODES = (READ_ONLY, "55P03", "55006")
 # Wrong user, password, database or rights: waiting does not help, but mail is deferred all the same.
 _MISCONFIGURED_CLASSES = ("28", "3D")
 _MISCONFIGURED_CODES = ("42501",)

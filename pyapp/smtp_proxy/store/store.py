@@ -8,12 +8,15 @@ Not here: when to retry, whom to deliver to, what a reply means. The store is to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
+
+import asyncpg
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import NotFound, StoreUnavailable
@@ -23,7 +26,7 @@ from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, accept
-from smtp_proxy.store.faults import store_errors
+from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
 from smtp_proxy.store.listen import CREDENTIALS_CHANNEL, listen
@@ -263,14 +266,17 @@ class Store:
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> AsyncIterator[Connection]:
-        """A connection of the pool. One that failed us is dropped: after a fail-over it may lead to the old primary."""
+        """A connection of the pool. One that failed us is dropped; after a fail-over all of them are."""
         with store_errors(doing):
             async with self._pool.acquire(timeout=self._settings.db_timeout_seconds) as connection:
                 try:
                     with store_errors(doing):
                         yield connection
-                except StoreUnavailable:
-                    connection.terminate()
+                except StoreUnavailable as error:
+                    with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
+                        connection.terminate()
+                    if error.sqlstate == READ_ONLY:
+                        await self._pool.expire_connections()
                     raise
 
 

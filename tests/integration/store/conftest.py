@@ -1,0 +1,17 @@
+from collections.abc import AsyncIterator
+
+import pytest
+from fix_postgres import db_settings, postgres, postgres_server
+
+from smtp_proxy.config import Settings
+from smtp_proxy.store import Store
+
+__all__ = ["db_settings", "postgres", "postgres_server"]
+
+
+@pytest.fixture
+async def store(db_settings: Settings) -> AsyncIterator[Store]:
+    """A store on a database of this test's own."""
+    opened = await Store.connect(db_settings, purpose="test")
+    yield opened
+    await opened.close()

@@ -1,0 +1,192 @@
+"""Postgres goes away in every way it can; the store says so in its own words and recovers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from fix_postgres import PostgresServer, free_port
+from store_suite import LEASE, SWEEP_AFTER, core_envelope, ids_of
+
+from smtp_proxy.config import Settings
+from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
+from smtp_proxy.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+pytestmark = pytest.mark.integration
+
+
+async def eventually(what: Callable[[], Awaitable[object]], seconds: float = 15.0) -> None:
+    """Repeat until it no longer raises StoreUnavailable."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await what()
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_gone_and_back(store: Store, postgres: PostgresServer, end: str) -> None:
+    before = [core_envelope() for _ in range(30)]
+    await store.accept(before, sweep_after_seconds=SWEEP_AFTER)
+    getattr(postgres, end)()
+    for size in (1, 30):
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
+        assert caught.value.temporary
+    with pytest.raises(StoreUnavailable):
+        await store.claim(ids_of(before), uuid4(), LEASE)
+    postgres.start()
+    await eventually(store.ping)
+    assert len(await store.claim(ids_of(before), uuid4(), LEASE)) == 30
+
+
+async def test_killed_while_accepting_loses_nothing_that_was_committed(store: Store, postgres: PostgresServer) -> None:
+    """Concurrent committers; the kill falls into the middle of transactions."""
+    committed: list[tuple] = []
+    unsure = 0
+
+    async def commit_until_it_fails() -> None:
+        nonlocal unsure
+        try:
+            while True:
+                batch = [core_envelope(body=b"x" * 4096) for _ in range(50)]
+                await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+                committed.extend(batch)
+        except StoreUnavailable:
+            unsure += 1
+
+    committers = [asyncio.create_task(commit_until_it_fails()) for _ in range(3)]
+    while len(committed) < 500:  # noqa: ASYNC110 - what is waited for is a number
+        await asyncio.sleep(0.01)
+    postgres.kill()
+    await asyncio.gather(*committers)
+    assert unsure == 3
+    postgres.start()
+    await eventually(store.ping)
+    found = await store.claim(ids_of(committed), uuid4(), LEASE)
+    assert len(found) == len(committed)
+
+
+async def test_a_session_ended_by_the_administrator(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    await store.ping()
+    await postgres.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+        db_settings.db_name,
+    )
+    await eventually(store.ping, 5)
+
+
+async def test_no_answer_is_not_waited_for_long(postgres: PostgresServer, db_settings: Settings) -> None:
+    hasty = postgres.settings(db_settings.db_name, db_timeout_seconds=0.5, db_connect_timeout_seconds=0.5)
+    store = await Store.connect(hasty)
+    postgres.pause()
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+        assert time.monotonic() - began < 3
+    finally:
+        postgres.resume()
+    await eventually(store.ping)
+    await store.close()
+
+
+async def test_a_read_only_server_is_not_used_again(postgres: PostgresServer, db_settings: Settings) -> None:
+    """What a connection to the old primary meets after a fail-over (SQLSTATE 25006)."""
+    store = await Store.connect(db_settings)
+    await postgres.sql(f"ALTER DATABASE {db_settings.db_name} SET default_transaction_read_only = on")
+    await postgres.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+        db_settings.db_name,
+    )
+    for size in (1, 20):
+        await eventually(store.ping, 5)
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
+        assert caught.value.sqlstate == "25006"
+    await postgres.sql(f"ALTER DATABASE {db_settings.db_name} SET default_transaction_read_only = off")
+    # No connection was kept that remembers the old state.
+    await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+    await store.close()
+
+
+async def test_turned_away(postgres: PostgresServer) -> None:
+    with pytest.raises(StoreMisconfigured) as caught:
+        await Store.connect(postgres.settings("no_such_database"))
+    assert (caught.value.fault, caught.value.temporary, caught.value.sqlstate) == ("operator", False, "3D000")
+
+
+async def test_nobody_there() -> None:
+    settings = Settings.load({"db_port": free_port(), "db_sslmode": "disable"}, {})
+    with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{settings.db_port}"):
+        await Store.connect(settings)
+
+
+async def test_more_work_than_connections_waits(postgres: PostgresServer, db_settings: Settings) -> None:
+    store = await Store.connect(postgres.settings(db_settings.db_name, db_pool_size=2))
+    await asyncio.gather(
+        *(store.accept([core_envelope() for _ in range(5)], sweep_after_seconds=SWEEP_AFTER) for _ in range(40))
+    )
+    assert await store.depth() == 200
+    await store.close()
+
+
+async def test_a_leader_whose_connection_died_does_not_lead(store: Store, postgres: PostgresServer) -> None:
+    async with store.leader("sweeper") as lead, store.leader("sweeper") as other:
+        assert await lead.try_acquire()
+        await postgres.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'smtp-proxy leader sweeper'"
+        )
+        await asyncio.sleep(0.2)
+        assert not lead.held
+        assert await other.try_acquire()
+        assert not await lead.try_acquire()
+        await other.release()
+        assert await lead.try_acquire()
+
+
+async def test_leading_when_postgres_is_away(store: Store, postgres: PostgresServer) -> None:
+    async with store.leader("sweeper") as lead:
+        assert await lead.try_acquire()
+        postgres.kill()
+        await asyncio.sleep(0.2)
+        assert not lead.held
+        with pytest.raises(StoreUnavailable):
+            await lead.try_acquire()
+        postgres.start()
+        await eventually(lead.try_acquire)
+        assert lead.held
+
+
+async def test_listening_survives_a_restart_and_tells_of_what_was_missed(
+    store: Store, postgres: PostgresServer
+) -> None:
+    tenant = await store.create_tenant("acme")
+    told: asyncio.Queue[None] = asyncio.Queue()
+    listening = asyncio.create_task(store.listen_credentials(lambda: told.put_nowait(None)))
+    try:
+        await asyncio.wait_for(told.get(), 5)
+        postgres.kill()
+        await asyncio.sleep(0.5)
+        postgres.start()
+        await asyncio.wait_for(told.get(), 10)  # something may have changed meanwhile
+        await eventually(store.ping)
+        await store.create_credential(tenant.id, "app", "hash")
+        await asyncio.wait_for(told.get(), 5)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)

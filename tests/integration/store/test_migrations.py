@@ -1,0 +1,105 @@
+"""Migrations and partitions: once each, together, and noticed when they were changed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from smtp_proxy.errors import SchemaMismatch
+from smtp_proxy.store import Store, migrate
+from smtp_proxy.store.pool import open_connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fix_postgres import PostgresServer
+
+    from smtp_proxy.config import Settings
+    from smtp_proxy.store.pool import Connection
+
+pytestmark = pytest.mark.integration
+
+SOURCES = {
+    "0001_pre_one.sql": "CREATE TABLE one (n int);",
+    "0002_post_two.sql": "CREATE TABLE two (n int);",
+    "0003_pre_three.sql": "CREATE TABLE three (n int);",
+}
+
+
+@pytest.fixture
+async def empty(postgres: PostgresServer) -> Settings:
+    return postgres.settings(await postgres.new_database(migrated=False))
+
+
+@pytest.fixture
+async def connection(empty: Settings) -> AsyncIterator[Connection]:
+    opened = await open_connection(empty, "test")
+    yield opened
+    await opened.close()
+
+
+async def test_a_service_does_not_start_on_an_empty_database(empty: Settings) -> None:
+    with pytest.raises(SchemaMismatch, match=r"lacks 0001_pre_spine.*smtp-proxy migrate"):
+        await Store.connect(empty)
+    assert "0001_pre_spine" in await Store.migrate(empty)
+    store = await Store.connect(empty)
+    await store.close()
+
+
+async def test_a_second_time_does_nothing(empty: Settings) -> None:
+    assert await Store.migrate(empty)
+    assert await Store.migrate(empty) == []
+
+
+async def test_many_at_once_apply_each_once(empty: Settings) -> None:
+    applied = await asyncio.gather(*(Store.migrate(empty) for _ in range(6)))
+    labels = [label for some in applied for label in some]
+    assert labels == [m.label for m in migrate.read_migrations()]
+
+
+async def test_partitions_made_by_many_at_once(store: Store, db_settings: Settings) -> None:
+    others = [await Store.connect(db_settings) for _ in range(3)]
+    far = datetime(2040, 1, 1, tzinfo=UTC)
+    made = await asyncio.gather(*(s.ensure_partitions(far, 4) for s in (store, *others)))
+    names = [name for some in made for name in some]
+    assert len(names) == len(set(names)) == 20
+    for other in others:
+        await other.close()
+
+
+async def test_pre_and_post(connection: Connection) -> None:
+    migrations = migrate.read_migrations(SOURCES)
+    assert [m.number for m in await migrate.apply_migrations(connection, migrations, ["pre"])] == [1, 3]
+    await migrate.check_schema(connection, migrations)
+    assert [m.number for m in await migrate.apply_migrations(connection, migrations)] == [2]
+
+
+async def test_a_changed_file_is_refused(connection: Connection) -> None:
+    migrations = migrate.read_migrations(SOURCES)
+    await migrate.apply_migrations(connection, migrations)
+    changed = [replace(migrations[0], sql="CREATE TABLE other (n int);"), *migrations[1:]]
+    with pytest.raises(SchemaMismatch, match="0001_pre_one was changed"):
+        await migrate.check_schema(connection, changed)
+    with pytest.raises(SchemaMismatch, match="0001_pre_one was changed"):
+        await migrate.apply_migrations(connection, changed)
+
+
+async def test_an_older_release_runs_beside_a_newer_pre_but_not_a_newer_post(connection: Connection) -> None:
+    migrations = migrate.read_migrations(SOURCES)
+    await migrate.apply_migrations(connection, migrations, ["pre"])
+    await migrate.check_schema(connection, migrations[:1])
+    await migrate.apply_migrations(connection, migrations)
+    with pytest.raises(SchemaMismatch, match="0002_post_two of a newer release"):
+        await migrate.check_schema(connection, migrations[:1])
+
+
+async def test_a_migration_that_fails_leaves_nothing(connection: Connection) -> None:
+    sources = {**SOURCES, "0003_pre_three.sql": "CREATE TABLE three (n int); SELECT 1/0;"}
+    with pytest.raises(Exception, match="division by zero"):
+        await migrate.apply_migrations(connection, migrate.read_migrations(sources))
+    assert await connection.fetchval("SELECT to_regclass('three')") is None
+    assert [m.number for m in await migrate.apply_migrations(connection, migrate.read_migrations(SOURCES))] == [3]

@@ -1,0 +1,182 @@
+"""The store on a real Postgres: the common suite, and what only Postgres does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import pytest
+from store_suite import LEASE, SWEEP_AFTER, Stores, StoreSuite, core_envelope, ids_of
+
+from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.store import Store
+from smtp_proxy.store.ids import new_id
+from smtp_proxy.store.partitions import TABLES, partition_name
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from fix_postgres import PostgresServer
+
+    from smtp_proxy.config import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def stores(store: Store, postgres: PostgresServer, db_settings: Settings) -> Stores:
+    async def let_pass(seconds: float) -> None:
+        # Time passes for the rows: everything they wait for comes nearer.
+        await postgres.sql(
+            "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
+            "next_attempt_at = next_attempt_at - $1::interval",
+            timedelta(seconds=seconds),
+            database=db_settings.db_name,
+        )
+
+    return Stores(store, let_pass)
+
+
+class TestPostgres(StoreSuite):
+    pass
+
+
+async def counts(postgres: PostgresServer, settings: Settings, table: str) -> dict[str, int]:
+    """Rows by partition."""
+    rows = await postgres.sql(
+        f"SELECT tableoid::regclass::text AS name, count(*) AS rows FROM {table} GROUP BY 1", database=settings.db_name
+    )
+    return {row["name"]: row["rows"] for row in rows}
+
+
+async def test_rows_go_to_the_partition_of_their_day(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    today = datetime.now(UTC)
+    batch = [core_envelope(id=new_id(today + timedelta(days=n)).bytes) for n in (0, 1, 1)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    for table in ("envelopes", "bodies", "deliveries"):
+        assert await counts(postgres, db_settings, table) == {
+            partition_name(table, today): 1,
+            partition_name(table, today + timedelta(days=1)): 2,
+        }
+
+
+async def test_rows_without_a_partition_are_kept_and_move_when_it_is_made(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    far = datetime.now(UTC) + timedelta(days=40)
+    batch = [core_envelope(id=new_id(far + timedelta(seconds=n)).bytes) for n in range(3)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    assert await counts(postgres, db_settings, "bodies") == {"bodies_default": 3}
+    made = await store.ensure_partitions(far, 0)
+    assert made == [partition_name(table, far) for table in TABLES]
+    for table in ("envelopes", "bodies", "deliveries"):
+        assert await counts(postgres, db_settings, table) == {partition_name(table, far): 3}
+    assert len(await store.claim(ids_of(batch), uuid4(), LEASE)) == 3
+
+
+async def test_partitions_are_named_and_bounded_by_days(postgres: PostgresServer, db_settings: Settings) -> None:
+    rows = await postgres.sql(
+        "SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_class c "
+        "JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = 'envelopes'::regclass",
+        database=db_settings.db_name,
+    )
+    bounds = {row["relname"]: row["bound"] for row in rows}
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert len(bounds) == db_settings.partition_days_ahead + 2
+    first = f"{int(today.timestamp() * 1000):012x}"
+    assert f"FROM ('{first[:8]}-{first[8:]}-0000-0000-000000000000')" in bounds[partition_name("envelopes", today)]
+    assert bounds["envelopes_default"] == "DEFAULT"
+
+
+async def test_a_4_kib_body_lies_in_its_row(store: Store, postgres: PostgresServer, db_settings: Settings) -> None:
+    await store.accept([core_envelope(body=b"words that compress well, " * 160)], sweep_after_seconds=SWEEP_AFTER)
+    (row,) = await postgres.sql(
+        "SELECT pg_column_size(content) AS size, octet_length(content) AS length FROM bodies",
+        database=db_settings.db_name,
+    )
+    assert row["size"] >= row["length"]
+    (toast,) = await postgres.sql(
+        "SELECT sum(pg_relation_size(c.reltoastrelid)) AS bytes FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid "
+        "WHERE i.inhparent = 'bodies'::regclass",
+        database=db_settings.db_name,
+    )
+    assert toast["bytes"] == 0
+
+
+async def test_a_large_body_comes_back_whole(store: Store) -> None:
+    body = bytes(range(256)) * 4096 * 8  # 8 MiB
+    batch = [core_envelope(body=body), core_envelope(body=b"")]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    bodies = {job.envelope.id: job.envelope.body for job in await store.claim(ids_of(batch), uuid4(), LEASE)}
+    assert [bodies[i] == row[5] for i, row in zip(ids_of(batch), batch, strict=True)] == [True, True]
+
+
+async def test_a_claim_reads_only_the_partitions_of_its_envelopes(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    batch = [core_envelope() for _ in range(3)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    ids = ids_of(batch)
+    literal = "ARRAY[" + ",".join(f"'{i}'" for i in ids) + "]"
+    statement = QUERIES["claim"]
+    for parameter, value in {
+        "$1": literal,
+        "$2": f"'{min(ids)}'",
+        "$3": f"'{max(ids)}'",
+        "$4": f"'{uuid4()}'",
+        "$5": "'30 seconds'",
+    }.items():
+        statement = statement.replace(parameter, value)
+    plan = "\n".join(row[0] for row in await postgres.sql(f"EXPLAIN {statement}", database=db_settings.db_name))
+    today = datetime.now(UTC)
+    assert partition_name("deliveries", today) in plan
+    assert "_default" not in plan
+    assert partition_name("deliveries", today + timedelta(days=1)) not in plan
+
+
+async def test_a_value_that_postgres_refuses_is_not_a_time_of_trouble(store: Store) -> None:
+    with pytest.raises(StoreError) as caught:
+        await store.accept([core_envelope(reverse_path="a\0b@example.com")], sweep_after_seconds=SWEEP_AFTER)
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert not caught.value.temporary
+    await store.ping()
+
+
+async def test_a_credential_of_a_disabled_tenant_is_disabled(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    tenant = await store.create_tenant("acme")
+    await store.create_credential(tenant.id, "app", "hash")
+    await postgres.sql("UPDATE tenants SET disabled_at = now()", database=db_settings.db_name)
+    credential = await store.credential_by_username("app")
+    assert credential is not None
+    assert credential.disabled_at is not None
+
+
+async def test_depth_leaves_deferred_mail_out(stores: Stores, postgres: PostgresServer, db_settings: Settings) -> None:
+    await stores.accepted(*(core_envelope() for _ in range(5)))
+    await postgres.sql(
+        "UPDATE deliveries SET next_attempt_at = now() + interval '1 hour', sweep_at = now() + interval '1 hour' "
+        "WHERE envelope_id IN (SELECT envelope_id FROM deliveries LIMIT 2)",
+        database=db_settings.db_name,
+    )
+    assert await stores.store.depth() == 3
+
+
+async def test_connections_say_who_they_are(store: Store, postgres: PostgresServer, db_settings: Settings) -> None:
+    await store.ping()
+    rows = await postgres.sql(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+        db_settings.db_name,
+    )
+    assert {row["application_name"] for row in rows} == {"smtp-proxy test"}
+
+
+async def test_ids_may_be_of_any_uuid_class(store: Store) -> None:
+    batch = [core_envelope()]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    (job,) = await store.claim([UUID(str(i)) for i in ids_of(batch)], uuid4(), LEASE)
+    assert {job.envelope.id} == set(ids_of(batch))
+    assert isinstance(job.envelope.id, UUID)
