@@ -480,9 +480,7 @@ fn seeds_for_the_fuzzer() {
                 text = Some(bytes);
             }
         }
-        for target in ["session", "session_split"] {
-            write(&corpus.join(target), &dialog.name, &seed);
-        }
+        write(&corpus.join("session"), &dialog.name, &seed);
         if let Some(text) = text {
             write(&corpus.join("data"), &dialog.name, text);
         }
