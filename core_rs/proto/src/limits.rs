@@ -43,13 +43,14 @@ impl Default for Limits {
     }
 }
 
-/// Name, smallest and largest allowed value. The smallest ones still let a minimal session work.
+/// Name, smallest and largest allowed value. The smallest ones still let a minimal session work; the
+/// largest ones are what the store can hold (a number of a recipient is 16 bits, a value 1 GB).
 const RANGES: [(&str, u64, u64); 8] = [
     ("command_line_bytes", 64, 65_536),
     ("auth_line_bytes", 64, 65_536),
     ("text_line_bytes", 80, 1 << 24),
-    ("message_bytes", 1, 1 << 31),
-    ("recipients", 1, 1_000_000),
+    ("message_bytes", 1, 1_000_000_000),
+    ("recipients", 1, 32_767),
     ("errors_per_session", 0, u32::MAX as u64),
     ("auth_failures_per_session", 0, u32::MAX as u64),
     ("messages_per_session", 0, u32::MAX as u64),
@@ -121,7 +122,7 @@ mod tests {
         let error = limits.set("recipients", 0).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "limit recipients = 0 is out of range: set it between 1 and 1000000"
+            "limit recipients = 0 is out of range: set it between 1 and 32767"
         );
         assert!(
             limits

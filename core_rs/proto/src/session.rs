@@ -6,14 +6,14 @@
 //! stays with the caller, so a session holds no input, and an idle one is small.
 //!
 //! Two things are kept apart:
-//! * [`State`] says how far the dialogue is, and [`TABLE`] says what each verb may do in it. A verb
+//! * `State` says how far the dialogue is, and `TABLE` says what each verb may do in it. A verb
 //!   without a row is 503. A verb's handler (in `verbs.rs`) may refuse and then nothing changes; if
 //!   it succeeds, the session moves to the state in the cell.
-//! * [`Mode`] says what the next bytes are: a command, a line of AUTH, the message's text, or
+//! * `Mode` says what the next bytes are: a command, a line of AUTH, the message's text, or
 //!   nothing yet, while a verdict is awaited.
 //!
 //! Every way out of a transaction (queued, deferred, refused, RSET, EHLO, TLS) goes through
-//! [`Session::enter`], which forgets it, so that no error leaves anything behind for the next
+//! `Session::enter`, which forgets it, so that no error leaves anything behind for the next
 //! message.
 
 mod events;
