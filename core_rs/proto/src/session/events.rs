@@ -36,18 +36,20 @@ pub enum Gate {
     Draining,
 }
 
-/// Why [`Session::advance`] stopped. The replies are to be sent before the event is acted on.
+/// Why [`Session::advance`](crate::Session::advance) stopped. The replies are to be sent before the
+/// event is acted on.
 #[derive(Debug)]
 pub enum Event {
     /// Read more, append it to what was not taken, and call again.
     NeedInput,
     /// Send the replies, **discard every byte that was read but not taken** (RFC 3207 4.2,
-    /// CVE-2011-0411), shake hands, then call [`Session::tls_established`]. Until then the session
-    /// takes nothing.
+    /// CVE-2011-0411), shake hands, then call
+    /// [`Session::tls_established`](crate::Session::tls_established). Until then the session takes
+    /// nothing.
     StartTls,
-    /// Verify, then call [`Session::login_answered`].
+    /// Verify, then call [`Session::login_answered`](crate::Session::login_answered).
     Login(LoginRequest),
-    /// Store, then call [`Session::envelope_answered`].
+    /// Store, then call [`Session::envelope_answered`](crate::Session::envelope_answered).
     Envelope(Envelope),
     /// Send the replies and close.
     Close,
