@@ -236,7 +236,7 @@ impl Session {
         }
     }
 
-    /// Answers the [`Envelope`] that is awaited; without one, nothing happens. Then call
+    /// Answers the [`Envelope`](crate::Envelope) that is awaited; without one, nothing happens. Then call
     /// [`Session::advance`] with what is buffered.
     pub fn envelope_answered(&mut self, verdict: EnvelopeVerdict, out: &mut Vec<u8>) -> Event {
         if !matches!(self.mode, Mode::AwaitEnvelope) {
