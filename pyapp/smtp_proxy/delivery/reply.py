@@ -20,7 +20,7 @@ _DIGITS: Final = frozenset(range(0x30, 0x3A))
 _SPACE: Final = 0x20
 _HYPHEN: Final = 0x2D
 _ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t]|$)")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 class MalformedReply(Exception):

@@ -27,7 +27,6 @@ def received_field(envelope: Envelope, hostname: str) -> bytes:
     ).encode("ascii", "replace")
 
 
-
 def _without_port(address: str) -> str:
     """1.2.3.4:25 -> 1.2.3.4, [::1]:25 -> ::1; without a port unchanged."""
     if address.startswith("["):

@@ -40,7 +40,6 @@ class Transcript:
     """What one transaction came to. `results` holds one result per recipient that has one."""
 
     results: dict[int, RecipientResult]
-    body_begun: bool = False
     # The server ended the connection, or announced to (421), before anything of the message was sent.
     hung_up: bool = False
 
@@ -163,9 +162,11 @@ class _Transaction:
     async def _send_message(self, wanted: list[Addressee]) -> None:
         connection = self._connection
         data = self._message.data
-        self._transcript.body_begun = True
         if connection.has_reply:
+            # Whose answer is it? Nobody can say, so it is nobody's.
             connection.abort("the server answered before the message was sent")
+            self._unanswered(wanted, "the server answered before the message was sent")
+            return
         if len(data) <= CHUNK_BYTES:
             connection.send(data)
             finished = connection.failure is None

@@ -122,11 +122,13 @@ class Intake:
 
     async def _sweep(self, room: int) -> list[UUID]:
         """What is due according to Postgres; each id goes to one worker only. Waits a little when there is nothing."""
+        envelope_ids: list[UUID] = []
         try:
-            envelope_ids = await self._store.sweep(room, self._settings.sweep_after_seconds)
+            if self._leases.calm:
+                envelope_ids = await self._store.sweep(room, self._settings.sweep_after_seconds)
         except StoreUnavailable as error:
+            self._leases.calm.trouble()
             log.warning("nothing to be had: %s", error, extra={"action": "sweep_failed"})
-            envelope_ids = []
         if not envelope_ids:
             await asyncio.sleep(min(self._settings.sweep_interval_seconds, _STREAM_AWAY_SECONDS))
         return envelope_ids
@@ -140,6 +142,7 @@ class Intake:
                 claims = await self._leases.claim(envelope_ids)
                 break
             except StoreUnavailable as error:
+                self._leases.calm.trouble()
                 log.warning("cannot claim: %s", error, extra={"action": "claim_failed"})
                 await asyncio.sleep(_STORE_AWAY_SECONDS)
         entries_of: dict[UUID, list[Entry]] = {}

@@ -37,6 +37,26 @@ class Lease:
     doubtful: bool = False  # a claim under it got no answer, and nothing else was in hand: release before the next
 
 
+class Calm:
+    """Whether Postgres has been there long enough for every worker to have renewed its leases.
+
+    After an outage that was longer than a lease, all leases look as if their workers were dead. They are not; they need a
+    moment to say so, and whoever sweeps before that has mail delivered twice.
+    """
+
+    def __init__(self, lease_seconds: float, clock: Clock) -> None:
+        self._clock = clock
+        self._needed_seconds = lease_seconds / 2  # leases are renewed every third
+        self._until = 0.0
+
+    def trouble(self) -> None:
+        """Postgres could not be asked just now."""
+        self._until = self._clock.monotonic() + self._needed_seconds
+
+    def __bool__(self) -> bool:
+        return self._clock.monotonic() >= self._until
+
+
 @dataclass(eq=False, slots=True)
 class Claim:
     """A claimed job."""
@@ -56,6 +76,7 @@ class Leases:
         self._seconds = lease_seconds
         self._clock = clock
         self._give_back = give_back
+        self.calm = Calm(lease_seconds, clock)
         self._current = Lease()
         self._retired: list[Lease] = []
         self._hurry = asyncio.Event()
@@ -70,10 +91,7 @@ class Leases:
         try:
             jobs = await self._store.claim(envelope_ids, lease.worker_id, self._seconds)
         except BaseException:
-            if lease.in_hand:
-                self.retire(lease)
-            else:
-                lease.doubtful = True
+            self._doubt(lease)
             raise
         lease.in_hand += len(jobs)
         return [Claim(job, lease, asked_at) for job in jobs]
@@ -102,6 +120,13 @@ class Leases:
         if lease is self._current:
             self._current = Lease()
 
+    def _doubt(self, lease: Lease) -> None:
+        self.calm.trouble()
+        if lease.in_hand:
+            self.retire(lease)
+        else:
+            lease.doubtful = True
+
     async def run(self) -> None:
         """Renew every third of the lease; release what was retired. Until cancelled."""
         pause = self._seconds / 3
@@ -123,6 +148,7 @@ class Leases:
             for lease in [lease for lease in self._retired if lease.in_hand <= 0]:
                 await self._release(lease)
         except StoreUnavailable as error:
+            self.calm.trouble()
             log.warning("leases are not renewed: %s", error, extra={"action": "renew_failed"})
             return False
         return True

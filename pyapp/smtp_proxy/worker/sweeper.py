@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
     from smtp_proxy.stream.interface import StreamDepth, StreamPublisher
+    from smtp_proxy.worker.lease import Calm
     from smtp_proxy.worker.ports import Leader, MailStore
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Sweeper:
         stream: StreamDepth,
         *,
         clock: Clock,
+        calm: Calm,
         hand_over: Callable[[list[UUID]], None],
     ) -> None:
         self._settings = settings
@@ -53,6 +55,7 @@ class Sweeper:
         self._publisher = publisher
         self._stream = stream
         self._clock = clock
+        self._calm = calm
         self._hand_over = hand_over
         self._partitions_at = 0.0
         self._depth_at = 0.0
@@ -74,9 +77,10 @@ class Sweeper:
             if leads != self._led:
                 self._led = leads
                 log.info("leads" if leads else "no longer leads", extra={"action": "lead", "leads": leads})
-            if leads:
+            if leads and self._calm:
                 await self.sweep()
         except StoreUnavailable as error:
+            self._calm.trouble()
             log.warning("not swept: %s", error, extra={"action": "sweep_failed"})
         except StoreError:
             log.exception("the sweep was refused by the store", extra={"action": "sweep_failed"})

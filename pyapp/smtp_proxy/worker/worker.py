@@ -241,12 +241,17 @@ async def run(settings: Settings) -> None:
     """
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
+    await serve(settings, lifecycle)
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Deliver until `lifecycle` is told to stop; raises as `run`."""
     routes = Routes(smarthost(settings))
     store = await _connect(settings, lifecycle)
     if store is None:
         return
     try:
-        await _serve(settings, lifecycle, store, routes)
+        await _serve_mail(settings, lifecycle, store, routes)
     finally:
         await store.close(_LEAVING_SECONDS)
 
@@ -266,7 +271,7 @@ async def _connect(settings: Settings, lifecycle: Lifecycle) -> Store | None:
     return None
 
 
-async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
+async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
     clock = SystemClock()
     publisher, depth = Publisher(settings), Depth(settings)
     worker = Worker(
@@ -278,7 +283,9 @@ async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, routes:
         lifecycle=lifecycle,
         clock=clock,
     )
-    sweeper = Sweeper(settings, store, publisher, depth, clock=clock, hand_over=worker.intake.offer)
+    sweeper = Sweeper(
+        settings, store, publisher, depth, clock=clock, calm=worker.leases.calm, hand_over=worker.intake.offer
+    )
     worker.start()
     sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
     lifecycle.watch(sweeping)

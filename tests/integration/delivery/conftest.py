@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from certificates import Authority
+
+from smtp_proxy.delivery.route import Route, Routes
+from smtp_proxy.delivery.smtp import SmtpTransport
+
+TransportTo = Callable[..., SmtpTransport]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+async def transport_to() -> AsyncIterator[TransportTo]:
+    """`transport_to(port, connections=1, ...)`: a transport with short time-outs, closed at the end."""
+    made: list[SmtpTransport] = []
+    quick = Route(
+        "127.0.0.1",
+        25,
+        "none",
+        "proxy.example",
+        connections=2,
+        connect_timeout_seconds=2.0,
+        command_timeout_seconds=0.5,
+        data_timeout_seconds=0.7,
+    )
+
+    def make(port: int, **changes: object) -> SmtpTransport:
+        made.append(SmtpTransport(Routes(dataclasses.replace(quick, port=port, **changes))))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for transport in made:
+        await transport.close()

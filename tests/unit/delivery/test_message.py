@@ -1,0 +1,173 @@
+"""What a message asks of the next hop, what MAIL says, and the trace in front."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from mail import envelope
+
+from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
+from smtp_proxy.delivery.classify import from_reply, outcome_of
+from smtp_proxy.delivery.message import compose
+from smtp_proxy.delivery.reply import Reply
+from smtp_proxy.delivery.trace import received_field
+from smtp_proxy.delivery.wire import UnfitForWire
+from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.envelope import BodyType
+
+EVERYTHING = Capabilities(pipelining=True, eight_bit_mime=True, smtputf8=True, size=True, size_bytes=10_000)
+NOTHING = Capabilities()
+UTF8_HEADER = "Subject: grün\r\n\r\nhello\r\n".encode()
+UTF8_BODY = "Subject: green\r\n\r\ngrün\r\n".encode()
+
+
+def mail(body: bytes = b"A: b\r\n\r\nc\r\n", **options: object) -> tuple[bytes, bytes]:
+    message = compose(envelope(body, **options), "mx.example")  # type: ignore[arg-type]
+    return (
+        message.mail_command(EVERYTHING, utf8_recipient=False),
+        message.mail_command(NOTHING, utf8_recipient=False),
+    )
+
+
+def test_plain_mail() -> None:
+    full, bare = mail()
+    assert full.startswith(b"MAIL FROM:<a@sender.example> SIZE=")
+    assert b"BODY" not in full
+    assert b"SMTPUTF8" not in full
+    assert bare == b"MAIL FROM:<a@sender.example>"
+
+
+def test_the_null_reverse_path() -> None:
+    assert mail(reverse_path="")[1] == b"MAIL FROM:<>"
+
+
+def test_eight_bit_is_told_by_the_content() -> None:
+    assert b" BODY=8BITMIME" in mail(UTF8_BODY)[0]
+    assert b" BODY=" not in mail(body_type=BodyType.EIGHT_BIT_MIME)[0]
+    assert compose(envelope(UTF8_BODY), "mx.example").objection(EVERYTHING) is None
+
+
+def test_eight_bit_where_it_is_not_taken() -> None:
+    objection = compose(envelope(UTF8_BODY), "mx.example").objection(NOTHING)
+    assert objection is not None
+    assert objection.enhanced_code == "5.6.3"
+
+
+def test_smtputf8_only_where_it_is_needed() -> None:
+    assert b" SMTPUTF8" in mail(UTF8_HEADER, smtputf8=True)[0]
+    assert b" SMTPUTF8" in mail(reverse_path="jörg@sender.example", smtputf8=True)[0]
+    assert b" SMTPUTF8" not in mail(UTF8_BODY, smtputf8=True)[0]
+    message = compose(envelope(UTF8_BODY), "mx.example")
+    assert message.mail_command(EVERYTHING, utf8_recipient=True).endswith(b" SMTPUTF8")
+
+
+@pytest.mark.parametrize("options", [{"body": UTF8_HEADER}, {"reverse_path": "jörg@sender.example"}])
+def test_smtputf8_where_it_is_not_taken(options: dict[str, object]) -> None:
+    message = compose(envelope(smtputf8=True, **options), "mx.example")  # type: ignore[arg-type]
+    objection = message.objection(Capabilities(eight_bit_mime=True))
+    assert objection is not None
+    assert objection.enhanced_code == "5.6.7"
+
+
+def test_too_large() -> None:
+    message = compose(envelope(b"A: b\r\n\r\n" + b"x" * 70 + b"\r\n"), "mx.example")
+    assert message.objection(Capabilities(size=True, size_bytes=message.size_bytes)) is None
+    objection = message.objection(Capabilities(size=True, size_bytes=message.size_bytes - 1))
+    assert objection is not None
+    assert objection.enhanced_code == "5.3.4"
+
+
+def test_size_is_what_the_server_will_count() -> None:
+    message = compose(envelope(b"A: b\r\n\r\n.dot\r\n"), "mx.example")
+    assert message.data.endswith(b"\r\n..dot\r\n.\r\n")
+    assert message.size_bytes == len(message.data) - len(b".\r\n") - 1
+
+
+def test_a_body_that_is_not_clean_is_not_sent() -> None:
+    with pytest.raises(UnfitForWire):
+        compose(envelope(b"A: b\n\nc\r\n"), "mx.example")
+
+
+def test_the_trace_field() -> None:
+    moment = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+    sent = envelope(received_at=moment)
+    assert received_field(sent, "mx.example") == (
+        b"Received: from client.example ([192.0.2.7])\r\n"
+        b"\tby mx.example with ESMTPSA id " + str(sent.id).encode() + b";\r\n"
+        b"\tMon, 04 May 2026 03:02:01 +0000\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "literal"),
+    [
+        ("192.0.2.7", b"([192.0.2.7])"),
+        ("[2001:db8::1]:99", b"([IPv6:2001:db8::1])"),
+        ("2001:db8::1", b"([IPv6:2001:db8::1])"),
+        ("", b"(unknown)"),
+        ("x\r\ny", b"(unknown)"),
+    ],
+)
+def test_the_address_in_the_trace(address: str, literal: bytes) -> None:
+    made = envelope()
+    field = received_field(
+        type(made)(**{name: getattr(made, name) for name in made.__slots__} | {"client_address": address}), "mx.example"
+    )
+    assert literal in field
+
+
+def test_a_helo_cannot_add_a_header() -> None:
+    made = envelope()
+    field = received_field(
+        type(made)(**{name: getattr(made, name) for name in made.__slots__} | {"helo": "a\r\nBcc: x@y (\xe9"}),
+        "mx.example",
+    )
+    assert field.count(b"\r\n") == 3
+    assert b"Bcc: x" not in field
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        (250, Outcome.DELIVERED),
+        (251, Outcome.DELIVERED),
+        (354, Outcome.DEFERRED),
+        (421, Outcome.DEFERRED),
+        (450, Outcome.DEFERRED),
+        (550, Outcome.REFUSED),
+        (552, Outcome.REFUSED),
+        (530, Outcome.DEFERRED),
+        (535, Outcome.DEFERRED),
+    ],
+)
+def test_outcomes(code: int, outcome: Outcome) -> None:
+    assert outcome_of(code) is outcome
+
+
+def test_a_result_holds_what_the_server_said() -> None:
+    result = from_reply(3, Reply(550, [b"5.1.1 nobody", b"5.1.1 here"]), "mx.example:25")
+    assert (result.number, result.reply_code, result.enhanced_code) == (3, 550, "5.1.1")
+    assert (result.reply_text, result.remote) == ("nobody here", "mx.example:25")
+
+
+def test_ehlo() -> None:
+    lines = [
+        b"mx greets you",
+        b"PIPELINING",
+        b"size 1000",
+        b"AUTH PLAIN LOGIN",
+        b"AUTH=CRAM-MD5",
+        b"8bitmime",
+        b"",
+        b"X\xff",
+    ]
+    assert read_ehlo(Reply(250, lines)) == Capabilities(
+        pipelining=True,
+        eight_bit_mime=True,
+        size=True,
+        size_bytes=1000,
+        auth=frozenset({"PLAIN", "LOGIN", "CRAM-MD5"}),
+    )
+    assert read_ehlo(Reply(250, [b"PIPELINING"])) == NOTHING, "the first line is a name"
+    assert read_ehlo(Reply(250, [b"x", b"SIZE 9" + b"9" * 40])).size_bytes == 0

@@ -1,0 +1,3 @@
+from fix_worker import house
+
+__all__ = ["house"]
