@@ -1,1 +1,27 @@
-//! SMTP submission protocol, sans-IO.
+//! The door between Rust and Python: conversions only.
+//!
+//! What crosses are plain values, once per batch and never per message; no thread of the runtime ever
+//! takes the GIL. The docstrings that users read are in `pyapp/smtp_proxy/_core.pyi`.
+
+mod batch;
+mod config;
+mod error;
+mod logins;
+mod server;
+
+use pyo3::prelude::*;
+
+/// The extension module. Only `smtp_proxy.core` imports it.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use crate::batch::Batch;
+    #[pymodule_export]
+    use crate::config::ServerConfig;
+    #[pymodule_export]
+    use crate::error::{CertificateError, ConfigError};
+    #[pymodule_export]
+    use crate::logins::LoginBatch;
+    #[pymodule_export]
+    use crate::server::Server;
+}

@@ -1,0 +1,136 @@
+//! `Batch`: envelopes as tuples, in one crossing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
+use smtp_proxy_proto::{Identity, Security};
+use smtp_proxy_server::{self as server, Letter};
+
+/// Envelopes to be stored in one transaction.
+#[pyclass(frozen, module = "smtp_proxy._core")]
+pub(crate) struct Batch {
+    inner: Mutex<server::Batch>,
+    envelopes: PyOnceLock<Py<PyList>>,
+    #[pyo3(get)]
+    size_bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(batch: server::Batch) -> Self {
+        Self {
+            size_bytes: batch.size_bytes(),
+            inner: Mutex::new(batch),
+            envelopes: PyOnceLock::new(),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, server::Batch> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Batch {
+    fn __len__(&self) -> usize {
+        self.inner().len()
+    }
+
+    fn envelopes(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let list = self.envelopes.get_or_try_init(py, || {
+            // The lock is not held while Python objects are made: that may run any Python code.
+            let letters = self.inner().take_letters();
+            let mut identities = Identities::default();
+            let rows: PyResult<Vec<_>> = letters
+                .into_iter()
+                .map(|letter| row(py, letter, &mut identities))
+                .collect();
+            PyResult::Ok(PyList::new(py, rows?)?.unbind())
+        })?;
+        Ok(list.clone_ref(py))
+    }
+
+    fn commit(&self) {
+        self.inner().commit();
+    }
+
+    fn defer(&self) {
+        self.inner().defer();
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<Batch of {} unanswered, {} bytes>",
+            self.__len__(),
+            self.size_bytes
+        )
+    }
+}
+
+/// The last identity's ids as Python objects: neighbours in a batch mostly share them.
+#[derive(Default)]
+struct Identities<'py> {
+    last: Option<(Arc<Identity>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)>,
+}
+
+impl<'py> Identities<'py> {
+    fn ids(
+        &mut self,
+        py: Python<'py>,
+        identity: &Arc<Identity>,
+    ) -> (Bound<'py, PyBytes>, Bound<'py, PyBytes>) {
+        match &self.last {
+            Some((known, tenant, credential)) if Arc::ptr_eq(known, identity) => {
+                (tenant.clone(), credential.clone())
+            }
+            _ => {
+                let tenant = PyBytes::new(py, &identity.tenant_id);
+                let credential = PyBytes::new(py, &identity.credential_id);
+                self.last = Some((Arc::clone(identity), tenant.clone(), credential.clone()));
+                (tenant, credential)
+            }
+        }
+    }
+}
+
+/// The letter's own memory is freed as soon as Python has its copy.
+fn row<'py>(
+    py: Python<'py>,
+    letter: Letter,
+    identities: &mut Identities<'py>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let Letter {
+        id,
+        envelope,
+        client_address,
+        received_at_us,
+    } = letter;
+    let (tenant, credential) = identities.ids(py, &envelope.identity);
+    let recipients = PyList::new(
+        py,
+        envelope
+            .recipients
+            .iter()
+            .map(|recipient| PyString::new(py, recipient)),
+    )?;
+    PyTuple::new(
+        py,
+        [
+            PyBytes::new(py, &id.0).into_any(),
+            tenant.into_any(),
+            credential.into_any(),
+            PyString::new(py, &envelope.reverse_path).into_any(),
+            recipients.into_any(),
+            PyBytes::new(py, &envelope.body).into_any(),
+            PyInt::new(py, envelope.body_type as u8).into_any(),
+            PyBool::new(py, envelope.smtputf8).to_owned().into_any(),
+            PyString::new(py, &envelope.helo).into_any(),
+            PyString::new(py, &client_address).into_any(),
+            PyBool::new(py, envelope.security == Security::Tls)
+                .to_owned()
+                .into_any(),
+            PyInt::new(py, received_at_us).into_any(),
+        ],
+    )
+}

@@ -1,0 +1,92 @@
+//! `LoginBatch`: who claims to be whom, and what came of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyTuple};
+use smtp_proxy_proto::{Identity, LoginVerdict};
+use smtp_proxy_server as server;
+
+use crate::config::uuid;
+
+/// Logins to be verified.
+#[pyclass(frozen, module = "smtp_proxy._core")]
+pub(crate) struct LoginBatch {
+    inner: Mutex<server::LoginBatch>,
+}
+
+impl LoginBatch {
+    pub(crate) fn new(batch: server::LoginBatch) -> Self {
+        Self {
+            inner: Mutex::new(batch),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, server::LoginBatch> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl LoginBatch {
+    fn __len__(&self) -> usize {
+        self.inner().len()
+    }
+
+    fn requests(&self) -> Vec<(String, String, String)> {
+        let inner = self.inner();
+        let told = |login: &server::Login| {
+            (
+                login.request.username.clone(),
+                login.request.password.expose().to_owned(),
+                login.client_address.to_string(),
+            )
+        };
+        inner.logins().iter().map(told).collect()
+    }
+
+    fn answer(&self, verdicts: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        let verdicts = verdicts
+            .into_iter()
+            .map(|given| verdict(&given))
+            .collect::<PyResult<Vec<_>>>()?;
+        let mut inner = self.inner();
+        if !inner.is_empty() && verdicts.len() != inner.len() {
+            return Err(PyValueError::new_err(format!(
+                "{} verdicts for {} logins",
+                verdicts.len(),
+                inner.len()
+            )));
+        }
+        inner.answer(verdicts);
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<LoginBatch of {} unanswered>", self.__len__())
+    }
+}
+
+fn verdict(given: &Bound<'_, PyAny>) -> PyResult<LoginVerdict> {
+    if given.is_none() {
+        return Ok(LoginVerdict::Unavailable);
+    }
+    if given.cast::<PyBool>().is_ok_and(|is| !is.is_true()) {
+        return Ok(LoginVerdict::Rejected);
+    }
+    let identity = given
+        .cast::<PyTuple>()
+        .ok()
+        .and_then(|identity| identity.extract::<(Vec<u8>, Vec<u8>, String)>().ok())
+        .and_then(|(tenant, credential, username)| {
+            Some(Identity {
+                tenant_id: uuid(&tenant)?,
+                credential_id: uuid(&credential)?,
+                username,
+            })
+        });
+    identity.map(|identity| LoginVerdict::Accepted(Arc::new(identity))).ok_or_else(|| {
+        PyTypeError::new_err("a verdict is (tenant id, credential id, username), the ids 16 bytes each, or False, or None")
+    })
+}

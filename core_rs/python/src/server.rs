@@ -1,0 +1,101 @@
+//! `Server`: the few verbs of the border.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use smtp_proxy_server::{self as server, Gate, Interest};
+
+use crate::batch::Batch;
+use crate::config::{Pem, ServerConfig, pems};
+use crate::error::{bad_setting, exception};
+use crate::logins::LoginBatch;
+
+/// The SMTP server.
+#[pyclass(frozen, module = "smtp_proxy._core")]
+pub(crate) struct Server {
+    server: server::Server,
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    fn new(py: Python<'_>, config: &Bound<'_, ServerConfig>) -> PyResult<Self> {
+        let config = &config.get().config;
+        let server = py
+            .detach(|| server::Server::new(config))
+            .map_err(exception)?;
+        Ok(Self { server })
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, (String, u16)>> {
+        let addresses = py.detach(|| self.server.start()).map_err(exception)?;
+        let named = [
+            ("starttls", addresses.starttls),
+            ("tls", addresses.tls),
+            ("plaintext", addresses.plaintext),
+        ];
+        let opened = named
+            .into_iter()
+            .filter_map(|(name, address)| Some((name, address?)));
+        Ok(opened
+            .map(|(name, address)| (name, (address.ip().to_string(), address.port())))
+            .collect())
+    }
+
+    fn fileno(&self) -> i32 {
+        self.server.wakeup_descriptor()
+    }
+
+    #[pyo3(signature = (batches = true, logins = true))]
+    fn arm(&self, batches: bool, logins: bool) -> bool {
+        let wanted = |wanted, interest| if wanted { interest } else { Interest::NONE };
+        let interest = wanted(batches, Interest::ENVELOPES).and(wanted(logins, Interest::LOGINS));
+        self.server.arm(interest)
+    }
+
+    fn next_batch(&self, max_messages: usize, max_bytes: usize) -> Option<Batch> {
+        self.server
+            .next_batch(max_messages, max_bytes)
+            .map(Batch::new)
+    }
+
+    fn next_logins(&self, max_logins: usize) -> Option<LoginBatch> {
+        self.server.next_logins(max_logins).map(LoginBatch::new)
+    }
+
+    fn set_gate(&self, gate: &str) -> PyResult<()> {
+        self.server.set_gate(match gate {
+            "open" => Gate::Open,
+            "busy" => Gate::Busy,
+            "store_down" => Gate::StoreDown,
+            "draining" => Gate::Draining,
+            other => {
+                let problem = format!("{other:?} is none of open, busy, store_down, draining");
+                return Err(bad_setting("gate", &problem));
+            }
+        });
+        Ok(())
+    }
+
+    fn reload_tls(&self, py: Python<'_>, certificates: Vec<Pem>) -> PyResult<()> {
+        let certificates = pems(certificates);
+        py.detach(|| self.server.reload_tls(&certificates))
+            .map_err(exception)
+    }
+
+    fn drain(&self, py: Python<'_>) {
+        py.detach(|| self.server.drain());
+    }
+
+    fn is_drained(&self) -> bool {
+        self.server.is_drained()
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.server.stop());
+    }
+
+    fn stats(&self) -> BTreeMap<&'static str, u64> {
+        self.server.stats().into_iter().collect()
+    }
+}

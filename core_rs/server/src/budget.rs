@@ -1,0 +1,383 @@
+//! How much mail may be in memory: bytes and messages, from the first byte of a text to its verdict.
+//!
+//! Over the budget, sockets are not read (TCP does the rest). Only sessions that receive a text
+//! wait: the others hold nothing, and a command costs nothing.
+//!
+//! Why nobody waits for ever. The budget is freed by verdicts and by sessions that finish or end.
+//! While any message awaits its verdict, one of these is certain to come, so waiting is safe. If
+//! none does, all that is held belongs to unfinished texts, and if all of those waited they would
+//! wait for each other. So then one of them, the one that has waited longest, gets an overdraft: it
+//! reads to the end of its message whatever the budget says, within one data time-out. Its verdict,
+//! or its end, frees memory, and the next one follows. So what is held never exceeds the budget by
+//! more than one message and one piece per thread.
+//!
+//! Leave to read on is given piece by piece, and only as many pieces as fit, so that a freed
+//! megabyte does not bring a thousand sessions back at once. A session that has no byte to read
+//! gives its piece back at once.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use crate::mailbox::{Grant, Mailbox};
+
+/// The most that one read takes from a socket.
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+    max_bytes: usize,
+    max_messages: usize,
+    /// How many wait, readable without the lock.
+    queued: AtomicUsize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiters: VecDeque<Arc<Mailbox>>,
+    /// Pieces granted and not yet read.
+    pieces: usize,
+    overdraft_lent: bool,
+}
+
+impl Budget {
+    pub(crate) fn new(max_bytes: usize, max_messages: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
+            max_bytes,
+            max_messages,
+            queued: AtomicUsize::new(0),
+            queue: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(SeqCst)
+    }
+
+    /// Messages that await their verdict.
+    pub(crate) fn messages(&self) -> usize {
+        self.messages.load(SeqCst)
+    }
+
+    /// Nothing is held any more.
+    fn release(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, SeqCst);
+        self.pass_on();
+    }
+
+    /// Lets those go on that may. A waiter first joins the queue and then looks at what is held;
+    /// whoever frees something does it the other way round: so one of the two sees the other.
+    fn pass_on(&self) {
+        if self.queued.load(SeqCst) > 0 {
+            self.grant(&mut self.lock());
+        }
+    }
+
+    fn grant(&self, queue: &mut Queue) {
+        while !queue.waiters.is_empty() {
+            let grant = if self.has_room(queue.pieces) {
+                Grant::Piece
+            } else if self.is_stuck(queue) {
+                Grant::Overdraft
+            } else {
+                break;
+            };
+            match grant {
+                Grant::Piece => queue.pieces += 1,
+                Grant::Overdraft => queue.overdraft_lent = true,
+            }
+            if let Some(mailbox) = queue.waiters.pop_front() {
+                mailbox.grant(grant);
+            }
+        }
+        self.queued.store(queue.waiters.len(), SeqCst);
+    }
+
+    fn has_room(&self, pieces: usize) -> bool {
+        self.bytes() + pieces * PIECE_BYTES < self.max_bytes && self.messages() < self.max_messages
+    }
+
+    fn is_stuck(&self, queue: &Queue) -> bool {
+        !queue.overdraft_lent && queue.pieces == 0 && self.messages() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How one connection stands with the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Free,
+    Queued,
+    Has(Grant),
+}
+
+/// One connection's share. Gone with it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    mailbox: Arc<Mailbox>,
+    bytes: usize,
+    standing: Standing,
+}
+
+impl Share {
+    pub(crate) fn new(budget: Arc<Budget>, mailbox: Arc<Mailbox>) -> Self {
+        Self {
+            budget,
+            mailbox,
+            bytes: 0,
+            standing: Standing::Free,
+        }
+    }
+
+    /// Ready: read a piece, then [`Share::settle`]. Pending: the mailbox wakes.
+    pub(crate) fn poll_leave(&mut self) -> Poll<()> {
+        match self.standing {
+            Standing::Has(_) => Poll::Ready(()),
+            Standing::Free if self.budget.queued.load(SeqCst) == 0 && self.budget.has_room(0) => {
+                Poll::Ready(())
+            }
+            Standing::Free => {
+                let mut queue = self.budget.lock();
+                queue.waiters.push_back(Arc::clone(&self.mailbox));
+                self.budget.queued.store(queue.waiters.len(), SeqCst);
+                self.budget.grant(&mut queue);
+                drop(queue);
+                self.standing = Standing::Queued;
+                self.poll_granted()
+            }
+            Standing::Queued => self.poll_granted(),
+        }
+    }
+
+    /// The client is not to blame for waiting.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.standing == Standing::Queued
+    }
+
+    /// Lent beyond the budget, and so not for long.
+    pub(crate) fn is_overdraft(&self) -> bool {
+        self.standing == Standing::Has(Grant::Overdraft)
+    }
+
+    /// There was nothing to read.
+    pub(crate) fn nothing_read(&mut self) {
+        if self.standing == Standing::Has(Grant::Piece) {
+            self.give_back();
+        }
+    }
+
+    /// A piece was read, and the connection now holds so much. `finished`: its text has ended.
+    pub(crate) fn settle(&mut self, bytes: usize, finished: bool) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > before {
+            self.budget.bytes.fetch_add(bytes - before, SeqCst);
+        } else if bytes < before {
+            self.budget.release(before - bytes);
+        }
+        if matches!(self.standing, Standing::Has(grant) if finished || grant == Grant::Piece) {
+            self.give_back();
+        }
+    }
+
+    /// A complete message leaves the connection, to be held until its verdict. It may be larger or
+    /// smaller than what was accounted while it came.
+    pub(crate) fn hand_over(&mut self, bytes: usize) -> Charge {
+        self.budget.bytes.fetch_add(bytes, SeqCst);
+        self.budget.messages.fetch_add(1, SeqCst);
+        Charge {
+            budget: Arc::clone(&self.budget),
+            bytes,
+        }
+    }
+
+    fn poll_granted(&mut self) -> Poll<()> {
+        match self.mailbox.take_grant() {
+            Some(grant) => {
+                self.standing = Standing::Has(grant);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn give_back(&mut self) {
+        let standing = std::mem::replace(&mut self.standing, Standing::Free);
+        let mut queue = self.budget.lock();
+        let granted = match standing {
+            Standing::Free => None,
+            Standing::Has(grant) => Some(grant),
+            Standing::Queued => {
+                queue
+                    .waiters
+                    .retain(|waiter| !Arc::ptr_eq(waiter, &self.mailbox));
+                self.mailbox.take_grant()
+            }
+        };
+        match granted {
+            Some(Grant::Piece) => queue.pieces = queue.pieces.saturating_sub(1),
+            Some(Grant::Overdraft) => queue.overdraft_lent = false,
+            None => {}
+        }
+        self.budget.grant(&mut queue);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.bytes.fetch_sub(self.bytes, SeqCst);
+        if self.standing == Standing::Free {
+            self.budget.pass_on();
+        } else {
+            self.give_back();
+        }
+    }
+}
+
+/// What a complete message holds until its verdict; freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.messages.fetch_sub(1, SeqCst);
+        self.budget.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    const FULL: usize = 4 * PIECE_BYTES;
+
+    fn share(budget: &Arc<Budget>) -> Share {
+        Share::new(Arc::clone(budget), Mailbox::new())
+    }
+
+    fn reads(share: &mut Share) -> bool {
+        share.poll_leave().is_ready()
+    }
+
+    #[test]
+    fn over_the_budget_readers_wait_until_a_verdict_frees_it() {
+        let budget = Budget::new(FULL, 10);
+        let (mut one, mut two) = (share(&budget), share(&budget));
+        assert!(reads(&mut one));
+        one.settle(FULL, false);
+        let charge = one.hand_over(FULL);
+        one.settle(0, true);
+        assert_eq!((budget.bytes(), budget.messages()), (FULL, 1));
+        assert!(!reads(&mut two) && !reads(&mut two));
+        assert!(two.is_queued());
+        drop(charge);
+        assert!(reads(&mut two));
+        two.settle(0, true);
+        assert_eq!((budget.bytes(), budget.messages()), (0, 0));
+    }
+
+    #[test]
+    fn only_as_many_pieces_are_granted_as_fit() {
+        let budget = Budget::new(FULL, 10);
+        let mut holder = share(&budget);
+        holder.settle(FULL, false);
+        let charge = holder.hand_over(2 * PIECE_BYTES);
+        let mut waiting: Vec<Share> = (0..6).map(|_| share(&budget)).collect();
+        assert_eq!(
+            waiting
+                .iter_mut()
+                .filter_map(|w| reads(w).then_some(()))
+                .count(),
+            0
+        );
+        holder.settle(PIECE_BYTES, false);
+        assert_eq!(
+            waiting
+                .iter_mut()
+                .filter_map(|w| reads(w).then_some(()))
+                .count(),
+            1
+        );
+        // The one without data passes its piece on to the next in line.
+        waiting[0].nothing_read();
+        assert!(reads(&mut waiting[1]) && !reads(&mut waiting[2]));
+        drop(charge);
+        assert_eq!(
+            waiting[1..]
+                .iter_mut()
+                .filter_map(|w| reads(w).then_some(()))
+                .count(),
+            3
+        );
+    }
+
+    #[test]
+    fn when_unfinished_texts_hold_everything_one_gets_an_overdraft_at_a_time() {
+        let budget = Budget::new(FULL, 10);
+        let (mut one, mut two, mut three) = (share(&budget), share(&budget), share(&budget));
+        one.settle(FULL / 2, false);
+        two.settle(FULL / 2, false);
+        assert!(reads(&mut one) && one.is_overdraft());
+        assert!(!reads(&mut two) && !reads(&mut three));
+        one.nothing_read();
+        one.settle(FULL, false);
+        assert!(
+            one.is_overdraft() && !reads(&mut two),
+            "it keeps it to the end of its message"
+        );
+        let charge = one.hand_over(FULL);
+        one.settle(0, true);
+        assert!(!reads(&mut two), "the verdict is certain to come");
+        drop(charge);
+        assert!(reads(&mut two) && !two.is_overdraft());
+        assert!(reads(&mut three), "half of it is free now");
+    }
+
+    #[test]
+    fn one_that_dies_waiting_or_reading_holds_nobody_up() {
+        let budget = Budget::new(FULL, 10);
+        let mut holder = share(&budget);
+        holder.settle(FULL, false);
+        let (mut one, mut two, mut three) = (share(&budget), share(&budget), share(&budget));
+        assert!(reads(&mut one) && one.is_overdraft());
+        assert!(!reads(&mut two) && !reads(&mut three));
+        drop(two);
+        drop(one);
+        assert!(reads(&mut three) && three.is_overdraft());
+        drop(three);
+        drop(holder);
+        assert_eq!(budget.bytes(), 0);
+        assert_eq!(budget.queued.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn too_many_waiting_messages_stop_reading_too() {
+        let budget = Budget::new(FULL, 2);
+        let mut one = share(&budget);
+        let (first, second) = (one.hand_over(1), one.hand_over(1));
+        assert!(!reads(&mut one) && !one.is_overdraft());
+        drop(first);
+        assert!(reads(&mut one));
+        drop(second);
+    }
+}

@@ -1,0 +1,380 @@
+//! One client's bytes in, one session's replies out.
+//!
+//! Reading goes into a buffer that belongs to the thread, not to the connection: an idle connection
+//! holds no buffer at all, and a busy one parses bytes that are still in the cache. What the session
+//! does not take yet (part of a line) is kept aside. All replies to one read are one write (RFC 2920
+//! 3.2).
+//!
+//! A connection waits for one of three things at a time: its client, a verdict, or a handshake. While
+//! it waits for the client it also listens for its deadline, for the order to close, and, in a text,
+//! for leave from the memory budget. A verdict has no deadline: it is ours to give.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use smtp_proxy_proto::{
+    Envelope, EnvelopeVerdict, Event, LoginRequest, LoginVerdict, Phase, Security, Session,
+};
+use tokio::io::ReadBuf;
+use tokio::time::{Instant, timeout};
+
+use crate::budget::{Charge, PIECE_BYTES, Share};
+use crate::deadline::Deadline;
+use crate::listener::Port;
+use crate::logins::Login;
+use crate::mailbox::{Mailbox, Verdict};
+use crate::server::Shared;
+use crate::shutdown::Seat;
+use crate::stream::{Io, Stream};
+
+/// RFC 5321 3.8: having said the last word, so long at most we wait for the client to take it. A
+/// socket closed with bytes unread would take the reply back (RST).
+const LINGER: Duration = Duration::from_secs(2);
+/// Buffers up to this size stay with a connection between two commands.
+const KEPT_BYTES: usize = 512;
+
+thread_local! {
+    /// One piece, and before it what was kept of the last one: at most a whole line of AUTH, for
+    /// which `proto` allows up to one more piece.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; 2 * PIECE_BYTES]);
+}
+
+/// The client is gone, or does not take what we write. There is nobody left to talk to.
+struct Gone;
+
+/// What came of waiting for the client.
+enum Turn {
+    /// The session went on; its replies are to be written.
+    Said(Event),
+    Gone,
+    Late,
+    Closing,
+}
+
+pub(crate) struct Connection<S> {
+    shared: Arc<Shared>,
+    session: Session,
+    stream: Stream<S>,
+    deadline: Deadline,
+    share: Share,
+    /// A complete message on its way from the session to the queue.
+    charge: Option<Charge>,
+    /// Read and not yet taken.
+    kept: Vec<u8>,
+    out: Vec<u8>,
+    client_address: Arc<str>,
+    oldest: Option<Instant>,
+    seat: Seat,
+}
+
+impl<S: Io> Connection<S> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        port: Port,
+        io: S,
+        client_address: Arc<str>,
+        seat: Seat,
+    ) -> Self {
+        let timeouts = &shared.timeouts;
+        let shortest = timeouts.command.min(timeouts.data);
+        Self {
+            session: Session::new(Arc::clone(shared.session_config(port)), port.security()),
+            stream: Stream::Plain(io),
+            deadline: Deadline::new(shortest),
+            share: Share::new(Arc::clone(&shared.budget), Arc::clone(seat.mailbox())),
+            charge: None,
+            kept: Vec::new(),
+            out: Vec::new(),
+            client_address,
+            oldest: timeouts.session.map(|max| Instant::now() + max),
+            seat,
+            shared,
+        }
+    }
+
+    /// From the greeting to the end.
+    pub(crate) async fn run(mut self, port: Port) {
+        let implicit_tls = port.security() == Security::Tls;
+        if implicit_tls && self.shake_hands().await.is_err() {
+            return;
+        }
+        if self.converse().await.is_err() && self.session.in_transaction() {
+            self.shared.metrics.vanished_total.one();
+        }
+    }
+
+    async fn converse(&mut self) -> Result<(), Gone> {
+        let mut event = self.session.greet(self.shared.gate.read(), &mut self.out);
+        if matches!(event, Event::Close) {
+            self.shared.metrics.refused_busy_total.one();
+        }
+        loop {
+            event = match event {
+                Event::NeedInput => self.hear().await?,
+                Event::StartTls => self.start_tls().await?,
+                Event::Login(request) => self.log_in(request).await?,
+                Event::Envelope(envelope) => self.submit(envelope).await?,
+                Event::Close => return self.part().await,
+            };
+        }
+    }
+
+    /// Says what there is to say and waits for what the client answers.
+    async fn hear(&mut self) -> Result<Event, Gone> {
+        self.flush().await?;
+        self.extend_deadline();
+        match poll_fn(|cx| self.poll_turn(cx)).await {
+            Turn::Said(event) => return Ok(event),
+            Turn::Gone => return Err(Gone),
+            Turn::Closing => self.session.shut_down(&mut self.out),
+            Turn::Late if self.is_too_old() => self.session.shut_down(&mut self.out),
+            Turn::Late => {
+                self.shared.metrics.timeouts_total.one();
+                self.session.timed_out(&mut self.out);
+            }
+        }
+        Ok(Event::Close)
+    }
+
+    /// RFC 3207 4.2: what came in plaintext after STARTTLS is discarded unread (CVE-2011-0411).
+    async fn start_tls(&mut self) -> Result<Event, Gone> {
+        self.flush().await?;
+        self.kept = Vec::new();
+        self.shake_hands().await?;
+        self.session.tls_established();
+        Ok(Event::NeedInput)
+    }
+
+    async fn log_in(&mut self, request: LoginRequest) -> Result<Event, Gone> {
+        self.flush().await?;
+        let login = Login {
+            request,
+            client_address: Arc::clone(&self.client_address),
+        };
+        self.shared.asking.push(login, Arc::clone(self.mailbox()));
+        let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
+            Verdict::Login(verdict) => verdict,
+            Verdict::Envelope(_) => LoginVerdict::Unavailable,
+        };
+        let event = self.session.login_answered(verdict, &mut self.out);
+        Ok(self.go_on(event))
+    }
+
+    async fn submit(&mut self, envelope: Envelope) -> Result<Event, Gone> {
+        self.flush().await?;
+        // Always there: whoever returned the event has left it.
+        if let Some(charge) = self.charge.take() {
+            let address = Arc::clone(&self.client_address);
+            self.shared
+                .waiting
+                .push(envelope, address, Arc::clone(self.mailbox()), charge);
+        }
+        let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
+            Verdict::Envelope(verdict) => verdict,
+            Verdict::Login(_) => EnvelopeVerdict::Deferred,
+        };
+        let event = self.session.envelope_answered(verdict, &mut self.out);
+        Ok(self.go_on(event))
+    }
+
+    /// Having answered, the session takes what the client has sent ahead (RFC 2920).
+    fn go_on(&mut self, event: Event) -> Event {
+        if !matches!(event, Event::NeedInput) || self.kept.is_empty() {
+            return event;
+        }
+        let kept = std::mem::take(&mut self.kept);
+        self.advance(&kept).1
+    }
+
+    /// The last words, with TLS's own, and time for the client to read them.
+    async fn part(&mut self) -> Result<(), Gone> {
+        self.flush().await?;
+        let _ = timeout(LINGER, self.linger()).await;
+        Ok(())
+    }
+
+    async fn linger(&mut self) {
+        if self.stream.is_tls() && poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let unread = poll_fn(|cx| Poll::Ready(self.poll_discard(cx))).await;
+        if !matches!(unread, Poll::Ready(true)) {
+            return; // The rule: nothing is unread, so closing takes nothing back.
+        }
+        if poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_ok() {
+            while poll_fn(|cx| self.poll_discard(cx)).await {}
+        }
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Gone> {
+        let (Some(tls), Some(io)) = (&self.shared.tls, self.stream.take_plain()) else {
+            return Err(Gone);
+        };
+        let mut handshake = Box::pin(timeout(
+            self.shared.timeouts.handshake,
+            tls.acceptor().accept(io),
+        ));
+        let mailbox = self.seat.mailbox();
+        let done = poll_fn(|cx| {
+            if mailbox.is_closing(cx) {
+                return Poll::Ready(None);
+            }
+            handshake.as_mut().poll(cx).map(Some)
+        })
+        .await;
+        match done {
+            Some(Ok(Ok(stream))) => {
+                self.shared.metrics.tls_handshakes_total.one();
+                self.stream = Stream::Tls(Box::new(stream));
+                return Ok(());
+            }
+            Some(_) => self.shared.metrics.tls_failures_total.one(),
+            None => {} // We are leaving; it is nobody's failure.
+        }
+        Err(Gone)
+    }
+
+    /// Writes all replies. A client that does not read them has the time of one piece to begin.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let (mut written, mut waited_at) = (0, None);
+        poll_fn(|cx| {
+            match self.stream.poll_write_all(cx, &self.out, &mut written) {
+                Poll::Ready(result) => return Poll::Ready(result.map_err(|_| Gone)),
+                Poll::Pending if waited_at != Some(written) => {
+                    waited_at = Some(written);
+                    self.deadline
+                        .set(Instant::now() + self.shared.timeouts.data);
+                }
+                Poll::Pending => {}
+            }
+            ready!(self.deadline.poll_passed(cx));
+            self.shared.metrics.timeouts_total.one();
+            Poll::Ready(Err(Gone))
+        })
+        .await?;
+        self.out.clear();
+        self.out.shrink_to(KEPT_BYTES);
+        Ok(())
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if self.mailbox().is_closing(cx) && !self.session.in_transaction() {
+            return Poll::Ready(Turn::Closing);
+        }
+        // Before leave is asked for: asking stops the clock, and a client that is silent must not
+        // be saved by a full memory again and again.
+        if self.session.phase() == Phase::Data && self.deadline.poll_passed(cx).is_ready() {
+            return Poll::Ready(Turn::Late);
+        }
+        loop {
+            if self.session.phase() == Phase::Data && self.poll_leave().is_pending() {
+                break;
+            }
+            match self.poll_input(cx) {
+                Poll::Ready(Turn::Said(Event::NeedInput)) if self.out.is_empty() => {}
+                Poll::Ready(turn) => return Poll::Ready(turn),
+                Poll::Pending => {
+                    self.share.nothing_read();
+                    break;
+                }
+            }
+        }
+        self.deadline.poll_passed(cx).map(|()| Turn::Late)
+    }
+
+    /// Leave from the memory budget. While we keep the client waiting, its time stands still.
+    fn poll_leave(&mut self) -> Poll<()> {
+        let waited = self.share.is_queued();
+        let leave = self.share.poll_leave();
+        match (waited, self.share.is_queued()) {
+            (false, true) => {
+                self.shared.metrics.budget_waits_total.one();
+                self.deadline.lift();
+            }
+            (true, false) => self.extend_deadline(),
+            _ => {}
+        }
+        leave
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let before = self.kept.len();
+            let (Some(place), true) = (scratch.get_mut(..before), before <= PIECE_BYTES) else {
+                return Poll::Ready(Turn::Gone);
+            };
+            place.copy_from_slice(&self.kept);
+            let mut piece = ReadBuf::new(
+                scratch
+                    .get_mut(before..before + PIECE_BYTES)
+                    .unwrap_or_default(),
+            );
+            let result = ready!(self.stream.poll_read(cx, &mut piece));
+            let read = piece.filled().len();
+            if result.is_err() || read == 0 {
+                return Poll::Ready(Turn::Gone);
+            }
+            self.kept.clear();
+            let (taken, event) = self.advance(scratch.get(..before + read).unwrap_or_default());
+            // In a text every byte is progress, among commands only a whole one is: else a client
+            // could stay for ever with a byte now and then.
+            if (taken > 0 || self.session.phase() == Phase::Data) && !self.share.is_overdraft() {
+                self.extend_deadline();
+            }
+            Poll::Ready(Turn::Said(event))
+        })
+    }
+
+    /// Lets the session take what it can, and keeps the rest.
+    fn advance(&mut self, input: &[u8]) -> (usize, Event) {
+        let gate = self.shared.gate.read();
+        let (taken, event) = self.session.advance(input, gate, &mut self.out);
+        self.kept
+            .extend_from_slice(input.get(taken..).unwrap_or_default());
+        if self.kept.is_empty() {
+            self.kept.shrink_to(KEPT_BYTES);
+        }
+        // Before the session's share is settled: in between, the message would belong to nobody.
+        if let Event::Envelope(envelope) = &event {
+            self.charge = Some(self.share.hand_over(envelope.body.capacity()));
+        }
+        let finished = self.session.phase() != Phase::Data;
+        self.share.settle(self.session.body_bytes(), finished);
+        (taken, event)
+    }
+
+    /// Reads and forgets; true while there may be more.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut piece = ReadBuf::new(scratch);
+            let result = ready!(self.stream.poll_read(cx, &mut piece));
+            Poll::Ready(result.is_ok() && !piece.filled().is_empty())
+        })
+    }
+
+    fn extend_deadline(&mut self) {
+        let timeouts = &self.shared.timeouts;
+        let allowed = match self.session.phase() {
+            Phase::Data => timeouts.data,
+            _ => timeouts.command,
+        };
+        let at = Instant::now() + allowed;
+        let oldest = self.oldest.filter(|_| !self.session.in_transaction());
+        self.deadline
+            .set(oldest.map_or(at, |oldest| at.min(oldest)));
+    }
+
+    fn is_too_old(&self) -> bool {
+        self.oldest.is_some_and(|oldest| oldest <= Instant::now()) && !self.session.in_transaction()
+    }
+
+    fn mailbox(&self) -> &Arc<Mailbox> {
+        self.seat.mailbox()
+    }
+}

@@ -1,0 +1,204 @@
+"""The SMTP server in Rust: listeners, TLS, sessions, and batches of complete envelopes.
+
+Only `smtp_proxy.core` imports this module. The border has few verbs and is crossed per batch, never per message;
+only plain values cross it. The server's threads never take the GIL, and call Python for nothing: they make a
+descriptor readable, and only if somebody asked for it (`Server.arm`).
+
+Sizes are bytes, times are seconds unless a name says otherwise. Ids are UUIDs as 16 bytes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+__all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "ServerConfig"]
+
+class ConfigError(ValueError):
+    """A setting is missing or cannot be; the message names it and says what would do."""
+
+class CertificateError(ValueError):
+    """A certificate or its key cannot be used; those in place stay."""
+
+@final
+class ServerConfig:
+    """All that a server is told at its start. Frozen; never shows a key."""
+
+    def __new__(
+        cls,
+        *,
+        hostname: str,
+        software: str = "smtp-proxy",
+        starttls_address: str | None = None,
+        tls_address: str | None = None,
+        plaintext_address: str | None = None,
+        plaintext_identity: tuple[bytes, bytes, str] | None = None,
+        certificates: Sequence[tuple[bytes, bytes]] = ...,
+        limits: dict[str, int] = ...,
+        command_timeout_seconds: float = 300.0,
+        data_timeout_seconds: float = 180.0,
+        handshake_timeout_seconds: float = 30.0,
+        session_max_seconds: float = 0.0,
+        max_connections: int = 20_000,
+        max_in_flight_bytes: int = 268_435_456,
+        max_waiting_messages: int = 10_000,
+        threads: int = 0,
+    ) -> ServerConfig:
+        """Check what can be checked without opening anything.
+
+        Args:
+            hostname: our name in the greeting, EHLO and 421.
+            software: the greeting's text after the name.
+            starttls_address: `host:port` where plaintext comes first and STARTTLS is offered (RFC 6409, RFC 3207);
+                port 0: any free one. A name is resolved now.
+            tls_address: `host:port` where TLS comes first (RFC 8314 3.3).
+            plaintext_address: loopback only; neither TLS nor AUTH is spoken there. For benchmarks.
+            plaintext_identity: tenant id, credential id, username that the plaintext listener submits as.
+            certificates: PEM chain and unencrypted PEM key of each. Chosen by SNI: exact name, else wildcard, else the
+                first one.
+            limits: of a session, by the names of the proto crate's `Limits`; the rest keeps its defaults.
+            command_timeout_seconds: from our reply to the client's next whole command (RFC 5321 4.5.3.2.7).
+            data_timeout_seconds: between two pieces of a message (RFC 5321 4.5.3.2.5), and for taking our replies.
+            handshake_timeout_seconds: for one TLS handshake.
+            session_max_seconds: age at which a session gets 421 after its current message; 0: any age.
+            max_connections: over all listeners; more get 421 4.3.2.
+            max_in_flight_bytes: of messages received or being received; beyond, sockets are not read.
+            max_waiting_messages: that await their commit; beyond, sockets are not read.
+            threads: of the server; 0: one less than there are cores, at least one.
+
+        Raises:
+            ConfigError: names the setting and what would do.
+        """
+
+@final
+class Server:
+    """Listeners, sessions and the queue of complete envelopes. Made stopped; starts once."""
+
+    def __new__(cls, config: ServerConfig) -> Server:
+        """Read the certificates.
+
+        Raises:
+            CertificateError: one of them cannot be used.
+            OSError: no descriptor for the wake-up.
+        """
+
+    def start(self) -> dict[str, tuple[str, int]]:
+        """Open the listeners and start the threads; without the GIL.
+
+        Returns:
+            Address and port of each listener: `{"starttls": ("127.0.0.1", 2587), ...}`; also "tls", "plaintext".
+
+        Raises:
+            ConfigError: an address cannot be listened on; then none is.
+            RuntimeError: it was started before.
+        """
+
+    def fileno(self) -> int:
+        """Return the wake-up: readable when something that was armed for may have come, or the drain has ended.
+
+        Level-triggered, and cleared by `arm` only.
+        """
+
+    def arm(self, batches: bool = True, logins: bool = True) -> bool:
+        """Clear the wake-up, and let envelopes or logins that come from now on set it, once.
+
+        With neither it is only cleared. Afterwards look at `is_drained`, whose signal may have been cleared too.
+
+        Returns:
+            True: something of that kind waits already, so do not sleep.
+        """
+
+    def next_batch(self, max_messages: int, max_bytes: int) -> Batch | None:
+        """Take the envelopes that wait, oldest first, up to both bounds but at least one; None: there is none."""
+
+    def next_logins(self, max_logins: int) -> LoginBatch | None:
+        """Take the logins that wait, oldest first; None: there is none."""
+
+    def set_gate(self, gate: str) -> None:
+        """Say whether mail may come in, from the next greeting and the next MAIL on.
+
+        Args:
+            gate: "open"; "busy": 421 4.3.2; "store_down": 421 4.3.0 at connect, 451 4.3.0 at MAIL; "draining": as
+                busy, and for good.
+
+        Raises:
+            ConfigError: it is none of these.
+        """
+
+    def reload_tls(self, certificates: Sequence[tuple[bytes, bytes]]) -> None:
+        """Use these certificates for new handshakes; connections that stand are not touched. Without the GIL.
+
+        Raises:
+            CertificateError: one of them cannot be used; those in place stay.
+            ConfigError: the server was made without certificates.
+        """
+
+    def drain(self) -> None:
+        """Close the listeners, answer idle sessions 421, and let the others finish their message.
+
+        Returns at once. Batches and logins must still be taken and answered; `is_drained` says when nobody is left.
+        """
+
+    def is_drained(self) -> bool:
+        """Return True once `drain` was called and nobody is connected. The wake-up is set when that happens."""
+
+    def stop(self) -> None:
+        """End at once, whoever is connected; waits for the threads, without the GIL. Again: nothing.
+
+        What was not answered gets no answer, and a batch that is committed afterwards has nobody to tell.
+        """
+
+    def stats(self) -> dict[str, int]:
+        """Return counters and what is now.
+
+        `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
+        accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
+        tls_handshakes, tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups. Now:
+        connections_active, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
+        bytes_in_flight.
+        """
+
+@final
+class Batch:
+    """Envelopes to be stored in one transaction. One that is dropped unanswered answers 451 to all."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that the bodies hold until the answer."""
+
+    def __len__(self) -> int:
+        """Return how many are not answered yet."""
+
+    def envelopes(self) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]]:
+        """Return the envelopes, oldest first; the same list each time.
+
+        Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
+        unstuffed), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS, time of
+        the final dot in microseconds since 1970.
+        """
+
+    def commit(self) -> None:
+        """Answer `250 2.0.0 queued as <id>` to all: they are stored, durably. A second answer is none."""
+
+    def defer(self) -> None:
+        """Answer 451 4.3.0 to all: they are not stored, the clients shall try again. A second answer is none."""
+
+@final
+class LoginBatch:
+    """Logins to be verified. One that is dropped unanswered answers 454 to all."""
+
+    def __len__(self) -> int:
+        """Return how many are not answered yet."""
+
+    def requests(self) -> list[tuple[str, str, str]]:
+        """Return username, password and client's IP address of each; nothing after the answer."""
+
+    def answer(self, verdicts: Sequence[Any]) -> None:
+        """Answer all, in the order of `requests`; a second answer is none.
+
+        Args:
+            verdicts: of each, (tenant id, credential id, username): 235, logged in; False: 535 5.7.8; None: 454 4.7.0,
+                cannot be checked now.
+
+        Raises:
+            ValueError: not as many as there are logins; nobody is answered.
+            TypeError: something else among them; nobody is answered.
+        """
