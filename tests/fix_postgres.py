@@ -140,7 +140,7 @@ class PostgresServer:
             return
         self.resume()
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
 
     def _signal_all(self, number: signal.Signals) -> None:

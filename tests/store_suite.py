@@ -313,11 +313,11 @@ class StoreSuite:
         told: asyncio.Queue[None] = asyncio.Queue()
         listening = asyncio.create_task(stores.store.listen_credentials(lambda: told.put_nowait(None)))
         try:
-            await asyncio.wait_for(told.get(), 5)  # once for the connection
+            await asyncio.wait_for(told.get(), 20)  # once for the connection
             await stores.store.create_credential(acme.id, "app", "hash")
-            await asyncio.wait_for(told.get(), 5)
+            await asyncio.wait_for(told.get(), 20)
             await stores.store.disable_credential("app")
-            await asyncio.wait_for(told.get(), 5)
+            await asyncio.wait_for(told.get(), 20)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)

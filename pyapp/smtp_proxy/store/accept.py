@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from smtp_proxy.store.pool import Connection
 
-# As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients, body,
-# body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
+# As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
+# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
 CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
 
 _ENVELOPE_COLUMNS = (
-    "id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type", "smtputf8", "helo",
-    "client_address", "tls", "received_at",
+    "id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type", "smtputf8",
+    "helo", "client_address", "tls", "received_at",
 )  # fmt: skip
 _BODY_COLUMNS = ("envelope_id", "content")
 _DELIVERY_COLUMNS = ("envelope_id", "recipient_number", "recipient", "sweep_at")  # the rest has defaults

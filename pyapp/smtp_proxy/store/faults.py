@@ -33,9 +33,7 @@ def translate(error: BaseException, doing: str) -> StoreError | None:
     if isinstance(error, OSError | TimeoutError):
         what = str(error) or type(error).__name__
         return StoreUnavailable(f"{doing}: the database can not be reached: {what}")
-    if isinstance(error, asyncpg.InterfaceError) and not isinstance(
-        error, asyncpg.DataError | asyncpg.ClientConfigurationError
-    ):
+    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):  # a ValueError is our mistake
         # The connection or the pool was closed underneath, by the server or by our own shutdown.
         return StoreUnavailable(f"{doing}: the connection to the database is gone: {error}")
     if isinstance(error, asyncpg.InternalClientError):

@@ -40,6 +40,7 @@ class HealthServer:
         self._port = port
         self._checks = checks
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
@@ -56,9 +57,13 @@ class HealthServer:
             ) from None
 
     async def stop(self) -> None:
+        """Close the port and whatever is connected to it."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -88,10 +93,19 @@ class HealthServer:
         return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._serving.add(task)
+        try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 await self._serve_one(reader, writer)
-        writer.close()
+        except (OSError, TimeoutError):
+            pass  # whoever asked is gone or too slow; there is nobody to tell
+        except asyncio.CancelledError:
+            writer.transport.abort()  # we are stopping
+        finally:
+            writer.close()
+            self._serving.discard(task)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

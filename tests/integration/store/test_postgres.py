@@ -98,7 +98,8 @@ async def test_a_4_kib_body_lies_in_its_row(store: Store, postgres: PostgresServ
     )
     assert row["size"] >= row["length"]
     (toast,) = await postgres.sql(
-        "SELECT sum(pg_relation_size(c.reltoastrelid)) AS bytes FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid "
+        "SELECT sum(pg_relation_size(c.reltoastrelid)) AS bytes FROM pg_class c "
+        "JOIN pg_inherits i ON i.inhrelid = c.oid "
         "WHERE i.inhparent = 'bodies'::regclass",
         database=db_settings.db_name,
     )

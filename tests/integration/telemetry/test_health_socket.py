@@ -1,0 +1,70 @@
+"""The health listener on a real socket, and `smtp-proxy healthcheck` against it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from smtp_proxy.cli import run
+from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.telemetry.health import HealthServer
+
+pytestmark = pytest.mark.integration
+
+
+async def exchange(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_requests() -> None:
+    async with HealthServer("127.0.0.1", 0, {}) as server:
+        answer = await exchange(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(b"\r\n\r\nok\n")
+        assert b"Content-Length: 3\r\n" in answer
+        head = await exchange(server.port, b"HEAD /healthz HTTP/1.1\r\n\r\n")
+        assert head.endswith(b"\r\n\r\n")
+        assert (await exchange(server.port, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        assert (await exchange(server.port, b"GET /" + b"x" * 20_000 + b"\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_one_that_hangs_up_early_or_says_nothing_harms_nobody() -> None:
+    async with HealthServer("127.0.0.1", 0, {}) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as silent:
+            silent.sendall(b"GET /he")
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.close()
+            await writer.wait_closed()
+            assert b" 200 " in await exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")
+
+
+async def test_a_port_that_is_taken_is_said_with_the_setting() -> None:
+    async with HealthServer("127.0.0.1", 0, {}) as server:
+        with pytest.raises(ConfigurationError, match=rf"health_port: can not listen on 127\.0\.0\.1:{server.port}"):
+            await HealthServer("127.0.0.1", server.port, {}).start()
+
+
+async def test_healthcheck(capsys: pytest.CaptureFixture[str]) -> None:
+    trouble: str | None = None
+
+    async def check() -> str | None:
+        return trouble
+
+    async def asked(port: int) -> int:
+        return await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "smtp"])
+
+    async with HealthServer("127.0.0.1", 0, {"store": check}) as server:
+        port = server.port
+        assert await asked(port) == 0
+        trouble = "Postgres is away"
+        assert await asked(server.port) == 1
+        assert "Postgres is away" in capsys.readouterr().err
+    assert await asked(port) == 1
+    assert "does not answer" in capsys.readouterr().err

@@ -1,0 +1,110 @@
+"""/healthz, /readyz, /metrics: what is answered (the socket is in tests/integration/telemetry)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from smtp_proxy.errors import StoreUnavailable
+from smtp_proxy.telemetry import health
+from smtp_proxy.telemetry.health import Check, HealthServer
+from smtp_proxy.telemetry.metrics import ENVELOPES_ACCEPTED, REGISTRY, register_stats
+
+
+async def well() -> str | None:
+    return None
+
+
+async def ill() -> str | None:
+    return "too many open files"
+
+
+async def away() -> str | None:
+    raise StoreUnavailable("Postgres is away")
+
+
+async def broken() -> str | None:
+    raise KeyError("x")
+
+
+async def stuck() -> str | None:
+    await asyncio.sleep(60)
+    return None
+
+
+def server(**checks: Check) -> HealthServer:
+    return HealthServer("127.0.0.1", 0, checks)
+
+
+async def test_alive() -> None:
+    assert (await server(store=away).answer("GET", "/healthz"))[0] == 200
+
+
+async def test_ready() -> None:
+    status, kind, body = await server(store=well, core=well).answer("GET", "/readyz?x=1")
+    assert (status, kind) == (200, "application/json")
+    assert json.loads(body) == {"ready": True, "checks": {"store": "ok", "core": "ok"}}
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (ill, "too many open files"),
+        (away, "Postgres is away"),
+        (broken, "KeyError"),
+        (stuck, "no answer within 0.02 s"),
+    ],
+)
+async def test_not_ready(check: Check, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_CHECK_SECONDS", 0.02)
+    status, _, body = await server(store=well, it=check).answer("GET", "/readyz")
+    assert status == 503
+    assert json.loads(body) == {"ready": False, "checks": {"store": "ok", "it": said}}
+
+
+async def test_metrics() -> None:
+    ENVELOPES_ACCEPTED.inc(0)
+    collector = register_stats(lambda: {"connections_active": 7, "accepted_total": 12})
+    try:
+        status, kind, body = await server().answer("GET", "/metrics")
+    finally:
+        REGISTRY.unregister(collector)
+    assert status == 200
+    assert kind.startswith("text/plain")
+    lines = body.decode().splitlines()
+    assert "smtp_core_connections_active 7.0" in lines
+    assert "smtp_core_accepted_total 12.0" in lines
+    assert any(line.startswith("smtp_envelopes_accepted_total ") for line in lines)
+
+
+async def test_stats_are_read_only_when_asked_for() -> None:
+    reads: list[int] = []
+
+    def read() -> dict[str, int]:
+        reads.append(1)
+        return {}
+
+    collector = register_stats(read)
+    try:
+        assert reads == []
+        await server().answer("GET", "/metrics")
+        assert reads == [1]
+    finally:
+        REGISTRY.unregister(collector)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("POST", "/readyz", 405), ("GET", "*", 404)])
+async def test_anything_else(method: str, path: str, status: int) -> None:
+    assert (await server().answer(method, path))[0] == status
+
+
+async def test_port_0_opens_nothing() -> None:
+    async with health.serve("127.0.0.1", 0, {}) as opened:
+        assert opened is None
+
+
+def test_every_metric_says_what_it_is() -> None:
+    for family in REGISTRY.collect():
+        assert family.documentation, family.name
