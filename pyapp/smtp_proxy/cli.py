@@ -248,7 +248,7 @@ def tenant_create(context: typer.Context, name: Annotated[str, typer.Argument(me
 @tenant_app.command("list")
 def tenant_list(context: typer.Context, as_json: JsonOption = False) -> None:
     """List tenants."""
-    found = _with_store(context, Store.list_tenants)
+    found = _with_store(context, lambda store: store.list_tenants())
     if as_json:
         _print_json([asdict(tenant) for tenant in found])
         return

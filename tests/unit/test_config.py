@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -97,10 +98,8 @@ def test_settings_travel_through_the_environment(values: dict[str, object]) -> N
 @given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=20), max_size=4))
 def test_any_text_is_taken_or_refused_in_our_words(values: dict[str, str]) -> None:
     environ = {environment_name(field): text for field, text in values.items()}
-    try:
-        Settings.load({}, environ)
-    except ConfigurationError as error:
-        assert str(error)
+    with contextlib.suppress(ConfigurationError):
+        assert Settings.load({}, environ)
 
 
 def test_every_plain_number_of_time_or_size_says_its_unit() -> None:

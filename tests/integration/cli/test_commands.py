@@ -1,0 +1,91 @@
+"""The command as a process, on a real Postgres: from an empty database to a credential that logs in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import smtp_proxy
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.store import Store
+from smtp_proxy.tenants import LoginChecker
+
+if TYPE_CHECKING:
+    from fix_postgres import PostgresServer
+
+pytestmark = pytest.mark.integration
+
+PYAPP = Path(smtp_proxy.__file__).parent.parent
+
+
+class Command:
+    """`python -m smtp_proxy` with the settings of one database in the environment."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PYAPP), **environment}
+
+    async def __call__(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "smtp_proxy", *arguments],
+            env=self._environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+async def test_from_an_empty_database_to_a_login(postgres: PostgresServer) -> None:
+    settings = postgres.settings(await postgres.new_database(migrated=False))
+    command = Command(settings.environment())
+
+    early = await command("tenant", "list")
+    assert (early.returncode, "smtp-proxy migrate" in early.stderr) == (2, True)
+    assert "Traceback" not in early.stderr
+
+    migrated = await command("migrate")
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert "applied 0001_pre_spine" in migrated.stdout
+    assert (await command("migrate")).stdout == "the schema is up to date\n"
+
+    assert (await command("tenant", "create", "acme")).returncode == 0
+    created = await command("credential", "create", "acme", "app")
+    password = created.stdout.splitlines()[1].removeprefix("password: ")
+    given = await command("credential", "create", "acme", "batch", "--password-stdin", given="chosen by hand\n")
+    assert given.returncode == 0
+    twice = await command("credential", "create", "acme", "app")
+    assert (twice.returncode, twice.stderr) == (1, "smtp-proxy: creating credential app: it exists already\n")
+
+    store = await Store.connect(settings)
+    logins = LoginChecker(store, settings, SystemClock())
+    assert [bool(v) for v in await logins.check_many([("app", password, ""), ("batch", "chosen by hand", "")])] == [
+        True,
+        True,
+    ]
+    assert (await command("credential", "disable", "app")).returncode == 0
+    logins.forget()
+    assert await logins.check("app", password) is False
+    logins.close()
+    await store.close()
+
+    listed = json.loads((await command("credential", "list", "--json")).stdout)
+    assert [(row["username"], bool(row["disabled_at"])) for row in listed] == [("app", True), ("batch", False)]
+
+
+async def test_no_postgres_is_one_line(postgres: PostgresServer) -> None:
+    command = Command({**postgres.settings().environment(), "DB_PORT": "1"})
+    answer = await command("tenant", "list")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(
+        "smtp-proxy: connecting to Postgres at 127.0.0.1:1: the database can not be reached"
+    )
+    assert len(answer.stderr.splitlines()) == 1
