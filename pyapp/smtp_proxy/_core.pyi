@@ -162,7 +162,7 @@ class Batch:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the bodies hold until the answer."""
+        """Bytes of all bodies together."""
 
     def __len__(self) -> int:
         """Return how many are not answered yet."""
@@ -180,6 +180,13 @@ class Batch:
 
     def defer(self) -> None:
         """Answer 451 4.3.0 to all: they are not stored, the clients shall try again. A second answer is none."""
+
+    def answer(self, stored: Sequence[bool]) -> None:
+        """Answer each by itself, in the order of `envelopes`: 250 where it is stored, else 451.
+
+        Raises:
+            ValueError: not as many as there are envelopes; nobody is answered.
+        """
 
 @final
 class LoginBatch:

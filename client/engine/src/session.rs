@@ -113,7 +113,9 @@ impl Session {
             queued.clear();
             queued.extend_from_slice(line);
         };
-        self.wire.reply(Phase::FinalDot, 250, keep_last).await?;
+        if let Err(failure) = self.wire.reply(Phase::FinalDot, 250, keep_last).await {
+            return Err(self.recover(failure).await);
+        }
         let done = Instant::now();
         Ok(Timing {
             transaction: done - began,

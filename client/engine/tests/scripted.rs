@@ -318,7 +318,7 @@ fn refusals_are_counted_by_their_text_and_the_connection_goes_on() {
         assert_eq!(report.errors.get("RCPT: 550 5.1.1 nobody there"), Some(&1));
         assert_eq!(report.errors.get("final dot: 451 4.3.0 not now"), Some(&1));
         assert_eq!(script.connections.load(Ordering::Relaxed), 1);
-        assert_eq!(script.count("RSET"), 1);
+        assert_eq!(script.count("RSET"), 2);
     }
 }
 

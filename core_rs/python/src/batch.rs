@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
@@ -57,6 +58,16 @@ impl Batch {
 
     fn defer(&self) {
         self.inner().defer();
+    }
+
+    fn answer(&self, stored: Vec<bool>) -> PyResult<()> {
+        let mut inner = self.inner();
+        if !inner.is_empty() && stored.len() != inner.len() {
+            let message = format!("{} answers for {} envelopes", stored.len(), inner.len());
+            return Err(PyValueError::new_err(message));
+        }
+        inner.answer(stored);
+        Ok(())
     }
 
     fn __repr__(&self) -> String {

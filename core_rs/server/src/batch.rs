@@ -36,6 +36,7 @@ pub struct Letter {
 struct Slot {
     id: EnvelopeId,
     mailbox: Arc<Mailbox>,
+    body_bytes: usize,
     charge: Charge,
 }
 
@@ -92,12 +93,14 @@ impl Waiting {
             client_address,
             received_at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
         };
-        inner.bytes += charge.bytes();
+        let body_bytes = letter.envelope.body.len();
+        inner.bytes += body_bytes;
         inner.letters.push_back((
             letter,
             Slot {
                 id,
                 mailbox,
+                body_bytes,
                 charge,
             },
         ));
@@ -135,7 +138,7 @@ impl Waiting {
             let Some((_, slot)) = inner.letters.front() else {
                 break;
             };
-            let more = slot.charge.bytes();
+            let more = slot.body_bytes;
             if !taken.is_empty() && bytes + more > max_bytes {
                 break;
             }
@@ -203,7 +206,7 @@ impl Batch {
         self.slots.is_empty()
     }
 
-    /// Memory that the bodies hold until the answer.
+    /// Bytes of the bodies of all that were taken.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
@@ -211,31 +214,32 @@ impl Batch {
 
     /// They are stored, durably: 250 to each. A second answer is none.
     pub fn commit(&mut self) {
-        self.metrics.accepted_total.many(self.slots.len());
-        if !self.slots.is_empty() {
-            self.metrics.accepted_bytes_total.many(self.size_bytes);
-        }
-        self.answer(|id| EnvelopeVerdict::Queued { id });
+        self.answer(std::iter::repeat(true));
     }
 
     /// They are not stored: 451 to each. A second answer is none.
     pub fn defer(&mut self) {
-        self.metrics.deferred_total.many(self.slots.len());
-        self.answer(|_| EnvelopeVerdict::Deferred);
+        self.answer([]);
     }
 
-    fn answer(&mut self, verdict: fn(EnvelopeId) -> EnvelopeVerdict) {
+    /// Each by itself, in the order of the letters: stored, or not, which is also what is not said. A
+    /// second answer is none.
+    pub fn answer(&mut self, stored: impl IntoIterator<Item = bool>) {
         let slots = std::mem::take(&mut self.slots);
         let few = slots.len() <= HANDED_OUT_AT_ONCE;
+        let stored = stored.into_iter().chain(std::iter::repeat(false));
+        let answers: Vec<_> = slots.into_iter().zip(stored).collect();
+        for (slot, stored) in &answers {
+            if *stored {
+                self.metrics.accepted_total.one();
+                self.metrics.accepted_bytes_total.many(slot.body_bytes);
+            } else {
+                self.metrics.deferred_total.one();
+            }
+        }
         let hand_out = move || {
-            for Slot {
-                id,
-                mailbox,
-                charge,
-            } in slots
-            {
-                drop(charge);
-                mailbox.answer(Verdict::Envelope(verdict(id)));
+            for (slot, stored) in answers {
+                slot.answer(stored);
             }
         };
         if few {
@@ -243,6 +247,23 @@ impl Batch {
         } else {
             self.runtime.spawn(async move { hand_out() });
         }
+    }
+}
+
+impl Slot {
+    fn answer(self, stored: bool) {
+        let Self {
+            id,
+            mailbox,
+            charge,
+            ..
+        } = self;
+        drop(charge);
+        mailbox.answer(Verdict::Envelope(if stored {
+            EnvelopeVerdict::Queued { id }
+        } else {
+            EnvelopeVerdict::Deferred
+        }));
     }
 }
 

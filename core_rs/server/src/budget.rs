@@ -251,12 +251,6 @@ pub(crate) struct Charge {
     bytes: usize,
 }
 
-impl Charge {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.messages.fetch_sub(1, SeqCst);
