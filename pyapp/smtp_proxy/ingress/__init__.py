@@ -1,1 +1,8 @@
-"""Serving the core: logins, group commit, pressure."""
+"""Serving the core: logins, group commit, pressure.
+
+    core ──batch──▶ commit ──rows──▶ store, then "250", then ids ──▶ announce ──▶ stream
+    core ──login──▶ login ──▶ tenants
+    stream, store ──depth──▶ pressure ──gate──▶ core
+
+`serve` puts the real rooms together; everything else knows them by the protocols in `ports`.
+"""

@@ -1,0 +1,171 @@
+"""The only door to the Rust server: its names, their types, and asyncio's way of waiting for it.
+
+`CoreServer` waits for batches and logins without a thread and without a future per message. Nobody is woken while
+there is work: whoever asks takes what is there, and only if nothing is there the core is asked to make its descriptor
+readable, once. One wake-up then serves all who wait.
+
+Not here: what is done with a batch; that is `ingress`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+from smtp_proxy._core import Batch, CertificateError, ConfigError, LoginBatch, Server, ServerConfig
+
+__all__ = [
+    "BODY",
+    "BODY_TYPE",
+    "CLIENT_ADDRESS",
+    "CREDENTIAL_ID",
+    "HELO",
+    "ID",
+    "RECEIVED_AT_US",
+    "RECIPIENTS",
+    "REVERSE_PATH",
+    "SMTPUTF8",
+    "TENANT_ID",
+    "TLS",
+    "Batch",
+    "CertificateError",
+    "ConfigError",
+    "CoreServer",
+    "EnvelopeRow",
+    "Gate",
+    "LoginBatch",
+    "LoginVerdict",
+    "Server",
+    "ServerConfig",
+]
+
+# One envelope as `Batch.envelopes()` gives it; the places are named below.
+EnvelopeRow: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
+ID: Final = 0  # UUIDv7, 16 bytes
+TENANT_ID: Final = 1
+CREDENTIAL_ID: Final = 2
+REVERSE_PATH: Final = 3  # "" is the null reverse-path
+RECIPIENTS: Final = 4
+BODY: Final = 5  # CRLF lines, dots unstuffed
+BODY_TYPE: Final = 6  # model.envelope.BodyType
+SMTPUTF8: Final = 7
+HELO: Final = 8
+CLIENT_ADDRESS: Final = 9  # IP address
+TLS: Final = 10
+RECEIVED_AT_US: Final = 11  # microseconds since 1970
+
+Gate: TypeAlias = Literal["open", "busy", "store_down", "draining"]
+# Tenant id, credential id, username: accepted. False: rejected. None: cannot be checked now.
+LoginVerdict: TypeAlias = tuple[bytes, bytes, str] | Literal[False] | None
+
+_T = TypeVar("_T", Batch, LoginBatch)
+
+
+class _Waiters(Generic[_T]):
+    """Those who wait for one kind of thing, first come first served."""
+
+    def __init__(self) -> None:
+        self._futures: deque[asyncio.Future[_T]] = deque()
+
+    def __bool__(self) -> bool:
+        while self._futures and self._futures[0].done():  # was cancelled
+            self._futures.popleft()
+        return bool(self._futures)
+
+    def add(self) -> asyncio.Future[_T]:
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        return future
+
+    def serve(self, thing: _T) -> None:
+        self._futures.popleft().set_result(thing)
+
+
+class CoreServer:
+    """A `Server` on the running event loop. All of it belongs to the loop's thread."""
+
+    def __init__(self, config: ServerConfig, *, batch_messages: int, batch_bytes: int) -> None:
+        """Make it; nothing is opened yet.
+
+        Args:
+            config: what the server is told.
+            batch_messages: most envelopes in one batch.
+            batch_bytes: most bytes of bodies in one batch that has more than one envelope.
+
+        Raises:
+            CertificateError: a certificate cannot be used.
+        """
+        self.server: Final = Server(config)
+        self._batch_bounds = (batch_messages, batch_bytes)
+        self._batches: _Waiters[Batch] = _Waiters()
+        self._logins: _Waiters[LoginBatch] = _Waiters()
+        self._drained = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> dict[str, tuple[str, int]]:
+        """Open the listeners; returns address and port of each. Raises ConfigError."""
+        addresses = self.server.start()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.server.fileno(), self._serve)
+        return addresses
+
+    async def stop(self) -> None:
+        """End at once, whoever is connected. Who still waits for a batch waits for ever."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.server.fileno())
+            self._loop = None
+        await asyncio.to_thread(self.server.stop)
+
+    async def next_batch(self) -> Batch:
+        """Wait for envelopes, and take all that are there, within the bounds of a batch."""
+        if not self._batches and (batch := self.server.next_batch(*self._batch_bounds)) is not None:
+            return batch
+        waiting = self._batches.add()
+        self._serve()
+        return await waiting
+
+    async def next_logins(self) -> LoginBatch:
+        """Wait for a login. One at a time, so that a slow one never holds up the answer to another."""
+        if not self._logins and (login := self.server.next_logins(1)) is not None:
+            return login
+        waiting = self._logins.add()
+        self._serve()
+        return await waiting
+
+    def set_gate(self, gate: Gate) -> None:
+        """Say whether mail may come in."""
+        self.server.set_gate(gate)
+
+    def reload_tls(self, certificates: Sequence[tuple[bytes, bytes]]) -> None:
+        """Use these certificates from now on. Raises CertificateError; then those in place stay."""
+        self.server.reload_tls(certificates)
+
+    async def drain(self) -> None:
+        """Close the listeners, send idle sessions away, and wait until the others have finished their message.
+
+        Batches and logins must still be taken and answered meanwhile.
+        """
+        self.server.drain()
+        if not self.server.is_drained():
+            await self._drained.wait()
+
+    def stats(self) -> dict[str, int]:
+        """Counters and what is now; see `Server.stats`."""
+        return self.server.stats()
+
+    # -- below
+
+    def _serve(self) -> None:
+        """Give out what is there; arm the wake-up for who still waits, and for nobody else: it costs a write each."""
+        server, batches, logins = self.server, self._batches, self._logins
+        while True:
+            while batches and (batch := server.next_batch(*self._batch_bounds)) is not None:
+                batches.serve(batch)
+            while logins and (login := server.next_logins(1)) is not None:
+                logins.serve(login)
+            if not server.arm(bool(batches), bool(logins)):
+                break
+        if server.is_drained():  # Its signal was cleared with the others.
+            self._drained.set()

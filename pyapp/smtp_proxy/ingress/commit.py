@@ -1,0 +1,124 @@
+"""Group commit: what came while the last transaction ran is the next one.
+
+Nobody waits for a batch to fill. An idle system commits a message the moment it is complete; a busy one commits
+whatever has gathered meanwhile, and so gets wider by itself. A second committer keeps Postgres busy while the first
+one's answers are on their way.
+
+250 is spoken after the commit and never before; whatever goes wrong in between, the client hears 451.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from smtp_proxy.core import BODY, ID
+from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.telemetry.metrics import (
+    ACCEPTED_BYTES,
+    COMMIT_BATCH,
+    COMMIT_SECONDS,
+    ENVELOPES_ACCEPTED,
+    ENVELOPES_DEFERRED,
+)
+
+if TYPE_CHECKING:
+    from smtp_proxy.core import EnvelopeRow
+    from smtp_proxy.ingress.announce import Announcer
+    from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, MailStore
+    from smtp_proxy.ingress.pressure import StoreWatch
+
+log = logging.getLogger(__name__)
+
+
+class Committer:
+    """Takes batches, stores them, answers them. Several may run at once; each does one batch at a time."""
+
+    def __init__(
+        self,
+        source: EnvelopeSource,
+        store: MailStore,
+        announcer: Announcer,
+        store_watch: StoreWatch,
+        *,
+        sweep_after_seconds: float,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._announcer = announcer
+        self._watch = store_watch
+        self._sweep_after_seconds = sweep_after_seconds
+
+    async def run(self) -> None:
+        """Commit batch after batch; for ever."""
+        while True:
+            batch = await self._source.next_batch()
+            try:
+                await self.commit(batch)
+            finally:
+                batch.defer()  # Whatever has no answer by now.
+            del batch  # Its rows need not live until the next one comes.
+
+    async def commit(self, batch: Envelopes) -> None:
+        """Store a batch and answer it."""
+        rows = batch.envelopes()
+        if self._watch.is_down:
+            batch.defer()
+            ENVELOPES_DEFERRED.inc(len(rows))
+            return
+        began = time.perf_counter()
+        stored = await self._store_rows(rows)
+        if all(stored):
+            batch.commit()
+        else:
+            batch.answer(stored)
+            ENVELOPES_DEFERRED.inc(stored.count(False))
+        COMMIT_SECONDS.observe(time.perf_counter() - began)
+        COMMIT_BATCH.observe(len(rows))
+        accepted = list(itertools.compress(rows, stored))
+        if accepted:
+            ENVELOPES_ACCEPTED.inc(len(accepted))
+            ACCEPTED_BYTES.inc(sum(len(row[BODY]) for row in accepted))
+            self._announcer.announce([row[ID] for row in accepted])
+
+    async def _store_rows(self, rows: list[EnvelopeRow]) -> list[bool]:
+        """Which of them are committed now. One that Postgres refuses must not take the others with it."""
+        try:
+            await self._store.accept(rows, sweep_after_seconds=self._sweep_after_seconds)
+        except StoreUnavailable as error:
+            self._watch.failed(error)
+            return [False] * len(rows)
+        except StoreError as error:
+            if len(rows) == 1:
+                log.error("a message can not be stored: %s", error, extra=_named(rows[0]))  # noqa: TRY400
+                return [False]
+        except Exception:
+            log.exception("storing failed in an unforeseen way", extra={"action": "commit_failed"})
+            return [False] * len(rows)
+        else:
+            return [True] * len(rows)
+        half = len(rows) // 2
+        return await self._store_rows(rows[:half]) + await self._store_rows(rows[half:])
+
+
+class Discarder:
+    """For benchmarks: says 250 and keeps nothing. The greeting says so."""
+
+    def __init__(self, source: EnvelopeSource) -> None:
+        self._source = source
+
+    async def run(self) -> None:
+        """Answer batch after batch; for ever."""
+        while True:
+            batch = await self._source.next_batch()
+            batch.envelopes()  # The border is part of what is measured.
+            batch.commit()
+            del batch
+            await asyncio.sleep(0)  # Under full load the next batch is there at once; others want the loop too.
+
+
+def _named(row: EnvelopeRow) -> dict[str, object]:
+    return {"action": "envelope_refused_by_store", "envelope_id": row[ID].hex()}

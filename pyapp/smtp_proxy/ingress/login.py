@@ -1,0 +1,63 @@
+"""Answers logins: at once what is known, and beside the loop what argon2 has to find out.
+
+A session waits for its login and for nobody else's: each slow one is a task of its own. How many may run is the
+checker's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smtp_proxy.core import LoginVerdict
+    from smtp_proxy.ingress.ports import Checker, Logins, LoginSource
+    from smtp_proxy.tenants.logins import Verdict
+
+log = logging.getLogger(__name__)
+
+
+class LoginDesk:
+    """Takes logins from the core and answers them."""
+
+    def __init__(self, source: LoginSource, checker: Checker) -> None:
+        self._source = source
+        self._checker = checker
+        self._checks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Answer login after login; for ever."""
+        try:
+            while True:
+                logins = await self._source.next_logins()
+                if self._are_known(logins):
+                    await self._answer(logins)  # Does not wait for anything.
+                else:
+                    self._answer_later(logins)
+        finally:
+            for check in self._checks:
+                check.cancel()
+
+    def _are_known(self, logins: Logins) -> bool:
+        return all(self._checker.cached(username, password) is not None for username, password, _ in logins.requests())
+
+    def _answer_later(self, logins: Logins) -> None:
+        check = asyncio.create_task(self._answer(logins), name="login")
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _answer(self, logins: Logins) -> None:
+        try:
+            requests = logins.requests()
+            logins.answer([_verdict(await self._checker.check(name, password)) for name, password, _ in requests])
+        except Exception:
+            # The session hears 454; the next one may fare better.
+            log.exception("a login could not be checked", extra={"action": "login_failed"})
+            logins.answer([None] * len(logins.requests()))
+
+
+def _verdict(verdict: Verdict) -> LoginVerdict:
+    if verdict is None or verdict is False:
+        return verdict
+    return verdict.tenant_id.bytes, verdict.credential_id.bytes, verdict.username

@@ -1,0 +1,81 @@
+"""What ingress asks of the rooms below, so that tests can put fakes there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from smtp_proxy.core import EnvelopeRow, Gate, LoginVerdict
+    from smtp_proxy.tenants.logins import Verdict
+
+
+class Envelopes(Protocol):
+    """A batch of the core; see `core.Batch`. Dropped unanswered, it defers."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def envelopes(self) -> list[EnvelopeRow]: ...
+
+    def commit(self) -> None: ...
+
+    def defer(self) -> None: ...
+
+    def answer(self, stored: Sequence[bool]) -> None: ...
+
+
+class EnvelopeSource(Protocol):
+    """Where batches come from: the core."""
+
+    async def next_batch(self) -> Envelopes: ...
+
+
+class Logins(Protocol):
+    """Logins of the core; see `core.LoginBatch`. Dropped unanswered, they cannot be checked."""
+
+    def requests(self) -> list[tuple[str, str, str]]: ...
+
+    def answer(self, verdicts: Sequence[LoginVerdict]) -> None: ...
+
+
+class LoginSource(Protocol):
+    """Where logins come from: the core."""
+
+    async def next_logins(self) -> Logins: ...
+
+
+class Checker(Protocol):
+    """Knows who may log in; see `tenants.logins.LoginChecker`."""
+
+    def cached(self, username: str, password: str) -> Verdict: ...
+
+    async def check(self, username: str, password: str) -> Verdict: ...
+
+
+class MailStore(Protocol):
+    """The part of `store.Store` that takes mail in. Everything may raise StoreUnavailable."""
+
+    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None: ...
+
+    async def ping(self) -> None: ...
+
+
+class Depth(Protocol):
+    """How much is ready; the store's and the stream's. Raises StoreUnavailable or StreamUnavailable."""
+
+    async def depth(self) -> int: ...
+
+
+class Publisher(Protocol):
+    """Puts ids on the stream. Raises StreamUnavailable."""
+
+    async def publish(self, envelope_ids: Sequence[UUID]) -> None: ...
+
+
+class GateSetter(Protocol):
+    """The core's gate."""
+
+    def set_gate(self, gate: Gate) -> None: ...

@@ -1,0 +1,289 @@
+"""`smtp-proxy serve smtp`: the SMTP service.
+
+settings ─▶ core config ─▶ core ─▶ committers, login desk, announcer, watches ─▶ health
+SIGTERM ─▶ not ready ─▶ delay ─▶ listeners closed, sessions sent away ─▶ last commits ─▶ last ids ─▶ leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
+from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreMisconfigured, StoreUnavailable
+from smtp_proxy.ingress.announce import Announcer
+from smtp_proxy.ingress.commit import Committer, Discarder
+from smtp_proxy.ingress.login import LoginDesk
+from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
+from smtp_proxy.model.tenant import Identity
+from smtp_proxy.store.store import Store
+from smtp_proxy.stream.depth import Depth
+from smtp_proxy.stream.publisher import Publisher
+from smtp_proxy.telemetry import health
+from smtp_proxy.telemetry.lifecycle import Lifecycle
+from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
+from smtp_proxy.tenants.logins import LoginChecker
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from smtp_proxy.config import Settings
+
+log = logging.getLogger(__name__)
+
+_SOFTWARE: Final = "smtp-proxy"
+_SOFTWARE_ACCEPT_ONLY: Final = "smtp-proxy (accept-only: mail is discarded)"
+# The session's limits, by the settings that they come from.
+_LIMITS: Final = {
+    "smtp_max_command_line_bytes": "command_line_bytes",
+    "smtp_max_auth_line_bytes": "auth_line_bytes",
+    "smtp_max_text_line_bytes": "text_line_bytes",
+    "smtp_max_message_bytes": "message_bytes",
+    "smtp_max_recipients": "recipients",
+    "smtp_max_errors_per_session": "errors_per_session",
+    "smtp_max_auth_failures_per_session": "auth_failures_per_session",
+    "smtp_max_messages_per_session": "messages_per_session",
+}
+_CONNECT_AGAIN_SECONDS: Final = 1.0
+_LEAVING_SECONDS: Final = 3.0
+
+
+async def run(settings: Settings) -> None:
+    """Take mail until told to stop by SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError, CertificateProblem, StoreMisconfigured, SchemaMismatch: the operator has to act.
+        SmtpProxyError: a part ended that should not have.
+    """
+    lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
+    lifecycle.install_signals()
+    certificates = read_certificates(settings)
+    store = await _connect(settings, lifecycle)
+    if store is None:
+        return
+    try:
+        core = make_core(settings, certificates, await _plaintext_identity(settings, store))
+        await _serve(settings, lifecycle, store, core)
+    finally:
+        await store.close(_LEAVING_SECONDS)
+    log.info("left", extra={"action": "left"})
+
+
+def read_certificates(settings: Settings) -> list[tuple[bytes, bytes]]:
+    """PEM chain and key of each certificate. Raises ConfigurationError, CertificateProblem."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        raise ConfigurationError(
+            "TLS_CERT_FILE and TLS_KEY_FILE are not set: nobody could log in; `smtp-proxy dev` makes a pair of its own"
+        )
+    return [(_read("TLS_CERT_FILE", settings.tls_cert_file), _read("TLS_KEY_FILE", settings.tls_key_file))]
+
+
+def make_core(
+    settings: Settings, certificates: list[tuple[bytes, bytes]], plaintext_identity: Identity | None = None
+) -> CoreServer:
+    """Build the core; nothing is opened yet. Raises ConfigurationError, CertificateProblem."""
+    try:
+        return CoreServer(
+            core_config(settings, certificates, plaintext_identity),
+            batch_messages=settings.ingress_batch_messages,
+            batch_bytes=settings.ingress_batch_bytes,
+        )
+    except ConfigError as error:
+        raise ConfigurationError(str(error)) from None
+    except CertificateError as error:
+        raise CertificateProblem(f"{settings.tls_cert_file}, {settings.tls_key_file}: {error}") from None
+
+
+def core_config(
+    settings: Settings, certificates: list[tuple[bytes, bytes]], plaintext_identity: Identity | None
+) -> ServerConfig:
+    """Translate the settings into the core's. Raises core.ConfigError."""
+    plaintext = None if plaintext_identity is None else settings.smtp_plaintext_port
+    return ServerConfig(
+        hostname=settings.hostname,
+        software=_SOFTWARE_ACCEPT_ONLY if settings.smtp_accept_only else _SOFTWARE,
+        starttls_address=_address(settings.smtp_host, settings.smtp_starttls_port),
+        tls_address=_address(settings.smtp_host, settings.smtp_tls_port),
+        plaintext_address=None if plaintext is None else _address("127.0.0.1", plaintext),
+        plaintext_identity=None if plaintext_identity is None else _identity(plaintext_identity),
+        certificates=certificates,
+        limits={limit: getattr(settings, name) for name, limit in _LIMITS.items()},
+        command_timeout_seconds=settings.smtp_command_timeout_seconds,
+        data_timeout_seconds=settings.smtp_data_timeout_seconds,
+        handshake_timeout_seconds=settings.smtp_handshake_timeout_seconds,
+        session_max_seconds=settings.smtp_session_max_seconds,
+        max_connections=settings.smtp_max_connections,
+        max_in_flight_bytes=settings.smtp_max_in_flight_bytes,
+        threads=settings.smtp_threads,
+    )
+
+
+class Service:
+    """All parts of the running service; each is a task, and one that fails stops the service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        store: Store,
+        core: CoreServer,
+        publisher: Publisher,
+        depth: Depth,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._core = core
+        self._store = store
+        self._checker = LoginChecker(store, settings, SystemClock())
+        self._gatekeeper = Gatekeeper(core)
+        self._store_watch = StoreWatch(store, self._gatekeeper)
+        self._depth_watch = DepthWatch(
+            depth,
+            store,
+            self._gatekeeper,
+            high=settings.ingress_ready_depth_high,
+            low=settings.ingress_ready_depth_low,
+        )
+        self._announcer = Announcer(publisher)
+        self._takers: list[Committer | Discarder] = [
+            Discarder(core)
+            if settings.smtp_accept_only
+            else Committer(
+                core,
+                store,
+                self._announcer,
+                self._store_watch,
+                sweep_after_seconds=settings.sweep_after_seconds,
+            )
+            for _ in range(1 if settings.smtp_accept_only else settings.ingress_committers)
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._token = contextlib.ExitStack()
+
+    def start(self) -> dict[str, tuple[str, int]]:
+        """Start every part, the listeners last; returns their addresses. Raises core.ConfigError."""
+        for number, taker in enumerate(self._takers):
+            self._start(taker.run(), f"committer-{number}")
+        self._start(LoginDesk(self._core, self._checker).run(), "logins")
+        self._start(self._store.listen_credentials(self._checker.forget), "credentials")
+        self._start(self._announcer.run(), "announcer")
+        self._start(self._store_watch.run(), "store-watch")
+        self._start(self._depth_watch.run(), "depth-watch")
+        addresses = self._core.start()
+        self._token.enter_context(self._lifecycle.hold("sessions"))
+        return addresses
+
+    def close(self) -> None:
+        """Take nothing new; let those who are in a message finish it, and their ids reach the stream."""
+        self._gatekeeper.close("draining")
+        self._start(self._drain(), "drain")
+
+    async def leave(self) -> None:
+        """Break off what is still under way."""
+        await self._core.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._token.close()
+        self._checker.close()
+
+    async def well(self) -> str | None:
+        """What readiness says of the service itself."""
+        if not self._lifecycle.ready:
+            return "stopping"
+        return "mail can not be stored" if self._store_watch.is_down else None
+
+    async def _drain(self) -> None:
+        await self._core.drain()
+        await self._announcer.flushed()
+        self._token.close()
+
+    def _start(self, part: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(part, name=name)
+        self._lifecycle.watch(task)
+        self._tasks.append(task)
+
+
+async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, core: CoreServer) -> None:
+    publisher, depth = Publisher(settings), Depth(settings)
+    service = Service(settings, lifecycle, store, core, publisher, depth)
+    stats = register_stats(core.stats)
+    lifecycle.on_close("sessions", service.close)
+    try:
+        _announce(_start(service), settings)
+        checks = {"service": service.well, "postgres": lambda: _pinged(store)}
+        async with health.serve(settings.health_host, settings.health_port, checks):
+            await lifecycle.run_until_stopped()
+    finally:
+        await service.leave()
+        REGISTRY.unregister(stats)
+        await publisher.close()
+        await depth.close()
+
+
+def _start(service: Service) -> dict[str, tuple[str, int]]:
+    try:
+        return service.start()
+    except ConfigError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _announce(addresses: dict[str, tuple[str, int]], settings: Settings) -> None:
+    for name, (host, port) in addresses.items():
+        log.info("listening: %s on %s:%s", name, host, port, extra={"action": "listening", "listener": name})
+    if settings.smtp_accept_only:
+        log.warning("accept-only: mail is discarded", extra={"action": "accept_only"})
+
+
+async def _connect(settings: Settings, lifecycle: Lifecycle) -> Store | None:
+    """Wait for Postgres, which may be starting too. None: told to stop meanwhile."""
+    while not lifecycle.stopping:
+        try:
+            return await Store.connect(settings, purpose="smtp")
+        except StoreMisconfigured:
+            raise
+        except StoreUnavailable as error:
+            log.warning("waiting for Postgres: %s", error, extra={"action": "store_away"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CONNECT_AGAIN_SECONDS):
+                    await lifecycle.stopped()
+    return None
+
+
+async def _plaintext_identity(settings: Settings, store: Store) -> Identity | None:
+    """Whose mail the plaintext listener takes; None: there is no such listener."""
+    if settings.smtp_plaintext_port is None:
+        return None
+    username = settings.smtp_plaintext_username
+    if settings.smtp_accept_only and not username:
+        return Identity(UUID(int=0), UUID(int=0), "accept-only")
+    credential = await store.credential_by_username(username) if username else None
+    if credential is None:
+        raise ConfigurationError(
+            f"SMTP_PLAINTEXT_USERNAME: there is no credential {username!r}; `smtp-proxy credential create` makes one"
+        )
+    return Identity(credential.tenant_id, credential.id, credential.username)
+
+
+def _identity(identity: Identity) -> tuple[bytes, bytes, str]:
+    return identity.tenant_id.bytes, identity.credential_id.bytes, identity.username
+
+
+async def _pinged(store: Store) -> str | None:
+    await store.ping()
+    return None
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _read(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateProblem(f"{setting}: can not read {path}: {error.strerror}") from None
