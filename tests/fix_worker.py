@@ -16,6 +16,7 @@ from smtp_proxy.store.memory import MemoryStore
 from smtp_proxy.stream.memory import MemoryConsumer, MemoryDepth, MemoryPublisher, MemoryServer
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.worker.sweeper import Sweeper
+from smtp_proxy.worker.tasks import end
 from smtp_proxy.worker.worker import Worker
 
 Answer = Callable[[Job], Awaitable[Outcome]]
@@ -122,8 +123,7 @@ class House:
 
     async def end(self) -> None:
         if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+            await end([self._sweeping])
         await self.worker.leave()
         await self.consumer.close()
 

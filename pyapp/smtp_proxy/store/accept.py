@@ -30,7 +30,7 @@ _ENVELOPE_COLUMNS = (
 _BODY_COLUMNS = ("envelope_id", "content")
 _DELIVERY_COLUMNS = ("envelope_id", "recipient_number", "recipient", "sweep_at")  # the rest has defaults
 # Up to here one statement is quicker than COPY and costs less; parameters are held whole in memory, hence the bytes.
-_STATEMENT_MESSAGES = 16
+_STATEMENT_MESSAGES = 48
 _STATEMENT_BYTES = 512 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

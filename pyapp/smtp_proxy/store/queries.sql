@@ -84,13 +84,13 @@ WITH made AS (
     WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
         AND d.envelope_id BETWEEN $14::uuid AND $15::uuid
         AND d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
-    RETURNING d.envelope_id, d.recipient_number
+    RETURNING made.*
 )
 INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
     remote, worker_id, started_at, finished_at)
 SELECT envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
     remote, worker_id, started_at, finished_at
-FROM made JOIN settled USING (envelope_id, recipient_number);
+FROM settled;
 
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while.
@@ -144,6 +144,10 @@ RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
 -- name: set_password_hash
 UPDATE credentials SET password_hash = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+
+-- name: plan_for_these_values
+-- For the one statement whose best plan depends on what is asked for.
+SET LOCAL plan_cache_mode = force_custom_plan;
 
 -- name: list_messages
 -- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit

@@ -245,7 +245,8 @@ class Store:
         before: UUID | None = None,
     ) -> list[MessageSummary]:
         """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before."""
-        async with self._connection("listing messages") as connection:
+        async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
+            await connection.execute(QUERIES["plan_for_these_values"])
             rows = await connection.fetch(QUERIES["list_messages"], tenant_id, state, before, limit)
         return [lookup.summary(row, row["recipients"], row["states"]) for row in rows]
 

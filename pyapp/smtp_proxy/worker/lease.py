@@ -40,8 +40,8 @@ class Lease:
 class Calm:
     """Whether Postgres has been there long enough for every worker to have renewed its leases.
 
-    After an outage that was longer than a lease, all leases look as if their workers were dead. They are not; they need a
-    moment to say so, and whoever sweeps before that has mail delivered twice.
+    After an outage that was longer than a lease, all leases look as if their workers were dead. They are not; they
+    need a moment to say so, and whoever sweeps before that has mail delivered twice.
     """
 
     def __init__(self, lease_seconds: float, clock: Clock) -> None:

@@ -37,6 +37,7 @@ from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
 from smtp_proxy.worker.sweeper import Sweeper
+from smtp_proxy.worker.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -103,7 +104,7 @@ class Worker:
     async def close(self) -> None:
         """Take nothing more, and drop what has not been started. What is under way goes on."""
         if self._intake_task is not None:
-            await _ended(self._intake_task)
+            await end([self._intake_task])
         for held in self.hand.drop_waiting():
             self._drop(held)
         if self._held:
@@ -111,9 +112,7 @@ class Worker:
 
     async def leave(self) -> None:
         """Break off what is still under way, and give back all that is claimed."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._token.close()
         try:
             async with asyncio.timeout(_LEAVING_SECONDS):
@@ -224,11 +223,6 @@ def _named(job: Job, action: str) -> dict[str, object]:
     return {"action": action, "envelope_id": job.envelope.id}
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 # -- the service
 
 
@@ -289,7 +283,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     worker.start()
     sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
     lifecycle.watch(sweeping)
-    lifecycle.on_close("sweeper", lambda: _ended(sweeping))
+    lifecycle.on_close("sweeper", lambda: end([sweeping]))
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
     try:
@@ -297,7 +291,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
             log.info("delivering to %s:%s", settings.smarthost_host, settings.smarthost_port, extra={"action": "ready"})
             await lifecycle.run_until_stopped()
     finally:
-        await _ended(sweeping)
+        await end([sweeping])
         await worker.leave()
         await consumer.close()
         await transport.close()

@@ -40,7 +40,7 @@ async def test_gone_and_back(store: Store, postgres: PostgresServer, end: str) -
     before = [core_envelope() for _ in range(30)]
     await store.accept(before, sweep_after_seconds=SWEEP_AFTER)
     getattr(postgres, end)()
-    for size in (1, 30):
+    for size in (1, 60):
         with pytest.raises(StoreUnavailable) as caught:
             await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
         assert caught.value.temporary
@@ -112,7 +112,7 @@ async def test_a_read_only_server_is_not_used_again(postgres: PostgresServer, db
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
         db_settings.db_name,
     )
-    for size in (1, 20):
+    for size in (1, 60):
         await eventually(store.ping)
         with pytest.raises(StoreUnavailable) as caught:
             await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
