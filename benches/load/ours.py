@@ -1,0 +1,125 @@
+"""smtp-proxy itself, started with `smtp-proxy dev` through its documented contract (docs/DEV.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from benches.load import cpu
+from benches.load.generator import Target
+from benches.load.processes import ROOT, end, wait_for
+
+# Accepting alone is measured: nothing is delivered meanwhile, so what is ready grows past the gate (50,000).
+_ACCEPT = ("--set", "ingress_ready_depth_high=1000000000", "--set", "ingress_ready_depth_low=1000000000")
+_MAIL_TABLES = "envelopes, bodies, deliveries, attempts"
+
+
+class Ours:
+    """One `smtp-proxy dev`, default settings but for what is named in `arguments`."""
+
+    def __init__(self, name: str, folder: Path, arguments: Sequence[str] = ()) -> None:
+        self.name = name
+        self._folder = folder / name.replace(" ", "-")
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready: dict[str, Any] = {}
+
+    @classmethod
+    def accepting(cls, folder: Path) -> Ours:
+        """Durable accepts; nothing is delivered."""
+        return cls("ours durable", folder, ("--plaintext-port", "0", "--without", "worker,sink", *_ACCEPT))
+
+    @classmethod
+    def discarding(cls, folder: Path) -> Ours:
+        """Accepts and discards: the core, the border and the reply alone."""
+        return cls("ours accept-only", folder, ("--plaintext-port", "0", "--without", "worker,sink", "--accept-only"))
+
+    @classmethod
+    def delivering(cls, folder: Path, smarthost_port: int | None = None) -> Ours:
+        """The whole way, to its own sink or to a fast one."""
+        away = ("--smarthost", f"127.0.0.1:{smarthost_port}", "--set", "smarthost_tls=none", "--without", "sink")
+        name = "ours delivering" if smarthost_port is None else "ours delivering fast"
+        return cls(name, folder, ("--plaintext-port", "0", *(away if smarthost_port is not None else ())))
+
+    def start(self) -> None:
+        self._folder.mkdir(parents=True)
+        ready_file, log = self._folder / "ready.json", self._folder / "log"
+        command = [
+            sys.executable, "-m", "smtp_proxy", "dev", "--ready-file", str(ready_file),
+            "--data", str(self._folder / "data"), *self._arguments,
+        ]  # fmt: skip
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SMTP_")}
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            wait_for(self.name, ready_file.exists, self._process, timeout_seconds=120)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from None
+        self._ready = json.loads(ready_file.read_text())
+
+    def version(self) -> str:
+        command = ["git", "describe", "--always", "--dirty"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    def target(self) -> Target:
+        """Plaintext, no AUTH: for benchmarks only."""
+        return Target(self._ready["smtp"]["plaintext_port"])
+
+    def login_target(self) -> Target:
+        """STARTTLS and AUTH, as clients submit."""
+        options = ("--tls", "starttls", "--ca-file", self._ready["ca_file"], "--user", self._ready["user"])
+        return Target(self._ready["smtp"]["starttls_port"], (*options, "--server-name", "localhost"), self._ready["password"])
+
+    def database(self) -> Mapping[str, str]:
+        """How to reach its Postgres: settings as environment variables (DB_HOST, ...)."""
+        database: Mapping[str, str] = self._ready["database"]
+        return database
+
+    def groups(self) -> cpu.Groups:
+        """`server` is the SMTP service; Valkey and the supervisor are told apart as Postgres is."""
+        names = {"smtp": "server", "postgres": "postgres", "valkey": "valkey"}
+        groups: dict[str, list[int]] = {}
+        for service, pid in self._ready["pids"].items():
+            groups.setdefault(names.get(service, "others"), []).append(pid)
+        return groups
+
+    def sql(self, statement: str) -> list[asyncpg.Record]:
+        """Run one statement in its Postgres."""
+        return asyncio.run(self._sql(statement))
+
+    async def _sql(self, statement: str) -> list[asyncpg.Record]:
+        database = self.database()
+        connection = await asyncpg.connect(
+            host=database["DB_HOST"],
+            port=int(database["DB_PORT"]),
+            database=database["DB_NAME"],
+            user=database["DB_USER"],
+            password=database.get("DB_PASSWORD"),
+        )
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    def clean(self) -> None:
+        self.sql(f"TRUNCATE {_MAIL_TABLES}")
+        self.sql("CHECKPOINT")  # so that the next run does not pay for this one's writes
+
+    def stored(self) -> int:
+        """Messages in its store."""
+        count: int = self.sql("SELECT count(*) FROM envelopes")[0][0]
+        return count
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end(self._process, timeout_seconds=130)

@@ -1,0 +1,108 @@
+"""From rounds to medians, ratios and verdicts. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benches.load.measure import Measurement
+
+Round = Mapping[str, Measurement]  # by row
+Value = Callable[[Measurement], float]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure to reach: how it is seen in one round, and from where on it is reached."""
+
+    figure: str
+    seen: Callable[[Round], float]
+    wanted: float
+    at_least: bool = True
+    unit: str = ""
+
+    def reached(self, value: float) -> bool:
+        return value >= self.wanted if self.at_least else value <= self.wanted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    figure: str
+    value: float | None  # None: not measured here
+    wanted: str
+    reached: bool | None
+    unit: str
+
+    @classmethod
+    def of(cls, check: Check, rounds: Iterable[Round]) -> Verdict:
+        """The median over the rounds that measured all of it."""
+        values = []
+        for measured in rounds:
+            try:
+                values.append(check.seen(measured))
+            except (KeyError, ZeroDivisionError):
+                continue
+        value = statistics.median(values) if values else None
+        wanted = f"{'≥' if check.at_least else '≤'} {check.wanted:g}"
+        return cls(check.figure, value, wanted, None if value is None else check.reached(value), check.unit)
+
+
+def speed(row: Measurement) -> float:
+    return row.messages_per_second
+
+
+def cost(row: Measurement) -> float:
+    return row.cpu_seconds_per_1000["total"]
+
+
+def ratio(above: str, below: str, value: Value) -> Callable[[Round], float]:
+    """Of two rows in the same round."""
+    return lambda measured: value(measured[above]) / value(measured[below])
+
+
+def core_cost(row: str) -> Callable[[Round], float]:
+    """The SMTP service alone: Rust core and Python, without Postgres and Valkey."""
+    return lambda measured: measured[row].cpu_seconds_per_1000["server"]
+
+
+CHECKS = (
+    Check("durable accept at 50: messages/s, times Postfix", ratio("ours durable 50", "postfix 50", speed), 5),
+    Check("durable accept at 50: messages per CPU-second with Postgres, times Postfix",
+          ratio("postfix 50", "ours durable 50", cost), 10),
+    Check("durable accept at 200, share of the limit without SMTP", ratio("ours durable 200", "limit 200", speed), 0.8),
+    Check("core without Postgres at 50, CPU-s per 1,000", core_cost("ours durable 50"), 0.07, at_least=False),
+    Check("idle: final dot to 250 beyond one commit, ms",
+          lambda measured: measured["ours idle"].p50_ms - measured["limit idle"].p50_ms, 2, at_least=False, unit="ms"),
+)  # fmt: skip
+
+
+def median_of(rows: Sequence[Measurement]) -> dict[str, Any]:
+    """One row's medians over its rounds."""
+
+    def median(value: Value) -> float:
+        return statistics.median(value(row) for row in rows)
+
+    groups = sorted({name for row in rows for name in row.cpu_seconds_per_1000})
+    return {
+        "rounds": len(rows),
+        "messages_per_second": median(speed),
+        "messages_per_second_spread": [min(map(speed, rows)), max(map(speed, rows))],
+        "cpu_seconds_per_1000": {
+            group: statistics.median(row.cpu_seconds_per_1000.get(group, 0.0) for row in rows) for group in groups
+        },
+        "p50_ms": median(lambda row: row.p50_ms),
+        "p99_ms": median(lambda row: row.p99_ms),
+        "transaction_p50_ms": median(lambda row: row.transaction_p50_ms),
+        "transaction_p99_ms": median(lambda row: row.transaction_p99_ms),
+        "generator_cpu_us": median(lambda row: row.generator_cpu_us),
+        "errors": sum(sum(row.errors.values()) for row in rows),
+        "all_stored": all(row.kept is None or row.kept >= row.accepted for row in rows),
+    }
+
+
+def medians(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
+    """Every row's medians, in the order of the first round."""
+    names = dict.fromkeys(name for measured in rounds for name in measured)
+    return {name: median_of([measured[name] for measured in rounds if name in measured]) for name in names}
