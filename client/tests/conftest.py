@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from smtp_proxy_client.cli import main
 
 USER, PASSWORD = "tenant1@example.com", "s3cret-pa$$"
@@ -70,9 +71,7 @@ class Authority:
             .not_valid_after(now + timedelta(days=days[1], minutes=1))
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
             .add_extension(x509.SubjectAlternativeName(list(map(general_name, names))), critical=False)
             .add_extension(
                 x509.KeyUsage(
@@ -318,9 +317,7 @@ class Ran:
 
 
 @pytest.fixture
-def client(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Ran]:
+def client(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """Run the command line in this process."""
     monkeypatch.delenv("SMTP_PROXY_CLIENT_PASSWORD", raising=False)
 

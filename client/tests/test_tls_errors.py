@@ -48,9 +48,7 @@ def test_certificate_of_tomorrow(serve, client, authority):
     assert "(valid in 2 days)" in ran.err
 
 
-@pytest.mark.parametrize(
-    ("host", "reason"), [("localhost", "hostname mismatch"), ("127.0.0.1", "IP address mismatch")]
-)
+@pytest.mark.parametrize(("host", "reason"), [("localhost", "hostname mismatch"), ("127.0.0.1", "IP address mismatch")])
 def test_wrong_name(serve, client, authority, host, reason):
     """REQ-INFRA-CLIENT-006: the name asked for beside the names there are."""
     server = serve(issued=authority.issue("mail.example.com", "*.example.net"))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smtp_proxy_client.dial import Dialer
 from smtp_proxy_client.errors import CertificateRejected, ClientError
-from smtp_proxy_client.wire import printable
+from smtp_proxy_client.reply import printable
 
 # OpenSSL x509_vfy.h, X509_V_ERR_*: what it means, and what to do about it.
 TRUST_HINT = "--ca-file FILE trusts the CA that issued it"

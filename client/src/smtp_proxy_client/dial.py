@@ -25,8 +25,9 @@ from smtp_proxy_client.errors import (
     TlsFailed,
     UsageError,
 )
+from smtp_proxy_client.reply import Reply
 from smtp_proxy_client.stats import Timings, timed
-from smtp_proxy_client.wire import Reply, Wire
+from smtp_proxy_client.wire import Wire
 
 # RFC 4954 4: 334 asks for the next part of a login; RFC 4954 6: 504 is an unknown mechanism.
 CONTINUE_LOGIN = 334

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smtp_proxy_client.wire import Reply
+    from smtp_proxy_client.reply import Reply
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -20,7 +20,7 @@ from email.utils import localtime
 from pathlib import Path
 
 from smtp_proxy_client.errors import UsageError
-from smtp_proxy_client.wire import printable
+from smtp_proxy_client.reply import printable
 
 TEMPLATE_FIELDS = ("count", "to", "from", "date", "unique")
 # The body's encoding is ours to choose; a template that sets it could only be wrong.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from smtp_proxy_client.dial import Dialer, Session
 from smtp_proxy_client.errors import ClientError, Refused
 from smtp_proxy_client.message import Letter
+from smtp_proxy_client.reply import Reply
 from smtp_proxy_client.stats import Recorder, Result, SentMail, Timings, timed
-from smtp_proxy_client.wire import Reply
 
 LINE_BEGINNING_WITH_DOT = re.compile(rb"^\.", re.MULTILINE)
 

@@ -11,49 +11,14 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 
 from smtp_proxy_client.errors import CertificateRejected, ClientError, ConnectionFailed, TlsFailed, UsageError
+from smtp_proxy_client.reply import Reply, printable
 
 # RFC 5321 4.5.3.1.5 allows a reply line 512 bytes incl. CRLF; servers are known to exceed it.
 MAX_REPLY_LINE_BYTES = 4096
 MAX_REPLY_LINES = 200
 READ_BYTES = 16384
-
-
-def printable(text: str) -> str:
-    """The text with control and other unprintable characters shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One reply of the server; `lines` without the code, made printable."""
-
-    code: int
-    lines: tuple[str, ...]
-
-    @property
-    def text(self) -> str:
-        """The whole reply as one line."""
-        return f"{self.code} {' '.join(self.lines)}".rstrip()
-
-    @property
-    def is_positive(self) -> bool:
-        """2xx: done."""
-        return 200 <= self.code < 300
-
-    @property
-    def is_temporary(self) -> bool:
-        """4xx: a later try may succeed."""
-        return 400 <= self.code < 500
-
-    def without(self, *secrets: str) -> Reply:
-        """The same reply for the case that the server echoes what it must not."""
-        lines = self.lines
-        for secret in filter(None, secrets):
-            lines = tuple(line.replace(secret, "[hidden]") for line in lines)
-        return Reply(self.code, lines)
 
 
 class Wire:
