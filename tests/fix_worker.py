@@ -130,7 +130,7 @@ class House:
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - it looks at a database
+        while not await condition():
             await asyncio.sleep(0.005)
 
 

@@ -67,7 +67,7 @@ class ScriptedServer:
         finally:
             server.close()
             self.hang_up_all()
-            while self.open:  # noqa: ASYNC110 - a moment, in a test
+            while self.open:
                 await asyncio.sleep(0.005)
 
     def hang_up_all(self) -> None:

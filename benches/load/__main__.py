@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benches.load", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer, shorter rounds; no verdicts to trust")
+    parser.add_argument(
+        "--quick", action="store_true", help="about a minute: fewer, shorter rounds; no verdicts to trust"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement, after a second of warm-up")
     parser.add_argument("--connections", type=int, nargs="+", default=[50, 200])
@@ -171,7 +173,9 @@ def _round(rows: Sequence[Row], number: int, console: Console) -> dict[str, Meas
         os.sync()
         seen = measured[row.name] = row.measure()
         cost = seen.cpu_seconds_per_1000["total"]
-        console.print(f"round {number + 1}  {row.name:32} {seen.messages_per_second:8,.0f}/s  {cost:.3f} CPU-s per 1,000")
+        console.print(
+            f"round {number + 1}  {row.name:32} {seen.messages_per_second:8,.0f}/s  {cost:.3f} CPU-s per 1,000"
+        )
         if seen.errors:
             console.print(f"         errors: {seen.errors}")
     return measured

@@ -40,9 +40,19 @@ class Rows:
         received_us = int(now.timestamp() * 1_000_000)
         return [
             (
-                new_id(now).bytes, self._tenant, self._credential, "sender@load.example", ["recipient@load.example"],
-                self._body, 0, False, "load.invalid", "127.0.0.1", False, received_us,
-            )  # fmt: skip
+                new_id(now).bytes,
+                self._tenant,
+                self._credential,
+                "sender@load.example",
+                ["recipient@load.example"],
+                self._body,
+                0,
+                False,
+                "load.invalid",
+                "127.0.0.1",
+                False,
+                received_us,
+            )
             for _ in range(self._batch)
         ]
 
@@ -66,7 +76,9 @@ class Commits:
             self.messages += messages
 
 
-async def committer(store: Store, prepared: list[list[CoreEnvelope]], rows: Rows, commits: Commits, rate: float) -> None:
+async def committer(
+    store: Store, prepared: list[list[CoreEnvelope]], rows: Rows, commits: Commits, rate: float
+) -> None:
     due = time.perf_counter()
     while (now := time.perf_counter()) < commits.end:
         if rate and due > now:

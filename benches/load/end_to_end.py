@@ -64,7 +64,7 @@ def queue_latency(command: Path, ours: Ours, seconds: float) -> dict[str, Any]:
 
 
 def drain(command: Path, ours: Ours, burst: int) -> dict[str, Any]:
-    """A burst as fast as it is accepted; the rate is of deliveries, from the first attempt's start to the last's end."""
+    """A burst as fast as it is accepted; the rate is of deliveries, from the first attempt's start to the last end."""
     ours.clean()
     load = Load(connections=50, seconds=0, warmup_seconds=0, messages=burst, senders=_SENDERS)
     seen = generator.run(command, ours.target(), load)

@@ -48,7 +48,8 @@ class Load:
         amount = ["--seconds", str(self.seconds)] if self.messages is None else ["--messages", str(self.messages)]
         arguments = [
             *amount, "--connections", str(self.connections), "--size", str(self.size_bytes),
-            "--warmup-seconds", str(self.warmup_seconds), "--messages-per-connection", str(self.messages_per_connection),
+            "--warmup-seconds", str(self.warmup_seconds),
+            "--messages-per-connection", str(self.messages_per_connection),
         ]  # fmt: skip
         if self.rate is not None:
             arguments += ["--rate", str(self.rate)]

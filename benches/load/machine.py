@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 METHOD = (
-    "all servers run side by side and idle while another is measured; rounds interleaved, every row once a round, every "
-    "second round in reverse order; queue emptied, checkpoint and sync before each run; each run warms up for 1 s; "
-    "medians over rounds, ratios within a round first; load generator on the same machine, one thread, no pipelining; "
+    "all servers run side by side and idle while another is measured; rounds interleaved, every row once a round, "
+    "every second round in reverse order; queue emptied, checkpoint and sync before each run; "
+    "each run warms up for 1 s; medians over rounds, "
+    "ratios within a round first; load generator on the same machine, one thread, no pipelining; "
     "messages of random base64, one recipient; CPU by /proc of whole process trees, ended children included; "
     "accepting only: no delivery while accepts are measured, on either side"
 )

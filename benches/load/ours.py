@@ -78,7 +78,9 @@ class Ours:
     def login_target(self) -> Target:
         """STARTTLS and AUTH, as clients submit."""
         options = ("--tls", "starttls", "--ca-file", self._ready["ca_file"], "--user", self._ready["user"])
-        return Target(self._ready["smtp"]["starttls_port"], (*options, "--server-name", "localhost"), self._ready["password"])
+        return Target(
+            self._ready["smtp"]["starttls_port"], (*options, "--server-name", "localhost"), self._ready["password"]
+        )
 
     def database(self) -> Mapping[str, str]:
         """How to reach its Postgres: settings as environment variables (DB_HOST, ...)."""

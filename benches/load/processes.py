@@ -21,7 +21,9 @@ def free_port() -> int:
         return port
 
 
-def wait_for(what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], timeout_seconds: float = 60) -> None:
+def wait_for(
+    what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], timeout_seconds: float = 60
+) -> None:
     """Until `ready`. Raises RuntimeError when the process ends before or time runs out."""
     end = time.monotonic() + timeout_seconds
     while not ready():

@@ -17,7 +17,9 @@ def show(result: Mapping[str, Any], verdicts: Sequence[Verdict], console: Consol
     """The machine, the rows, the verdicts."""
     about = result["about"]
     console.print(f"{about['date']}  {about['cpu']}, {about['cores']} cores, {about['os']}, kernel {about['kernel']}")
-    console.print(f"{about['fdatasyncs_per_second']} fdatasyncs/s; {', '.join(f'{k} {v}' for k, v in about['versions'].items())}")
+    console.print(
+        f"{about['fdatasyncs_per_second']} fdatasyncs/s; {', '.join(f'{k} {v}' for k, v in about['versions'].items())}"
+    )
     console.print(_rows(result["rows"]))
     for reason in result["skipped"]:
         console.print(f"not measured: {reason}")
@@ -29,7 +31,18 @@ def show(result: Mapping[str, Any], verdicts: Sequence[Verdict], console: Consol
 def _rows(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     table = Table(title="medians; CPU-seconds per 1,000 messages; ms from the final dot to 250")
     table.add_column("row")
-    for heading in ("msg/s", "CPU-s", "server", "postgres", "valkey", "p50 ms", "p99 ms", "gen. µs", "errors", "stored"):
+    for heading in (
+        "msg/s",
+        "CPU-s",
+        "server",
+        "postgres",
+        "valkey",
+        "p50 ms",
+        "p99 ms",
+        "gen. µs",
+        "errors",
+        "stored",
+    ):
         table.add_column(heading, justify="right")
     for name, row in rows.items():
         cpu = row["cpu_seconds_per_1000"]

@@ -38,7 +38,7 @@ class ServerConfig:
         handshake_timeout_seconds: float = 30.0,
         session_max_seconds: float = 0.0,
         max_connections: int = 20_000,
-        max_in_flight_bytes: int = 268_435_456,
+        max_in_flight_bytes: int = ...,
         max_waiting_messages: int = 10_000,
         threads: int = 0,
     ) -> ServerConfig:

@@ -6,8 +6,6 @@ listing tenants must not wait for a mail server to load.
 Exit codes: 0 done; 1 it could not be done; 2 it was asked for wrongly (usage, settings); 130 interrupted.
 """
 
-# ruff: noqa: PLR0917 - a parameter is an option here, and typer passes them by name
-
 from __future__ import annotations
 
 import asyncio

@@ -46,7 +46,7 @@ class Gatekeeper:
         self._tell(reason, closed=True)
 
     def lift(self, reason: Gate) -> None:
-        """This reason holds no longer; others may."""
+        """Say that the reason holds no longer; others may."""
         self._reasons.discard(reason)
         self._tell(reason, closed=False)
 

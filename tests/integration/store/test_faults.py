@@ -67,7 +67,7 @@ async def test_killed_while_accepting_loses_nothing_that_was_committed(store: St
             unsure += 1
 
     committers = [asyncio.create_task(commit_until_it_fails()) for _ in range(3)]
-    while len(committed) < 500:  # noqa: ASYNC110 - what is waited for is a number
+    while len(committed) < 500:
         await asyncio.sleep(0.01)
     postgres.kill()
     await asyncio.gather(*committers)

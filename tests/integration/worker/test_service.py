@@ -146,7 +146,7 @@ async def test_every_message_arrives_exactly_once(house: House) -> None:
         await house.all_settled()
         depth = Depth(house.settings)
         async with asyncio.timeout(5):
-            while await depth.depth():  # noqa: ASYNC110
+            while await depth.depth():
                 await asyncio.sleep(0.02)
         await depth.close()
     assert set(arrived.values()) == {1}

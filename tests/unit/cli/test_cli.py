@@ -183,7 +183,8 @@ def test_dev_hands_over_what_was_asked(shell: Shell, monkeypatch: pytest.MonkeyP
     code = shell(
         "--set", "log_level=debug", "dev", "--ready-file", str(tmp_path / "ready"), "--data", str(tmp_path),
         "--smarthost", "[::1]:2525", "--without", "worker, sink", "--without", "api", "--set", "DB_POOL_SIZE=4",
-        "--plaintext-port", "0", "--accept-only", "--starttls-port", "1587", "--tls-port", "1465", "--sink-port", "1525",
+        "--plaintext-port", "0", "--accept-only", "--starttls-port", "1587", "--tls-port", "1465",
+        "--sink-port", "1525",
     )  # fmt: skip
     assert code == 3
     assert seen == [
