@@ -1,0 +1,69 @@
+# `make help` lists the targets. `make check` is exactly what CI runs.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format bench bench-quick bench-border \
+    lock deny fuzz clean
+
+PYTHON_BIN := .venv/bin
+CARGO := cargo
+# `smtp_proxy` is run from the checkout, never from a folder that happens to be current.
+export PYTHONSAFEPATH := 1
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+
+setup: ## virtual environment, pinned packages, Rust extension, command line tools in .venv/bin
+	@sh devstack/setup.sh
+
+run: setup ## all of it on this machine, until Ctrl-C; ARGS="--help" and the like are handed on
+	@exec $(PYTHON_BIN)/smtp-proxy dev $(ARGS)
+
+test: setup test-rust test-python ## every test
+
+test-rust:
+	$(CARGO) test --workspace --locked --quiet
+
+test-python:
+	$(PYTHON_BIN)/pytest $(PYTEST_ARGS)
+
+lint: setup lint-python lint-rust ## formatters and linters, both languages
+
+lint-python:
+	$(PYTHON_BIN)/ruff check .
+	$(PYTHON_BIN)/ruff format --check .
+	$(PYTHON_BIN)/mypy
+	$(PYTHON_BIN)/python -m mypy.stubtest smtp_proxy._core
+	$(PYTHON_BIN)/lint-imports
+
+lint-rust:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+check: lint test ## what CI runs
+
+format: setup ## let the formatters have their way
+	$(PYTHON_BIN)/ruff format .
+	$(PYTHON_BIN)/ruff check --fix .
+	$(CARGO) fmt
+
+bench: setup ## smtp-proxy beside its peers and its limit, about 15 minutes; ARGS are those of benches.load
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load $(ARGS)
+
+bench-quick: ## the same in about two minutes, to see that it runs
+	@$(MAKE) bench ARGS="--quick $(ARGS)"
+
+bench-border: setup ## pytest-benchmark: the border and the parser
+	$(PYTHON_BIN)/pytest benches/border --benchmark-only $(PYTEST_ARGS)
+
+lock: ## make constraints.txt anew: every package pinned with hashes, no index address
+	@sh devstack/lock.sh
+
+deny: ## licences and advisories of the crates, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
+	else echo 'deny: cargo-deny is not installed (cargo install cargo-deny); nothing was checked'; fi
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each; needs a nightly Rust and cargo-fuzz
+	@cd core_rs/fuzz && for target in $$($(CARGO) fuzz list); do \
+		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60) || exit 1; done
+
+clean: ## remove what was built; the data in .data stays
+	rm -rf .venv target build dist .mypy_cache .ruff_cache .pytest_cache
