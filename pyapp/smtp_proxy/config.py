@@ -10,10 +10,11 @@ Not here: what an operator changes while the system runs (tenants, credentials);
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -186,15 +187,27 @@ class Settings(BaseModel):
             raise ConfigurationError(_explain(error, origin)) from None
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process: only what differs from the defaults."""
-        changed: dict[str, str] = {}
+        """These settings as environment variables: only what differs from the defaults."""
+        return {environment_name(field): str(value) for field, value in self._changed()}
+
+    def toml(self) -> str:
+        """These settings as a file for SMTP_PROXY_CONFIG: only what differs from the defaults. It holds secrets."""
+        return "".join(f"{field} = {_toml_value(value)}\n" for field, value in self._changed())
+
+    def _changed(self) -> Iterator[tuple[str, str | int | float | Path]]:
         for field, info in type(self).model_fields.items():
             value = getattr(self, field)
-            if value == info.default or value is None:
-                continue
-            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-            changed[environment_name(field)] = str(plain)
-        return changed
+            if value is not None and value != info.default:
+                yield field, value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _toml_value(value: str | float | Path) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    # A JSON string is a TOML basic string, but for DEL (TOML 1.0, "String").
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

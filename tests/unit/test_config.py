@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_settings_travel_through_the_environment(values: dict[str, object]) -> N
     """What the supervisor hands to a service is what the service reads."""
     settings = Settings.load(values, {})
     assert Settings.load({}, settings.environment()) == settings
+
+
+@given(st.fixed_dictionaries({}, optional={
+    "db_password": st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
+    "redis_url": st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
+    "data_dir": st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20),
+    "smtp_accept_only": st.booleans(),
+    "smtp_plaintext_port": st.integers(0, 65535),
+    "login_cache_seconds": st.floats(0, 1e300),
+}))  # fmt: skip
+def test_settings_travel_through_a_file(values: dict[str, object]) -> None:
+    """What the supervisor writes for its services is what they read, secrets included."""
+    settings = Settings.load(values, {})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.toml"
+        file.write_text(settings.toml(), encoding="utf-8")
+        assert Settings.load({}, {CONFIG_FILE_VARIABLE: str(file)}) == settings
 
 
 @given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=20), max_size=4))

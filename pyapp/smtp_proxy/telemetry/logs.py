@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import PurePath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from pydantic import SecretBytes, SecretStr
@@ -32,7 +32,14 @@ _LEVEL_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "C
 _SERVICE_COLOURS = ("36", "35", "34", "33", "32", "96", "95", "94")
 
 
-def configure(settings: Settings, service: str, *, stream: IO[str] | None = None) -> None:
+class LineStream(Protocol):
+    """Where lines go: a text file, or what behaves like one."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+def configure(settings: Settings, service: str, *, stream: LineStream | None = None) -> None:
     """Set the root logger up, replacing what was there. `service` is the prefix of every line."""
     out = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(out)
@@ -51,7 +58,7 @@ def configure(settings: Settings, service: str, *, stream: IO[str] | None = None
     logging.captureWarnings(capture=True)
 
 
-def wants_colour(stream: IO[str], environ: Mapping[str, str] = os.environ) -> bool:
+def wants_colour(stream: LineStream, environ: Mapping[str, str] = os.environ) -> bool:
     """A terminal, or FORCE_COLOR; never against NO_COLOR (no-color.org)."""
     if environ.get("NO_COLOR"):
         return False

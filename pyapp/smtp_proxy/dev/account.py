@@ -1,0 +1,63 @@
+"""The first tenant: made at the first run, with a generated password that is kept in the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+
+from smtp_proxy import tenants
+from smtp_proxy.config import Settings
+from smtp_proxy.dev.home import Home
+from smtp_proxy.dev.plan import TENANT, USERNAME
+from smtp_proxy.errors import AlreadyExists, ConfigurationError
+from smtp_proxy.model.tenant import Credential
+from smtp_proxy.store import Store
+
+PASSWORD_FILE = "password"  # noqa: S105 - the name of a file
+
+
+async def ensure(home: Home, settings: Settings) -> str:
+    """Make tenant, credential and password where they are missing; returns the password.
+
+    The file is the truth: a password that was changed elsewhere is set back to it.
+
+    Raises:
+        SmtpProxyError: the store or the file can not be used.
+    """
+    kept = _read(home)
+    store = await Store.connect(settings, purpose="dev")
+    passwords = tenants.Passwords(threads=1)
+    try:
+        with contextlib.suppress(AlreadyExists):
+            await tenants.create_tenant(store, TENANT)
+        return await _ensure_credential(home, store, passwords, kept)
+    finally:
+        passwords.close()
+        await store.close()
+
+
+async def _ensure_credential(home: Home, store: Store, passwords: tenants.Passwords, kept: str | None) -> str:
+    credential = await store.credential_by_username(USERNAME)
+    if credential is not None and kept is not None and await _is_valid(credential, passwords, kept):
+        return kept
+    secret = kept or tenants.generate_password()
+    # Kept before it is valid: after a crash in between, the next run makes it so.
+    home.write(PASSWORD_FILE, secret + "\n")
+    if credential is None:
+        await tenants.create_credential(store, passwords, TENANT, USERNAME, secret)
+    else:
+        await tenants.reset_password(store, passwords, USERNAME, secret)
+    return secret
+
+
+async def _is_valid(credential: Credential, passwords: tenants.Passwords, secret: str) -> bool:
+    return await passwords.verify(credential.password_hash, secret)
+
+
+def _read(home: Home) -> str | None:
+    file = home.path / PASSWORD_FILE
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} can not be read: {error}; delete it to have a new password") from None

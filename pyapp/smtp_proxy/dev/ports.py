@@ -1,0 +1,63 @@
+"""Free ports on loopback: as asked, else as in the last run, else by chance."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Mapping
+
+from smtp_proxy.errors import ConfigurationError
+
+# Below the range from which systems take the local ports of outgoing connections, so that a service that is started
+# again finds its port as it left it.
+_FIRST, _LAST = 15_000, 29_999
+_TRIES = 500
+
+
+class Ports:
+    """Chooses ports; each is handed out once."""
+
+    def __init__(self, remembered: Mapping[str, object]) -> None:
+        self._remembered = remembered
+        self._taken: dict[str, int] = {}
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """What was chosen, by name."""
+        return dict(self._taken)
+
+    def choose(self, name: str, asked: int | None = None) -> int:
+        """Choose the port called `name`; `asked` None or 0: any.
+
+        Raises:
+            ConfigurationError: the one asked for is in use.
+        """
+        if asked and (asked in self._taken.values() or not is_free(asked)):
+            raise ConfigurationError(f"{name}: port {asked} is in use; choose another, or none for a free one")
+        port = asked or self._last(name) or self._any()
+        self._taken[name] = port
+        return port
+
+    def _last(self, name: str) -> int | None:
+        port = self._remembered.get(name)
+        usable = isinstance(port, int) and 0 < port < 65536 and port not in self._taken.values() and is_free(port)
+        return port if usable and isinstance(port, int) else None
+
+    def _any(self) -> int:
+        for _ in range(_TRIES):
+            port = random.randint(_FIRST, _LAST)  # noqa: S311 - nothing depends on its being hard to guess
+            if port not in self._taken.values() and port not in self._remembered.values() and is_free(port):
+                return port
+        raise ConfigurationError(f"no free port found between {_FIRST} and {_LAST}")
+
+
+def is_free(port: int) -> bool:
+    """Nobody listens there, on loopback or on all addresses."""
+    with socket.socket() as probe:
+        # As our listeners do: connections of a previous run that linger in TIME_WAIT are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,79 @@
+"""The ready file: the contract with anyone's test harness (docs/DEV.md). Keys may be added; none may change."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smtp_proxy.config import Settings, environment_name
+from smtp_proxy.dev.home import write_private
+from smtp_proxy.dev.plan import USERNAME, Plan
+
+_DATABASE = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")
+
+
+def describe(plan: Plan, password: str, ca_file: Path, pids: Mapping[str, int]) -> dict[str, Any]:
+    """Build the object. `pids` is of those that run now."""
+    settings = plan.settings
+    return {
+        "smtp": {
+            "host": reachable(settings.smtp_host),
+            "starttls_port": settings.smtp_starttls_port,
+            "tls_port": settings.smtp_tls_port,
+            "plaintext_port": settings.smtp_plaintext_port,
+        },
+        "ca_file": str(ca_file),
+        "user": USERNAME,
+        "password": password,
+        "sink": {"smtp_port": settings.sink_port, "http_url": sink_url(settings)} if plan.has("sink") else None,
+        "database": _database(settings),
+        "redis_url": settings.redis_url.get_secret_value(),
+        "data_dir": str(settings.data_dir),
+        "settings_file": str(settings.data_dir / "settings.toml"),
+        "health": {
+            name: f"http://{bracketed(reachable(settings.health_host))}:{port}"
+            for name, port in plan.health_ports.items()
+        },
+        "pids": {**pids, "supervisor": os.getpid()},
+    }
+
+
+class ReadyFile:
+    """Written whole beside its place and renamed; nothing is written before the first `write` or after `remove`."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path.absolute() if path is not None else None
+
+    def write(self, ready: Mapping[str, Any]) -> None:
+        """Raises ConfigurationError, naming the file."""
+        if self._path is not None:
+            write_private(self._path, json.dumps(ready, indent=2) + "\n")
+
+    def remove(self) -> None:
+        """What a run that was killed left behind would be believed."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def sink_url(settings: Settings) -> str:
+    """Where the sink's HTTP side is."""
+    return f"http://{bracketed(reachable(settings.sink_host))}:{settings.sink_http_port}"
+
+
+def reachable(host: str) -> str:
+    """An address to connect to, for one that listens on all of them."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def bracketed(host: str) -> str:
+    """An IPv6 address as URLs have it."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _database(settings: Settings) -> dict[str, str]:
+    values = {name: getattr(settings, name) for name in _DATABASE}
+    values["db_password"] = settings.db_password.get_secret_value()
+    return {environment_name(name): str(value) for name, value in values.items()}
