@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from smtp_proxy.dev.account import PASSWORD_FILE
@@ -16,30 +17,30 @@ _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 def text(plan: Plan, ca_file: Path, *, coloured: bool) -> str:
     """Several lines, made to be pasted from; no secret is in them."""
-    settings = plan.settings
-    host = reachable(settings.smtp_host)
-    password_file = shown(settings.data_dir / PASSWORD_FILE)
-    facts = [
-        ("submission", f"{host}:{settings.smtp_starttls_port} (STARTTLS), {host}:{settings.smtp_tls_port} (TLS)"),
-        ("login", f"user {USERNAME} of tenant {TENANT}, password in {password_file}"),
-        ("CA", shown(ca_file)),
-        (
-            "delivers to",
-            f"{settings.smarthost_host}:{settings.smarthost_port}" + (" (the sink)" if _to_sink(plan) else ""),
-        ),
-        ("data", shown(settings.data_dir)),
-    ]
-    if plan.has("sink"):
-        facts.insert(-1, ("sink", f"{sink_url(settings)}/messages"))
-    if settings.smtp_plaintext_port is not None:
-        facts.insert(1, ("", f"127.0.0.1:{settings.smtp_plaintext_port} (no TLS, no AUTH: for benchmarks)"))
-    if settings.smtp_accept_only:
-        facts.insert(0, ("ATTENTION", "accept-only: mail is DISCARDED before it is stored"))
     lines = ["", _paint("smtp-proxy is up. Ctrl-C stops it.", _BOLD + _GREEN, coloured), ""]
-    lines += [f"  {_paint(f'{name:<12}', _DIM, coloured)}{fact}" for name, fact in facts]
+    lines += [f"  {_paint(f'{name:<12}', _DIM, coloured)}{fact}" for name, fact in _facts(plan, ca_file)]
     lines += ["", _paint("Try this now, in another terminal:", _BOLD, coloured), ""]
     lines += [f"  {command}" for command in commands(plan, ca_file)]
     return "\n".join([*lines, ""])
+
+
+def _facts(plan: Plan, ca_file: Path) -> Iterator[tuple[str, str]]:
+    settings = plan.settings
+    host = reachable(settings.smtp_host)
+    if settings.smtp_accept_only:
+        yield "ATTENTION", "accept-only: mail is DISCARDED before it is stored"
+    if plan.has("smtp"):
+        yield "submission", f"{host}:{settings.smtp_starttls_port} (STARTTLS), {host}:{settings.smtp_tls_port} (TLS)"
+        if settings.smtp_plaintext_port is not None:
+            yield "", f"127.0.0.1:{settings.smtp_plaintext_port} (no TLS, no AUTH: for benchmarks)"
+    yield "login", f"user {USERNAME} of tenant {TENANT}, password in {shown(settings.data_dir / PASSWORD_FILE)}"
+    yield "CA", shown(ca_file)
+    if plan.has("worker"):
+        to_sink = plan.has("sink") and settings.smarthost_port == settings.sink_port
+        yield "delivers to", f"{settings.smarthost_host}:{settings.smarthost_port}" + (" (the sink)" if to_sink else "")
+    if plan.has("sink"):
+        yield "sink", f"{sink_url(settings)}/messages"
+    yield "data", shown(settings.data_dir)
 
 
 def commands(plan: Plan, ca_file: Path) -> list[str]:
@@ -74,10 +75,6 @@ def shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
-
-
-def _to_sink(plan: Plan) -> bool:
-    return plan.has("sink") and plan.settings.smarthost_port == plan.settings.sink_port
 
 
 def _paint(value: str, colour: str, coloured: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,8 @@ from smtp_proxy.config import Settings
 from smtp_proxy.dev.home import Home
 from smtp_proxy.dev.program import Program
 from smtp_proxy.errors import ConfigurationError, ServiceFailed
+
+log = logging.getLogger(__name__)
 
 USER: Final = "smtp_proxy"
 DATABASE: Final = "smtp_proxy"
@@ -53,6 +56,7 @@ async def prepare(home: Home, password: str) -> None:
     if (data / "PG_VERSION").exists():
         await _refuse_other_version(data)
         return
+    log.info("first run: making a database in %s", data, extra={"action": "initdb"})
     shutil.rmtree(data, ignore_errors=True)  # what an interrupted first run left
     secret = home.write(".initdb-password", password + "\n")
     # Made under another name, so that what is called `postgres` is always whole.

@@ -1,0 +1,70 @@
+"""What the sink keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_proxy.dev.mailbox import Mailbox
+from smtp_proxy.errors import ConfigurationError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ID = "01a212cb-adbf-7718-af3d-e3ea59233653"
+RELAYED = (
+    f"Received: from client ([127.0.0.1])\r\n\tby localhost with ESMTPSA id {ID};\r\n"
+    "\tThu, 1 Jan 2026 00:00:00 +0000\r\n"
+    "Message-ID: <a@b>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nbody\r\n"
+).encode()
+
+
+def test_a_relayed_message_is_known_by_the_id_of_its_250() -> None:
+    box = Mailbox(None, 10)
+    number = box.add("a@example.com", ["b@example.org", "c@example.org"], RELAYED, NOW)
+    (kept,) = box.messages(0, 10)
+    assert (kept.number, kept.id, kept.subject, kept.message_id) == (number, ID, "Grüße", "<a@b>")
+    assert (kept.mail_from, kept.rcpt_tos) == ("a@example.com", ["b@example.org", "c@example.org"])
+    assert (kept.size_bytes, kept.received_at) == (len(RELAYED), "2026-01-01T00:00:00+00:00")
+    assert box.content(number) == RELAYED
+    assert box.content(number + 1) is None
+
+
+def test_an_id_further_down_is_somebody_elses() -> None:
+    box = Mailbox(None, 10)
+    box.add("", ["b@example.org"], b"Subject: x\r\n" + RELAYED, NOW)
+    assert box.messages(0, 10)[0].id == ""
+
+
+def test_the_newest_are_kept_and_numbers_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "sink" / "mail.sqlite"
+    box = Mailbox(file, 5)
+    for n in range(23):
+        box.add("", ["b@example.org"], b"Subject: %d\r\n\r\n" % n, NOW)
+    kept = box.messages(0, 100)
+    assert 5 <= len(kept) < 10
+    assert kept[-1].subject == "22"
+    assert box.messages(kept[-2].number, 100) == kept[-1:]
+    box.close()
+    again = Mailbox(file, 5)
+    assert again.messages(0, 100) == kept
+    again.clear()
+    assert again.count() == 0
+    assert again.add("", ["b@example.org"], b"", NOW) == kept[-1].number + 1
+
+
+@given(st.binary(max_size=300))
+def test_anything_is_kept_as_it_came(content: bytes) -> None:
+    box = Mailbox(None, 10)
+    for mail in (content, b"Subject: " + content, b"Message-ID: " + content, b"Received: " + content):
+        assert box.content(box.add("", ["b@example.org"], mail, NOW)) == mail
+    assert len(box.messages(0, 10)) == 4
+    box.close()
+
+
+def test_a_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mail.sqlite").write_text("this is not a database, and long enough to be sure of it" * 100)
+    with pytest.raises(ConfigurationError, match=r"the sink can not use .*mail\.sqlite"):
+        Mailbox(tmp_path / "mail.sqlite", 10)
