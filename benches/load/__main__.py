@@ -127,7 +127,7 @@ def _servers(folder: Path) -> Iterator[Servers]:
         for ours in (servers.durable, servers.discarding):
             running.callback(ours.stop)
             ours.start()
-        for peer in (Postfix(folder), Aiosmtpd()):
+        for peer in (Postfix(folder, tuned=False), Postfix(folder, tuned=True), Aiosmtpd()):
             running.callback(peer.stop)
             try:
                 peer.start()

@@ -71,6 +71,8 @@ CHECKS = (
     Check("durable accept at 50: messages/s, times Postfix", ratio("ours durable 50", "postfix 50", speed), 5),
     Check("durable accept at 50: messages per CPU-second with Postgres, times Postfix",
           ratio("postfix 50", "ours durable 50", cost), 10),
+    Check("the same beside a tuned Postfix: messages/s", ratio("ours durable 50", "postfix tuned 50", speed), 5),
+    Check("the same beside a tuned Postfix: messages per CPU-second", ratio("postfix tuned 50", "ours durable 50", cost), 10),
     Check("durable accept at 200, share of the limit without SMTP", ratio("ours durable 200", "limit 200", speed), 0.8),
     Check("core without Postgres at 50, CPU-s per 1,000", core_cost("ours durable 50"), 0.07, at_least=False),
     Check("idle: final dot to 250 beyond one commit, ms",

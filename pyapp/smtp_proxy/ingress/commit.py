@@ -1,8 +1,8 @@
 """Group commit: what came while the last transaction ran is the next one.
 
 Nobody waits for a batch to fill. An idle system commits a message the moment it is complete; a busy one commits
-whatever has gathered meanwhile, and so gets wider by itself. A second committer keeps Postgres busy while the first
-one's answers are on their way.
+whatever has gathered meanwhile, and so gets wider by itself. One commit at a time is what costs least per message; a
+second one begins when the first is slow, so that one stuck transaction does not hold up everybody.
 
 250 is spoken after the commit and never before; whatever goes wrong in between, the client hears 451.
 """
@@ -10,6 +10,7 @@ one's answers are on their way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -33,6 +34,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Ten times what a commit takes on a good day: a younger one is worth waiting for.
+# docs/decisions/0013-one-commit-at-a-time.md
+_OVERLAP_SECONDS = 0.02
+
+
+class Turns:
+    """Who takes the next batch, and when: not while another commit is young, since what waits gathers meanwhile."""
+
+    def __init__(self, overlap_seconds: float = _OVERLAP_SECONDS) -> None:
+        self._overlap_seconds = overlap_seconds
+        self._door = asyncio.Lock()  # one stands at the source; the others behind it
+        self._under_way = 0
+        self._youngest = 0.0  # when the last commit began, by the loop's clock
+        self._ended = asyncio.Event()
+
+    async def take(self, source: EnvelopeSource) -> Envelopes:
+        """Wait for a turn and for a batch. Each one taken needs a `done`."""
+        async with self._door:
+            await self._until_one_may_begin()
+            batch = await source.next_batch()
+            self._under_way += 1
+            self._youngest = asyncio.get_running_loop().time()
+            return batch
+
+    def done(self) -> None:
+        """A commit ended, well or not."""
+        self._under_way -= 1
+        self._ended.set()
+
+    async def _until_one_may_begin(self) -> None:
+        while self._under_way:
+            left = self._youngest + self._overlap_seconds - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            self._ended.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._ended.wait()
+
 
 class Committer:
     """Takes batches, stores them, answers them. Several may run at once; each does one batch at a time."""
@@ -45,20 +85,23 @@ class Committer:
         store_watch: StoreWatch,
         *,
         sweep_after_seconds: float,
+        turns: Turns | None = None,
     ) -> None:
         self._source = source
         self._store = store
         self._announcer = announcer
         self._watch = store_watch
         self._sweep_after_seconds = sweep_after_seconds
+        self._turns = turns or Turns()  # shared by all committers of a service
 
     async def run(self) -> None:
         """Commit batch after batch; for ever."""
         while True:
-            batch = await self._source.next_batch()
+            batch = await self._turns.take(self._source)
             try:
                 await self.commit(batch)
             finally:
+                self._turns.done()
                 batch.defer()  # Whatever has no answer by now.
             del batch  # Its rows need not live until the next one comes.
 

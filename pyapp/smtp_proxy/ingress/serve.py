@@ -16,7 +16,7 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.ingress.announce import Announcer
-from smtp_proxy.ingress.commit import Committer, Discarder
+from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.model.tenant import Identity
@@ -149,6 +149,7 @@ class Service:
             low=settings.ingress_ready_depth_low,
         )
         self._announcer = Announcer(publisher)
+        turns = Turns()
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
             if settings.smtp_accept_only
@@ -158,6 +159,7 @@ class Service:
                 self._announcer,
                 self._store_watch,
                 sweep_after_seconds=settings.sweep_after_seconds,
+                turns=turns,
             )
             for _ in range(1 if settings.smtp_accept_only else settings.ingress_committers)
         ]
@@ -266,6 +268,8 @@ async def _plaintext_identity(settings: Settings, store: Store) -> Identity | No
         raise ConfigurationError(
             f"SMTP_PLAINTEXT_USERNAME: there is no credential {username!r}; `smtp-proxy credential create` makes one"
         )
+    if credential.disabled_at is not None:
+        raise ConfigurationError(f"SMTP_PLAINTEXT_USERNAME: the credential {username!r} is disabled; name another")
     return Identity(credential.tenant_id, credential.id, credential.username)
 
 
