@@ -27,7 +27,8 @@ WITH due AS (
     SELECT envelope_id, recipient_number
     FROM deliveries
     WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
-        AND state = 0 AND next_attempt_at <= now()
+        -- "+ 0" keeps the planner off deliveries_to_sweep, which holds the whole backlog (docs/decisions/0014).
+        AND state + 0 = 0 AND next_attempt_at <= now()
     FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d
