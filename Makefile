@@ -57,7 +57,7 @@ bench-border: setup ## pytest-benchmark: the border and the parser
 lock: ## make constraints.txt anew: every package pinned with hashes, no index address
 	@sh devstack/lock.sh
 
-deny: ## licences and advisories of the crates, where cargo-deny is installed
+deny: ## licences, bans and sources of the crates (deny.toml), where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 	else echo 'deny: cargo-deny is not installed (cargo install cargo-deny); nothing was checked'; fi
 
