@@ -111,17 +111,25 @@ install_packages() {
     done_with packages "$wanted"
 }
 
+# What it was made of, and what was made: `maturin develop` by hand puts another one in its place.
+# shellcheck disable=SC2046 # no file name here has a blank in it
+built_core() { digest "$1" $(find pyapp/smtp_proxy -name '_core*.so'); }
+
 build_core() {
     profile=${SETUP_PROFILE:-release}
     # shellcheck disable=SC2046 # no file name here has a blank in it
     wanted=$(digest "$profile $(cargo --version) $(.venv/bin/python -V)" Cargo.toml Cargo.lock pyproject.toml \
         $(find core_rs/proto core_rs/server core_rs/python -name target -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print))
-    if is_done core "$wanted" && .venv/bin/python -c 'import smtp_proxy._core' 2>/dev/null; then return; fi
+    if is_done core "$(built_core "$wanted")" && .venv/bin/python -c 'import smtp_proxy._core' 2>/dev/null; then return; fi
     say "building the Rust core ($profile); a minute or two the first time"
     # Its packages are here already; without an index maturin's pip can only say so, not fetch others.
-    VIRTUAL_ENV="$PWD/.venv" PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 \
-        .venv/bin/maturin develop --quiet --profile "$profile" ${CI:+--locked}
-    done_with core "$wanted"
+    # What it and cargo have to say is shown when they fail.
+    if ! said=$(VIRTUAL_ENV="$PWD/.venv" PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 \
+        .venv/bin/maturin develop --quiet --profile "$profile" ${CI:+--locked} 2>&1); then
+        printf '%s\n' "$said" >&2
+        exit 1
+    fi
+    done_with core "$(built_core "$wanted")"
 }
 
 install_client() {
