@@ -37,6 +37,7 @@ def kept(dev: Dev, subject: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
 def test_the_client_sends_and_the_server_shows(dev: Dev, tls: str) -> None:
+    """REQ-INFRA-CLIENT-001: by a command of its own, which knows the server from the wire alone."""
     smtp = dev.ready["smtp"]
     answer = run(
         dev, str(TOOLS / "smtp-proxy-client"), "send", "--host", smtp["host"],

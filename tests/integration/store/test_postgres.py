@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -181,3 +182,19 @@ async def test_ids_may_be_of_any_uuid_class(store: Store) -> None:
     (job,) = await store.claim([UUID(str(i)) for i in ids_of(batch)], uuid4(), LEASE)
     assert {job.envelope.id} == set(ids_of(batch))
     assert isinstance(job.envelope.id, UUID)
+
+
+async def test_a_process_takes_no_more_connections_than_its_pool(
+    postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """REQ-INFRA-SCALE-003: work beyond the pool waits for a connection instead of opening one."""
+    store = await Store.connect(db_settings.model_copy(update={"db_pool_size": 2}), purpose="pool test")
+    try:
+        await asyncio.gather(*(store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER) for _ in range(50)))
+        rows = await postgres.sql(
+            "SELECT count(*) AS open FROM pg_stat_activity WHERE application_name = 'smtp-proxy pool test'"
+        )
+        assert rows[0]["open"] == 2
+        assert len(await store.list_messages(limit=100)) == 50
+    finally:
+        await store.close()

@@ -67,6 +67,7 @@ def test_what_serves_is_kept(tmp_path: Path, now: ManualClock) -> None:
 
 
 def test_before_it_expires_the_server_gets_another_from_the_same_ca(tmp_path: Path, now: ManualClock) -> None:
+    """REQ-INFRA-TLS-010, for the certificate of development: 30 days before its end."""
     files = ensure_server_certificate(tmp_path, NAMES, now)
     authority, server = files.ca_file.read_bytes(), files.certificate_file.read_bytes()
     now.advance(timedelta(days=368).total_seconds())
