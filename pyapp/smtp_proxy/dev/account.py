@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from smtp_proxy import tenants
 from smtp_proxy.config import Settings
 from smtp_proxy.dev.home import Home
 from smtp_proxy.dev.plan import TENANT, USERNAME
-from smtp_proxy.errors import AlreadyExists, ConfigurationError
+from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.model.tenant import Credential
 from smtp_proxy.store import Store
 
@@ -27,7 +25,7 @@ async def ensure(home: Home, settings: Settings) -> str:
     store = await Store.connect(settings, purpose="dev")
     passwords = tenants.Passwords(threads=1)
     try:
-        with contextlib.suppress(AlreadyExists):
+        if TENANT not in [tenant.name for tenant in await store.list_tenants()]:
             await tenants.create_tenant(store, TENANT)
         return await _ensure_credential(home, store, passwords, kept)
     finally:

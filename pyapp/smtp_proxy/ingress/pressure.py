@@ -55,7 +55,7 @@ class Gatekeeper:
         gate: Gate = next((grave for grave in _REASONS if grave in self._reasons), "open")
         if gate != self.gate:
             log.log(
-                logging.INFO if gate == "open" else logging.WARNING,
+                logging.INFO if gate in ("open", "draining") else logging.WARNING,
                 "the gate is %s", gate, extra={"action": "gate", "before": self.gate},
             )  # fmt: skip
             self.gate = gate

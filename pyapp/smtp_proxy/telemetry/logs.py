@@ -28,8 +28,9 @@ REDACTED = "***"
 # What every LogRecord has; the rest came through `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LEVEL_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-# ANSI colours of service prefixes; a name always gets the same one.
-_SERVICE_COLOURS = ("36", "35", "34", "33", "32", "96", "95", "94")
+# ANSI colours of service prefixes; a name always gets the same one, and those that run side by side differ.
+_SERVICE_COLOURS = {"dev": "97", "smtp": "36", "worker": "35", "sink": "33", "postgres": "34", "valkey": "31"}
+_OTHER_COLOURS = ("32", "92", "93", "94", "95", "96")
 
 
 class LineStream(Protocol):
@@ -142,7 +143,7 @@ class ConsoleFormatter(logging.Formatter):
 
 def service_colour(service: str) -> str:
     """The ANSI colour number of a service's prefix."""
-    return _SERVICE_COLOURS[sum(service.encode()) % len(_SERVICE_COLOURS)]
+    return _SERVICE_COLOURS.get(service) or _OTHER_COLOURS[sum(service.encode()) % len(_OTHER_COLOURS)]
 
 
 def one_line(text: str) -> str:
