@@ -11,6 +11,7 @@ from typing import Any
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.dev.home import write_private
 from smtp_proxy.dev.plan import USERNAME, Plan
+from smtp_proxy.errors import ConfigurationError
 
 _DATABASE = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")
 
@@ -45,6 +46,9 @@ class ReadyFile:
     """Written whole beside its place and renamed; nothing is written before the first `write` or after `remove`."""
 
     def __init__(self, path: Path | None) -> None:
+        """Raises ConfigurationError: there is no folder for it."""
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigurationError(f"--ready-file {path}: there is no folder {path.absolute().parent}; make it first")
         self._path = path.absolute() if path is not None else None
 
     def write(self, ready: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from smtp_proxy.dev.ports import Ports
 from smtp_proxy.dev.program import Program, Running
 from smtp_proxy.dev.ready import ReadyFile
 from smtp_proxy.dev.terminal import Terminal
+from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.store import Store
 from smtp_proxy.telemetry import logs
 
@@ -142,7 +143,7 @@ class Supervisor:
 
     async def _launch(self, *programs: Program) -> None:
         """Start these side by side and wait until all answer."""
-        started = [Running(program, self._publish) for program in programs]
+        started = [Running(program, self._changed) for program in programs]
         for running in started:
             self._running[running.name] = running
             self._watch(running.run(), running.name)
@@ -165,8 +166,15 @@ class Supervisor:
 
     # -- while it runs
 
+    def _changed(self) -> None:
+        """Another process is one of ours. A file that can not be written is no reason to stop what runs."""
+        try:
+            self._publish()
+        except ConfigurationError as error:
+            log.error("%s", error, extra={"action": "not_noted"})  # noqa: TRY400 - the message says it all
+
     def _publish(self) -> None:
-        """Note who runs now; in the ready file too, once everything was ready."""
+        """Note who runs now; in the ready file too, once everything was ready. Raises ConfigurationError."""
         pids = {name: running.pid for name, running in self._running.items() if running.pid is not None}
         leftovers.remember(self._home, pids)
         if self._password is not None:
