@@ -5,8 +5,11 @@ Everything runs in this process on loopback; nothing here stands in for the clie
 
 import asyncio
 import dataclasses
+import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import jsonschema
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from cryptography import x509
@@ -21,9 +25,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+import smtp_proxy_client
 from smtp_proxy_client.cli import main
 
 USER, PASSWORD = "tenant1@example.com", "s3cret-pa$$"
+SCHEMA = Path(__file__).parents[1] / "schema.json"
 
 
 @dataclasses.dataclass
@@ -119,8 +125,13 @@ class Mailbox:
         self.hellos: list[str] = []
         self.connections = 0
         self.slowness_seconds = 0.0
+        self.together: asyncio.Barrier | None = None  # Nobody is answered before so many are there.
+        self.arrived = threading.Event()
+        self.present = 0
+        self.peak = 0
         self.on_recipient: Callable[[str], str | None] = lambda _address: None
         self.on_data: Callable[[int], str | None] = lambda _count: None
+        self.hangs_up_at: Callable[[int], bool] = lambda _count: False
 
     def authenticate(self, server, session, envelope, mechanism, data) -> AuthResult:
         assert isinstance(data, LoginPassword)
@@ -142,11 +153,25 @@ class Mailbox:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope) -> str:
-        await asyncio.sleep(self.slowness_seconds)
+        await self._linger()
         self.arrivals.append(time.monotonic())
+        if self.hangs_up_at(len(self.arrivals)):
+            server.transport.abort()
+            return "421 4.3.2 gone"
         self.envelopes.append(envelope)
         self.tls.append(session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None)
         return self.on_data(len(self.envelopes)) or "250 2.0.0 taken"
+
+    async def _linger(self) -> None:
+        self.present += 1
+        self.peak = max(self.peak, self.present)
+        self.arrived.set()
+        try:
+            if self.together:
+                await self.together.wait()
+            await asyncio.sleep(self.slowness_seconds)
+        finally:
+            self.present -= 1
 
 
 @dataclasses.dataclass
@@ -156,6 +181,7 @@ class Server:
     host: str
     port: int
     mailbox: Mailbox
+    listener: asyncio.Server
 
     def options(self, *more: str) -> list[str]:
         return ["--host", self.host, "--port", str(self.port), *more]
@@ -173,9 +199,10 @@ class Loop:
     def call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=10)
 
-    def serve(self, factory, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+    def serve(self, factory, sock: socket.socket, context: ssl.SSLContext | None) -> asyncio.Server:
         server = self.call(self.loop.create_server(factory, sock=sock, ssl=context))
         self._servers.append(server)
+        return server
 
     def close(self) -> None:
         self.call(self._end())
@@ -193,7 +220,8 @@ class Loop:
 
 
 def listening(host: str = "127.0.0.1") -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off only where the protocol is named.
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind((host, 0))
     sock.listen(64)
     return sock
@@ -241,8 +269,8 @@ def serve(good: Issued) -> Iterator[Callable[..., Server]]:
             )
 
         port = sock.getsockname()[1]
-        loop.serve(session, sock, context if tls == "implicit" else None)
-        return Server(host, port, mailbox)
+        listener = loop.serve(session, sock, context if tls == "implicit" else None)
+        return Server(host, port, mailbox, listener)
 
     yield start
     loop.close()
@@ -328,3 +356,47 @@ def client(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """All that a client in a process of its own is told."""
+    return {"PYTHONPATH": str(Path(smtp_proxy_client.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""}
+
+
+@pytest.fixture
+def spawn(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command line in a process of its own, which can be sent signals."""
+    processes = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smtp_proxy_client", *map(str, arguments)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def checked() -> Callable[[str], dict]:
+    """What --json printed, once it has passed schema.json."""
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def parse(text: str) -> dict:
+        result = json.loads(text, parse_constant=pytest.fail)
+        validator.validate(result)
+        return result
+
+    return parse

@@ -3,6 +3,7 @@
 The schedule is open: mail k is due at k / rate after the begin, whatever happened to the mails
 before it. So the rate does not drift, and a slow server shows as lateness (the phase `wait`)
 instead of as a lower rate that nobody asked for. A failed mail is counted and the next one goes on.
+Only options that make no sense end the run.
 
 An interrupt lets the mails under way finish; a second one leaves at once.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from smtp_proxy_client.dial import Dialer, Session
-from smtp_proxy_client.errors import CertificateRejected, ClientError
+from smtp_proxy_client.errors import CertificateRejected, ClientError, UsageError
 from smtp_proxy_client.message import Template
 from smtp_proxy_client.send import deliver
 from smtp_proxy_client.stats import Recorder, Result, Timings, timed
@@ -60,7 +61,7 @@ class Batch:
         self._begun = 0.0
         self._crash: BaseException | None = None
 
-    def run(self, progress: Progress, progress_seconds: float = PROGRESS_SECONDS) -> Result:
+    def run(self, progress: Progress) -> Result:
         """Send all mails; report now and then."""
         workers = [
             threading.Thread(target=self._work, name=f"connection-{number}", daemon=True)
@@ -71,19 +72,19 @@ class Batch:
             for worker in workers:
                 worker.start()
             with suppress(KeyboardInterrupt):  # The second one: what is under way counts as unsent.
-                self._watch(workers, progress, progress_seconds)
+                self._watch(workers, progress)
         if self._crash:
             raise self._crash
         return self._recorder.result(interrupted=self.stop.is_set())
 
-    def _watch(self, workers: list[threading.Thread], progress: Progress, progress_seconds: float) -> None:
-        due = time.perf_counter() + progress_seconds
+    def _watch(self, workers: list[threading.Thread], progress: Progress) -> None:
+        due = time.perf_counter() + PROGRESS_SECONDS
         for worker in workers:
             while worker.is_alive():
-                worker.join(timeout=min(0.1, progress_seconds))
+                worker.join(timeout=min(0.1, PROGRESS_SECONDS))
                 if time.perf_counter() >= due:
                     progress(self._recorder)
-                    due += progress_seconds
+                    due += PROGRESS_SECONDS
 
     def _work(self) -> None:
         """One connection's life: take the next mail, wait until it is due, send it."""
@@ -95,7 +96,7 @@ class Batch:
                 if session and (not session.is_usable or carried == self._plan.mails_per_connection):
                     session.quit()
                     session, carried = None, 0
-        except BaseException as error:  # A defect of ours; the main thread raises it again.
+        except BaseException as error:  # Wrong options, or a defect of ours; the main thread raises it again.
             self._crash = error
             self.stop.set()
         finally:
@@ -124,6 +125,8 @@ class Batch:
                 letter = plan.template.compose(index + 1, plan.sender, (recipient,))
                 session = session or self._dialer.dial(timings)
                 deliver(session, letter, timings)
+        except UsageError:  # It would be the same for every mail: the run ends.
+            raise
         except ClientError as error:
             self._recorder.failed(timings, error)
             if isinstance(error, CertificateRejected):

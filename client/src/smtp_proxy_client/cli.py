@@ -25,7 +25,7 @@ from smtp_proxy_client.errors import (
     ClientError,
     UsageError,
 )
-from smtp_proxy_client.message import Template, checked_address, checked_line, read_text
+from smtp_proxy_client.message import Template, checked_address, checked_line, is_utf8, read_text
 from smtp_proxy_client.send import send as send_letter
 from smtp_proxy_client.stats import Recorder, Result, Run
 
@@ -84,13 +84,13 @@ TemplateFile = Annotated[
 CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Trust these CAs (PEM), and no others.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Do not verify the certificate.")]
 ServerName = Annotated[str, typer.Option("--server-name", help="Name for SNI and verification. Default: --host.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for each answer.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, max=86400, help="Seconds to wait for each answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON (schema.json).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="How many mails.")]
 Rate = Annotated[
     float | None,
-    typer.Option("--rate", min=0.001, help="Mails per second. Default: as fast as it goes."),
+    typer.Option("--rate", min=0.001, max=1_000_000, help="Mails per second. Default: as fast as it goes."),
 ]
 Connections = Annotated[int, typer.Option("--connections", min=1, max=1000, help="How many at the same time.")]
 MailsPerConnection = Annotated[
@@ -240,6 +240,9 @@ def batch(
     result = job.run(lambda recorder: None if quiet else show_progress(recorder))
     if json or not quiet:
         show(result, json=json)
+    else:
+        for line in report.failure_lines(result):
+            typer.echo(f"error: {line}", err=True)
     if job.certificate_error:
         complain(job.certificate_error, dialer)
     if result.interrupted:
@@ -294,8 +297,8 @@ def login_from(
             "--user without a password",
             hint=f"add --password, --password -, --password-file, or set {PASSWORD_VARIABLE}",
         )
-    if "\0" in password:
-        raise UsageError("the password holds a NUL, which AUTH cannot carry")
+    if "\0" in password or not is_utf8(password):
+        raise UsageError("the password holds a NUL or is not UTF-8 text, which AUTH cannot carry")
     return Login(checked_line(user, "--user"), Secret(password), mechanism)
 
 

@@ -200,19 +200,10 @@ class Dialer:
         addresses = self._addresses()
         problems = []
         for family, address in addresses:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.settimeout(self.target.timeout_seconds)
             try:
-                sock.connect(address)
+                return connected(family, address, self.target.timeout_seconds)
             except OSError as error:
-                sock.close()
                 problems.append(f"{address[0]}: {error.strerror or 'timed out'}")
-                continue
-            except BaseException:
-                sock.close()
-                raise
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
         raise ConnectionFailed(
             f"cannot connect to {self.target} ({'; '.join(problems)})",
             hint="is the server running, and is --port right?",
@@ -257,6 +248,19 @@ class Dialer:
             if self.target.tls is TlsMode.IMPLICIT and "wrong version" in error.reason:
                 error.hint = "the port speaks before TLS; does it want --tls starttls?"
             raise
+
+
+def connected(family: socket.AddressFamily, address: SocketAddress, timeout_seconds: float) -> socket.socket:
+    """A connection to one address. An OSError may also mean no such family here, or too many open files."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_seconds)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def tls_context(target: Target) -> ssl.SSLContext:

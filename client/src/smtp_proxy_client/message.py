@@ -41,6 +41,8 @@ class Letter:
 
 def checked_line(text: str, what: str) -> str:
     """The text, if it can stand in a header or a command without becoming two."""
+    if not is_utf8(text):
+        raise UsageError(f"{what} is not UTF-8 text: {printable(text)[:80]}")
     for character in text:
         if ord(character) < 32 or ord(character) == 127 or character in "\x85\u2028\u2029":
             raise UsageError(
@@ -52,7 +54,8 @@ def checked_line(text: str, what: str) -> str:
 
 def checked_address(text: str, what: str) -> str:
     """A bare address `local@domain`; the server may judge the rest."""
-    checked_line(text, what)
+    if not checked_line(text, what).isprintable():
+        raise UsageError(f"{what} holds an invisible character: {printable(text)[:80]}")
     local, at, domain = text.rpartition("@")
     quoted = len(local) > 2 and local[0] == local[-1] == '"'
     if not (at and local and domain) or (not quoted and any(c in local for c in ' <>,;"\\')):
@@ -60,6 +63,11 @@ def checked_address(text: str, what: str) -> str:
     if any(c in domain for c in ' <>,;"\\@'):
         raise UsageError(f"{what} is not an address: {text!r}", hint="give it as local@domain")
     return text
+
+
+def is_utf8(text: str) -> bool:
+    """Not so for a word of the command line that was other bytes, which Python keeps as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Template:
     def literal(cls, subject: str, body: str) -> Template:
         """A mail whose text is taken as it is: a dollar sign is only a dollar sign."""
         subject = checked_line(subject, "--subject").replace("$", "$$")
+        if not is_utf8(body):
+            raise UsageError("--body is not UTF-8 text")
         return cls((("Subject", string.Template(subject)),), string.Template(body.replace("$", "$$")))
 
     @classmethod

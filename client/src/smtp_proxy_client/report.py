@@ -38,7 +38,16 @@ def as_text(result: Result) -> str:
     """The result on one screen."""
     if result.mail:
         return "\n".join(_mail_lines(result, result.mail))
-    return "\n".join([_headline(result), *_phase_table(result), *_failure_lines(result)])
+    return "\n".join(
+        [_headline(result), *_phase_table(result), *(f"  failed {line}" for line in failure_lines(result))]
+    )
+
+
+def failure_lines(result: Result) -> Iterator[str]:
+    """How often what went wrong, most frequent first."""
+    for failure in result.failures:
+        again = " (temporary)" if failure.temporary else ""
+        yield f"{failure.count} x {failure.text}{again}"
 
 
 def progress_line(recorder: Recorder) -> str:
@@ -81,12 +90,6 @@ def _phase_table(result: Result) -> Iterator[str]:
     for name, summary in result.phases.items():
         count, *durations = (getattr(summary, column) for column in columns)
         yield f"  {name:<8}{count:>10}" + "".join(f"{_ms(spent):>10}" for spent in durations)
-
-
-def _failure_lines(result: Result) -> Iterator[str]:
-    for failure in result.failures:
-        again = " (temporary)" if failure.temporary else ""
-        yield f"  failed {failure.count} x {failure.text}{again}"
 
 
 def _ms(seconds: float) -> str:

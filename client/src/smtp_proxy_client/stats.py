@@ -126,7 +126,7 @@ class Result:
 
     @property
     def unsent(self) -> int:
-        """Mails that were never begun, because the run was interrupted."""
+        """Mails that were never finished, because the run was interrupted."""
         return self.run.count - self.accepted - self.failed
 
     @property
