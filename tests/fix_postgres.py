@@ -56,6 +56,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _runs(pid: int) -> bool:
+    """Does this process run, other than as a zombie?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class PostgresServer:
     """One server process with its data; fsync is on, as in production."""
 
@@ -93,8 +101,11 @@ class PostgresServer:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill -9, as a crash; the backends notice and go."""
+        """Kill -9, as a crash; on return the backends have noticed and are gone too."""
+        backends = self._children()
         self._end(signal.SIGKILL)
+        while any(map(_runs, backends)):
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop at once, in good order (`pg_ctl stop -m fast`)."""
@@ -145,10 +156,15 @@ class PostgresServer:
 
     def _signal_all(self, number: signal.Signals) -> None:
         assert self.process is not None
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in [str(self.process.pid), *children]:
+        for pid in [self.process.pid, *self._children()]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), number)
+                os.kill(pid, number)
+
+    def _children(self) -> list[int]:
+        if self.process is None:
+            return []
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
 
     def _launch(self) -> bool:
         options = {

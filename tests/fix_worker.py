@@ -15,8 +15,8 @@ from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.store.memory import MemoryStore
 from smtp_proxy.stream.memory import MemoryConsumer, MemoryDepth, MemoryPublisher, MemoryServer
 from smtp_proxy.telemetry.lifecycle import Lifecycle
+from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.worker.sweeper import Sweeper
-from smtp_proxy.worker.tasks import end
 from smtp_proxy.worker.worker import Worker
 
 Answer = Callable[[Job], Awaitable[Outcome]]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from smtp_proxy.clock import SystemClock
+from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.ingress.announce import Announcer
@@ -26,6 +27,7 @@ from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
+from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.tenants.logins import LoginChecker
 
 if TYPE_CHECKING:
@@ -48,6 +50,28 @@ _LIMITS: Final = {
     "smtp_max_errors_per_session": "errors_per_session",
     "smtp_max_auth_failures_per_session": "auth_failures_per_session",
     "smtp_max_messages_per_session": "messages_per_session",
+}
+# The core's other fields, by the settings that they come from.
+_SETTINGS: Final = {
+    "starttls_address": "SMTP_HOST, SMTP_STARTTLS_PORT",
+    "tls_address": "SMTP_HOST, SMTP_TLS_PORT",
+    "plaintext_address": "SMTP_PLAINTEXT_PORT",
+    "plaintext_identity": "SMTP_PLAINTEXT_USERNAME",
+    **{field: environment_name(name) for name, field in _LIMITS.items()},
+    **{
+        field: environment_name(f"smtp_{field}")
+        for field in (
+            "command_timeout_seconds",
+            "data_timeout_seconds",
+            "handshake_timeout_seconds",
+            "session_max_seconds",
+            "max_connections",
+            "max_in_flight_bytes",
+            "threads",
+        )
+    },
+    "hostname": environment_name("hostname"),
+    "certificates": "TLS_CERT_FILE, TLS_KEY_FILE",
 }
 _CONNECT_AGAIN_SECONDS: Final = 1.0
 _LEAVING_SECONDS: Final = 3.0
@@ -94,7 +118,7 @@ def make_core(
             batch_bytes=settings.ingress_batch_bytes,
         )
     except ConfigError as error:
-        raise ConfigurationError(str(error)) from None
+        raise _in_settings(error) from None
     except CertificateError as error:
         raise CertificateProblem(f"{settings.tls_cert_file}, {settings.tls_key_file}: {error}") from None
 
@@ -187,9 +211,7 @@ class Service:
     async def leave(self) -> None:
         """Break off what is still under way."""
         await self._core.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._token.close()
         self._checker.close()
 
@@ -231,7 +253,13 @@ def _start(service: Service) -> dict[str, tuple[str, int]]:
     try:
         return service.start()
     except ConfigError as error:
-        raise ConfigurationError(str(error)) from None
+        raise _in_settings(error) from None
+
+
+def _in_settings(error: ConfigError) -> ConfigurationError:
+    """Name the settings at fault where the core names its own fields."""
+    field, colon, rest = str(error).partition(": ")
+    return ConfigurationError(f"{_SETTINGS.get(field, field)}{colon}{rest}")
 
 
 def _announce(addresses: dict[str, tuple[str, int]], settings: Settings) -> None:

@@ -31,13 +31,13 @@ from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS
+from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.worker.hand import Hand, Held
 from smtp_proxy.worker.intake import Intake
 from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
 from smtp_proxy.worker.sweeper import Sweeper
-from smtp_proxy.worker.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

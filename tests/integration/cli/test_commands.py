@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from certificates import Authority
 
 import smtp_proxy
 from smtp_proxy.clock import SystemClock
@@ -89,3 +90,15 @@ async def test_no_postgres_is_one_line(postgres: PostgresServer) -> None:
         "smtp-proxy: connecting to Postgres at 127.0.0.1:1: the database can not be reached"
     )
     assert len(answer.stderr.splitlines()) == 1
+
+
+async def test_a_port_in_use_is_named_by_its_setting(postgres: PostgresServer, tmp_path: Path) -> None:
+    file = Authority(tmp_path).issue("localhost")
+    settings = postgres.settings(
+        await postgres.new_database(), smtp_starttls_port=postgres.port, tls_cert_file=file, tls_key_file=file
+    )
+    answer = await Command(settings.environment())("serve", "smtp", "--set", "smtp_tls_port=0")
+    assert answer.returncode == 2
+    last = answer.stderr.splitlines()[-1]
+    assert last.startswith("smtp-proxy: SMTP_HOST, SMTP_STARTTLS_PORT: ")
+    assert str(postgres.port) in last

@@ -1,0 +1,200 @@
+"""What ingress asks of the rooms around it, played by hand: the core, the store, the stream, and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from smtp_proxy.core import ID, EnvelopeRow, Gate, LoginVerdict
+from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.tenants.logins import Verdict
+
+_T = TypeVar("_T")
+
+
+class Arriving(Generic[_T]):
+    """Where batches or logins come from: the core, as far as its two waiting calls go."""
+
+    def __init__(self, *things: _T) -> None:
+        self._things: asyncio.Queue[_T] = asyncio.Queue()
+        for thing in things:
+            self.arrive(thing)
+
+    def arrive(self, thing: _T) -> None:
+        self._things.put_nowait(thing)
+
+    async def next_batch(self) -> _T:
+        return await self._things.get()
+
+    async def next_logins(self) -> _T:
+        return await self._things.get()
+
+
+class FakeBatch:
+    """A batch of the core: what each client was told. As there, a second answer is none."""
+
+    def __init__(self, rows: Sequence[EnvelopeRow], log: list[str] | None = None) -> None:
+        self.rows = list(rows)
+        self.told: list[int] | None = None
+        self._log = [] if log is None else log
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(row[5]) for row in self.rows)
+
+    def envelopes(self) -> list[EnvelopeRow]:
+        return self.rows
+
+    def commit(self) -> None:
+        self._tell([250] * len(self.rows))
+
+    def defer(self) -> None:
+        self._tell([451] * len(self.rows))
+
+    def answer(self, stored: Sequence[bool]) -> None:
+        assert len(stored) == len(self.rows)
+        self._tell([250 if each else 451 for each in stored])
+
+    def _tell(self, codes: list[int]) -> None:
+        if self.told is None:
+            self.told = codes
+            self._log.append("answered")
+
+
+class FakeLogins:
+    """Logins of the core and what they were answered."""
+
+    def __init__(self, *requests: tuple[str, str]) -> None:
+        self._requests = [(username, password, "192.0.2.7") for username, password in requests]
+        self.verdicts: list[LoginVerdict] | None = None
+        self.answered = asyncio.Event()
+
+    def requests(self) -> list[tuple[str, str, str]]:
+        return self._requests
+
+    def answer(self, verdicts: Sequence[LoginVerdict]) -> None:
+        assert len(verdicts) == len(self._requests)
+        if self.verdicts is None:
+            self.verdicts = list(verdicts)
+            self.answered.set()
+
+
+class FakeStore:
+    """Takes mail in. What it is told to refuse makes the whole transaction fail, as in Postgres."""
+
+    def __init__(self, log: list[str] | None = None) -> None:
+        self.stored: list[bytes] = []
+        self.refused: set[bytes] = set()
+        self.error: Exception | None = None
+        self.error_from_call = 0
+        self.calls: list[int] = []
+        self.sweep_after_seconds: set[float] = set()
+        self.open = asyncio.Event()
+        self.open.set()
+        self._log = [] if log is None else log
+
+    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None:
+        self.calls.append(len(batch))
+        self.sweep_after_seconds.add(sweep_after_seconds)
+        await self.open.wait()
+        if self.error is not None and len(self.calls) > self.error_from_call:
+            raise self.error
+        if self.refused.intersection(row[ID] for row in batch):
+            raise StoreError("storing accepted mail: a value is out of range")
+        self.stored += [row[ID] for row in batch]
+        self._log.append("stored")
+
+    async def ping(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakePublisher:
+    """A stream that can be held up, or be away."""
+
+    def __init__(self, log: list[str] | None = None) -> None:
+        self.calls: list[list[UUID]] = []
+        self.error: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self._log = [] if log is None else log
+
+    async def publish(self, envelope_ids: Sequence[UUID]) -> None:
+        self.calls.append(list(envelope_ids))
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        self._log.append("published")
+
+
+class FakeChecker:
+    """Knows some logins at once; for the others `check` waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Verdict] = {}
+        self.found: dict[str, Verdict | Exception] = {}
+        self.checked: list[str] = []
+        self.held: dict[str, asyncio.Event] = {}
+
+    def cached(self, username: str, password: str) -> Verdict:
+        return self.known.get(username)
+
+    async def check(self, username: str, password: str) -> Verdict:
+        if username in self.known:
+            return self.known[username]
+        self.checked.append(username)
+        if username in self.held:
+            await self.held[username].wait()
+        found = self.found.get(username, False)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class FakeGate:
+    """The core's gate: every word it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Gate] = []
+
+    def set_gate(self, gate: Gate) -> None:
+        self.told.append(gate)
+
+
+class FakeDepth:
+    """A depth that is set, or an error."""
+
+    def __init__(self, depth: int | Exception = 0) -> None:
+        self.answer = depth
+        self.asked = 0
+
+    async def depth(self) -> int:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class FakeSleep:
+    """Sleeps no time at all, and remembers for how long; may do something meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[int], None] = lambda _: None) -> None:
+        self.slept: list[float] = []
+        self._meanwhile = meanwhile
+
+    async def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._meanwhile(len(self.slept))
+        await asyncio.sleep(0)
+
+
+async def settle(turns: int = 10) -> None:
+    """Let every task that can go on do so."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def unavailable() -> StoreUnavailable:
+    return StoreUnavailable("storing accepted mail: the database can not be reached")
