@@ -6,6 +6,7 @@ Each message is known by its Message-ID. One that was answered 250 is *acknowled
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,13 +51,13 @@ class Senders:
                 except (OSError, EOFError, Refused):
                     self.interrupted += 1
                     if wire is not None:
-                        wire.close()
+                        await wire.close()
                     wire = None
                     await asyncio.sleep(_AGAIN_SECONDS)
             if self.per_second is not None:
                 await asyncio.sleep(self.connections / self.per_second)
         if wire is not None:
-            wire.close()
+            await wire.close()
 
     async def _send(self, wire: Wire, sender: int, message: int) -> None:
         message_id = f"<m{message}@test.example>"
@@ -83,7 +84,7 @@ class Wire:
             await wire.expect(220)
             await wire.command(250, "EHLO client.example")
         except BaseException:
-            wire.close()
+            await wire.close()
             raise
         return wire
 
@@ -115,5 +116,12 @@ class Wire:
             lines.append(line.decode().rstrip("\r\n"))
         return "\n".join(lines)
 
-    def close(self) -> None:
-        self.writer.close()
+    async def close(self) -> None:
+        await closed(self.writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close for sure, whatever the other side does."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

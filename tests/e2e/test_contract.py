@@ -8,14 +8,16 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from aiosmtpd.controller import Controller
+from certificates import Authority
 from fix_dev import Dev, until
 from fix_postgres import free_port
-from senders import Refused, Senders, Wire
+from senders import Refused, Senders, Wire, closed
 
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 TEXT = {"type": "string", "minLength": 1}
@@ -24,14 +26,15 @@ SCHEMA: dict[str, Any] = {
     "required": ["smtp", "ca_file", "user", "password", "sink", "database", "redis_url", "data_dir", "health", "pids"],
     "properties": {
         "smtp": {
-            "type": "object",
+            "type": ["object", "null"],
             "required": ["host", "starttls_port", "tls_port", "plaintext_port"],
             "properties": {
                 "host": TEXT, "starttls_port": PORT, "tls_port": PORT,
                 "plaintext_port": {"anyOf": [PORT, {"type": "null"}]},
             },
         },
-        "ca_file": TEXT, "user": TEXT, "password": TEXT, "redis_url": TEXT, "data_dir": TEXT,
+        "ca_file": {"anyOf": [TEXT, {"type": "null"}]},
+        "user": TEXT, "password": TEXT, "redis_url": TEXT, "data_dir": TEXT,
         "sink": {"anyOf": [{"type": "null"}, {"type": "object", "required": ["smtp_port", "http_url"]}]},
         "database": {"type": "object", "required": ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"]},
         "health": {"type": "object", "additionalProperties": TEXT},
@@ -58,7 +61,7 @@ async def test_the_certificate_verifies_by_the_ca_file(dev: Dev, name: str) -> N
         "127.0.0.1", dev.ready["smtp"]["tls_port"], ssl=context, server_hostname=name
     )
     assert (await reader.readline()).startswith(b"220 ")
-    writer.close()
+    await closed(writer)
 
 
 async def test_the_plaintext_listener_is_on_loopback_alone(dev: Dev) -> None:
@@ -66,7 +69,7 @@ async def test_the_plaintext_listener_is_on_loopback_alone(dev: Dev) -> None:
     ehlo = await wire.command(250, "EHLO again.example")
     assert "STARTTLS" not in ehlo
     assert "AUTH" not in ehlo
-    wire.close()
+    await wire.close()
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
     for address in others:
         if not str(address).startswith("127."):
@@ -134,7 +137,7 @@ async def test_settings_ports_and_services_as_asked(make_dev: Callable[..., Dev]
     await wire.command(250, "RCPT TO:<c@test.example>")
     with pytest.raises(Refused, match=r"^452 4\.5\.3"):
         await wire.command(250, "RCPT TO:<d@test.example>")
-    wire.close()
+    await wire.close()
 
 
 async def test_accept_only_says_so_and_keeps_nothing(make_dev: Callable[..., Dev]) -> None:
@@ -142,9 +145,32 @@ async def test_accept_only_says_so_and_keeps_nothing(make_dev: Callable[..., Dev
     port = dev.ready["smtp"]["plaintext_port"]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert b"discarded" in await reader.readline()
-    writer.close()
+    await closed(writer)
     senders = Senders(port, 50)
     await senders.run()
     assert len(senders.acknowledged) == 50
     assert "DISCARDED" in dev.tail()
     assert json.loads(dev.command("messages", "list", "--json")) == []
+
+
+async def test_a_certificate_of_ones_own(make_dev: Callable[..., Dev], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    file = authority.issue("mail.example.com")
+    dev = make_dev(
+        "--set", f"tls_cert_file={file}", "--set", f"tls_key_file={file}", "--without", "worker,sink"
+    ).start()
+    assert dev.ready["ca_file"] is None
+    assert "--ca-file" not in dev.tail()
+    context = ssl.create_default_context(cafile=authority.ca_file)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", dev.ready["smtp"]["tls_port"], ssl=context, server_hostname="mail.example.com"
+    )
+    assert (await reader.readline()).startswith(b"220 ")
+    await closed(writer)
+
+
+def test_without_smtp_there_is_nowhere_to_connect(make_dev: Callable[..., Dev]) -> None:
+    dev = make_dev("--without", "smtp").start()
+    jsonschema.validate(dev.ready, SCHEMA)
+    assert dev.ready["smtp"] is None
+    assert "smtp-proxy-client" not in dev.tail()

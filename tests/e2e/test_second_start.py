@@ -85,3 +85,28 @@ def test_a_service_that_can_not_be_started_ends_it_all(make_dev: Callable[..., D
     assert "/nonexistent/ca.pem" in dev.tail()
     assert "worker could not be started" in dev.tail()
     assert not dev.ready_file.exists()
+
+
+async def test_an_unusual_data_directory_and_a_disabled_credential(make_dev: Callable[..., Dev]) -> None:
+    dev = make_dev("--plaintext-port", "0")
+    dev.data = dev.data.with_name("a \"quoted\" 'folder' ü")
+    dev.start()
+    dev.command("credential", "disable", dev.ready["user"])
+    assert dev.stop() == 0, dev.tail()
+
+    dev.ready_file.write_text("of a run that was killed")
+    dev.start()
+    assert "it is enabled again" in dev.tail()
+    await send(dev, 1)
+
+
+def test_a_database_whose_password_is_lost_is_left_alone(make_dev: Callable[..., Dev]) -> None:
+    dev = make_dev().start()
+    assert dev.stop() == 0
+    (dev.data / "secrets.json").write_text('{"db_password": "another", "redis_password": "x"}')
+    with pytest.raises(AssertionError):
+        dev.start()
+    assert dev.process is not None
+    assert dev.process.wait(30) == 2
+    assert "postgres turns us away" in dev.tail()
+    assert dev.tail().count("FATAL") == 1

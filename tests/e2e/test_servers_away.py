@@ -41,7 +41,7 @@ async def test_postgres_stands_still(make_dev: Callable[..., Dev]) -> None:
         wire = await Wire.open("127.0.0.1", port)
         with pytest.raises(Refused, match=r"^(451 4\.3\.\d|421 4\.3\.\d)"):
             await wire.transaction("a@test.example", "b@test.example", b"Subject: lost?\r\n\r\nno\r\n")
-        wire.close()
+        await wire.close()
     finally:
         signal_all(pids, signal.SIGCONT)
     senders = Senders(port, 20)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from smtp_proxy import tenants
 from smtp_proxy.config import Settings
 from smtp_proxy.dev.home import Home
 from smtp_proxy.dev.plan import TENANT, USERNAME
-from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.errors import ConfigurationError, InvalidValue
 from smtp_proxy.model.tenant import Credential
 from smtp_proxy.store import Store
+
+log = logging.getLogger(__name__)
 
 PASSWORD_FILE = "password"  # noqa: S105 - the name of a file
 
@@ -16,7 +20,7 @@ PASSWORD_FILE = "password"  # noqa: S105 - the name of a file
 async def ensure(home: Home, settings: Settings) -> str:
     """Make tenant, credential and password where they are missing; returns the password.
 
-    The file is the truth: a password that was changed elsewhere is set back to it.
+    The file is the truth: a password that was changed elsewhere is set back to it, a disabled credential enabled.
 
     Raises:
         SmtpProxyError: the store or the file can not be used.
@@ -35,15 +39,21 @@ async def ensure(home: Home, settings: Settings) -> str:
 
 async def _ensure_credential(home: Home, store: Store, passwords: tenants.Passwords, kept: str | None) -> str:
     credential = await store.credential_by_username(USERNAME)
+    if credential is not None and credential.disabled_at is not None:
+        log.warning("the credential %s was disabled; it is enabled again", USERNAME, extra={"action": "enabled"})
+        credential = await store.enable_credential(USERNAME)
     if credential is not None and kept is not None and await _is_valid(credential, passwords, kept):
         return kept
     secret = kept or tenants.generate_password()
     # Kept before it is valid: after a crash in between, the next run makes it so.
     home.write(PASSWORD_FILE, secret + "\n")
-    if credential is None:
-        await tenants.create_credential(store, passwords, TENANT, USERNAME, secret)
-    else:
-        await tenants.reset_password(store, passwords, USERNAME, secret)
+    try:
+        if credential is None:
+            await tenants.create_credential(store, passwords, TENANT, USERNAME, secret)
+        else:
+            await tenants.reset_password(store, passwords, USERNAME, secret)
+    except InvalidValue as error:
+        raise ConfigurationError(f"{home.path / PASSWORD_FILE}: {error}; delete it to have a new password") from None
     return secret
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from smtp_proxy.dev.account import PASSWORD_FILE
 from smtp_proxy.dev.plan import TENANT, USERNAME, Plan
-from smtp_proxy.dev.ready import reachable, sink_url
+from smtp_proxy.dev.ready import bracketed, reachable, sink_url
 
 _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 
-def text(plan: Plan, ca_file: Path, *, coloured: bool) -> str:
+def text(plan: Plan, ca_file: Path | None, *, coloured: bool) -> str:
     """Several lines, made to be pasted from; no secret is in them."""
     lines = ["", _paint("smtp-proxy is up. Ctrl-C stops it.", _BOLD + _GREEN, coloured), ""]
     lines += [f"  {_paint(f'{name:<12}', _DIM, coloured)}{fact}" for name, fact in _facts(plan, ca_file)]
@@ -24,32 +24,35 @@ def text(plan: Plan, ca_file: Path, *, coloured: bool) -> str:
     return "\n".join([*lines, ""])
 
 
-def _facts(plan: Plan, ca_file: Path) -> Iterator[tuple[str, str]]:
+def _facts(plan: Plan, ca_file: Path | None) -> Iterator[tuple[str, str]]:
     settings = plan.settings
-    host = reachable(settings.smtp_host)
+    host = bracketed(reachable(settings.smtp_host))
     if settings.smtp_accept_only:
         yield "ATTENTION", "accept-only: mail is DISCARDED before it is stored"
     if plan.has("smtp"):
         yield "submission", f"{host}:{settings.smtp_starttls_port} (STARTTLS), {host}:{settings.smtp_tls_port} (TLS)"
         if settings.smtp_plaintext_port is not None:
             yield "", f"127.0.0.1:{settings.smtp_plaintext_port} (no TLS, no AUTH: for benchmarks)"
-    yield "login", f"user {USERNAME} of tenant {TENANT}, password in {shown(settings.data_dir / PASSWORD_FILE)}"
-    yield "CA", shown(ca_file)
+        yield "login", f"user {USERNAME} of tenant {TENANT}, password in {shown(settings.data_dir / PASSWORD_FILE)}"
+        yield "CA", shown(ca_file) if ca_file is not None else f"that of {shown(settings.tls_cert_file or Path())}"
     if plan.has("worker"):
         to_sink = plan.has("sink") and settings.smarthost_port == settings.sink_port
-        yield "delivers to", f"{settings.smarthost_host}:{settings.smarthost_port}" + (" (the sink)" if to_sink else "")
+        yield (
+            "delivers to",
+            f"{bracketed(settings.smarthost_host)}:{settings.smarthost_port}" + (" (the sink)" if to_sink else ""),
+        )
     if plan.has("sink"):
         yield "sink", f"{sink_url(settings)}/messages"
     yield "data", shown(settings.data_dir)
 
 
-def commands(plan: Plan, ca_file: Path) -> list[str]:
+def commands(plan: Plan, ca_file: Path | None) -> list[str]:
     """Ready to paste, from the folder in which we were started."""
     settings = plan.settings
     send = [
         tool("smtp-proxy-client"), "send", "--host", reachable(settings.smtp_host),
-        "--port", str(settings.smtp_starttls_port), "--ca-file", shown(ca_file), "--user", USERNAME,
-        "--password-file", shown(settings.data_dir / PASSWORD_FILE),
+        "--port", str(settings.smtp_starttls_port), *(("--ca-file", shown(ca_file)) if ca_file is not None else ()),
+        "--user", USERNAME, "--password-file", shown(settings.data_dir / PASSWORD_FILE),
         "--from", "you@example.com", "--to", "friend@example.org", "--subject", "Hello",
     ]  # fmt: skip
     found = [shlex.join(send)] if plan.has("smtp") else []

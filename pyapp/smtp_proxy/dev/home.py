@@ -68,8 +68,17 @@ class Home:
             self._lock = None
 
     def secrets(self) -> Secrets:
-        """Generate what is missing. Raises ConfigurationError."""
+        """Generate what is missing.
+
+        Raises:
+            ConfigurationError: the file is damaged; or the database's password is lost while its data is there.
+        """
         kept = self.read_json("secrets.json")
+        if not kept.get("db_password") and (self.path / "postgres" / "PG_VERSION").exists():
+            raise ConfigurationError(
+                f"{self.path / 'secrets.json'} has no db_password, and nothing else opens {self.path / 'postgres'}: "
+                "restore it, or use another --data"
+            )
         names = Secrets.__dataclass_fields__
         found = Secrets(**{name: str(kept.get(name) or secrets.token_urlsafe(_SECRET_BYTES)) for name in names})
         if asdict(found) != kept:
@@ -84,7 +93,7 @@ class Home:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{file} can not be read: {error}; restore or delete it") from None
+            raise ConfigurationError(f"{file} can not be read: {error}; restore it, or use another --data") from None
         return value if isinstance(value, dict) else {}
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:

@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from smtp_proxy.dev.home import Home
 
@@ -28,12 +29,20 @@ def remember(home: Home, pids: Mapping[str, int]) -> None:
 
 async def end(home: Home) -> None:
     """End what still runs of the last time. Raises ConfigurationError."""
-    alive = {name: pid for name, (pid, born) in home.read_json(FILE).items() if born is not None and _born(pid) == born}
+    alive = dict(_alive(home.read_json(FILE)))
     # Those that use the servers first, the servers last.
     for name, pid in sorted(alive.items(), key=lambda item: item[0] in ("postgres", "valkey")):
         log.warning("ending %s (%d), which an earlier run left behind", name, pid, extra={"action": "leftover"})
         await _end(name, pid)
     remember(home, {})
+
+
+def _alive(noted: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Those of `name: [pid, time of birth]` that run; what has not that form was not written by us."""
+    for name, value in noted.items():
+        match value:
+            case [int(pid), str(born)] if _born(pid) == born:
+                yield name, pid
 
 
 async def _end(name: str, pid: int) -> None:

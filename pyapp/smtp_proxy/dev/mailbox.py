@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS messages (
 _COLUMNS = "number, id, received_at, mail_from, rcpt_tos, size_bytes, subject, message_id"
 # Trimming costs a statement; so often is enough.
 _TRIM_EVERY = 100
+# While somebody else looks into the file. Everything waits meanwhile, so not long.
+_PATIENCE_SECONDS = 0.2
 # The id that our worker put in its Received field (RFC 5321 4.4).
 _RECEIVED_ID = re.compile(rb"\AReceived:.*?\bid ([0-9a-f-]{36});", re.DOTALL | re.IGNORECASE)
 _HEADER_MAX_BYTES = 65_536
@@ -64,7 +66,9 @@ class Mailbox:
         try:
             if file is not None:
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(str(file) if file is not None else ":memory:", isolation_level=None)
+            self._db = sqlite3.connect(
+                str(file) if file is not None else ":memory:", isolation_level=None, timeout=_PATIENCE_SECONDS
+            )
             self._db.execute("PRAGMA journal_mode = WAL")
             # Outlives a kill of this process, not a failure of the machine: it is a sink for tests.
             self._db.execute("PRAGMA synchronous = OFF")
@@ -73,7 +77,11 @@ class Mailbox:
             raise ConfigurationError(f"data_dir: the sink can not use {file}: {error}") from None
 
     def add(self, mail_from: str, rcpt_tos: Iterable[str], content: bytes, received_at: datetime) -> int:
-        """Keep a message; returns its number. Committed when this returns."""
+        """Keep a message; returns its number. Committed when this returns.
+
+        Raises:
+            sqlite3.Error: it can not be kept now.
+        """
         subject, message_id = _headers(content)
         found = _RECEIVED_ID.match(content[:_HEADER_MAX_BYTES])
         row = (

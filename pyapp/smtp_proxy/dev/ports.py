@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from smtp_proxy.errors import ConfigurationError
 
@@ -15,11 +19,12 @@ _TRIES = 500
 
 
 class Ports:
-    """Chooses ports; each is handed out once."""
+    """Chooses ports; each is handed out once, on this machine too as long as this object lives."""
 
     def __init__(self, remembered: Mapping[str, object]) -> None:
         self._remembered = remembered
         self._taken: dict[str, int] = {}
+        self._claims: list[int] = []  # descriptors, see _claim
 
     @property
     def taken(self) -> dict[str, int]:
@@ -35,20 +40,45 @@ class Ports:
         if asked and (asked in self._taken.values() or not is_free(asked)):
             raise ConfigurationError(f"{name}: port {asked} is in use; choose another, or none for a free one")
         port = asked or self._last(name) or self._any()
+        if asked:
+            self._claim(asked)
         self._taken[name] = port
         return port
 
     def _last(self, name: str) -> int | None:
         port = self._remembered.get(name)
-        usable = isinstance(port, int) and 0 < port < 65536 and port not in self._taken.values() and is_free(port)
+        usable = isinstance(port, int) and 0 < port < 65536 and port not in self._taken.values() and self._take(port)
         return port if usable and isinstance(port, int) else None
 
     def _any(self) -> int:
         for _ in range(_TRIES):
             port = random.randint(_FIRST, _LAST)  # noqa: S311 - nothing depends on its being hard to guess
-            if port not in self._taken.values() and port not in self._remembered.values() and is_free(port):
+            if port not in self._taken.values() and port not in self._remembered.values() and self._take(port):
                 return port
         raise ConfigurationError(f"no free port found between {_FIRST} and {_LAST}")
+
+    def _take(self, port: int) -> bool:
+        return is_free(port) and self._claim(port)
+
+    def _claim(self, port: int) -> bool:
+        """Hold a lock on a file for this port: two that start at the same moment both find it free."""
+        folder = Path(tempfile.gettempdir()) / f"smtp-proxy-dev-{os.geteuid()}"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            claim = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError:
+            return True  # no place for such files: then by luck alone
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(claim)
+            return False
+        self._claims.append(claim)
+        return True
+
+    def __del__(self) -> None:
+        for claim in self._claims:
+            os.close(claim)
 
 
 def is_free(port: int) -> bool:

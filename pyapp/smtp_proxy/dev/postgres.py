@@ -84,6 +84,7 @@ def program(home: Home, settings: Settings, say: Callable[[str], None]) -> Progr
         probe=lambda: _probe(settings, "postgres"),
         say=say,
         stop_signal=signal.SIGINT,  # "fast shutdown": connections are ended, then a checkpoint
+        hurry_signal=signal.SIGQUIT,  # "immediate shutdown": recovery at the next start, but no process left behind
         stop_seconds=60.0,
         ours=False,
     )
@@ -177,5 +178,7 @@ async def _connect(settings: Settings, database: str) -> asyncpg.Connection[asyn
             ssl=False,
             timeout=_PROBE_SECONDS,
         )
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise ConfigurationError(f"postgres turns us away: {error}; is secrets.json that of this data?") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ServiceFailed(f"postgres does not answer: {error}") from None

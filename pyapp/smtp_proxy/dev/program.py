@@ -25,6 +25,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 # A program that ran for so long is taken to be well again: the next pause is short.
 _WELL_AFTER_SECONDS = 10.0
 _TRIES_BEFORE_READY = 5
+_HURRY_SECONDS = 2.0
 _LINE_MAX_BYTES = 1024 * 1024
 _LAST_WORDS_SECONDS = 0.5
 # How our own commands say that they were asked for wrongly (cli.py): trying again can not help.
@@ -42,14 +43,19 @@ class Program:
     environment: Mapping[str, str] | None = None  # None: ours
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
+    hurry_signal: signal.Signals = signal.SIGKILL
     ours: bool = True  # its exit codes are ours
 
 
 class Running:
     """A program's life. `run` is a task; all else is called from the same event loop."""
 
-    def __init__(self, program: Program, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, program: Program, changed: Callable[[], None], *, first_pause_seconds: float = _FIRST_PAUSE_SECONDS
+    ) -> None:
         self.program = program
+        self._first_pause_seconds = first_pause_seconds
+        self._being_made = asyncio.Lock()  # `stop` must not look for a process that is just being made
         self._changed = changed  # called when the process id is another
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -72,7 +78,7 @@ class Running:
             ServiceFailed: it ended before it was ever ready, and trying again did not help.
             ConfigurationError: the program can not be started at all.
         """
-        pause = _FIRST_PAUSE_SECONDS
+        pause = self._first_pause_seconds
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._once()
@@ -80,7 +86,7 @@ class Running:
                 return
             self._refuse_hopeless(code)
             if time.monotonic() - began > _WELL_AFTER_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
+                pause = self._first_pause_seconds
             log.warning(
                 "%s ended (%s); starting it again in %.1f s", self.name, describe(code), pause,
                 extra={"action": "service_ended", "ended": self.name, "code": code},
@@ -110,39 +116,29 @@ class Running:
     async def stop(self, hurry: asyncio.Event) -> None:
         """Ask it to end and wait; insist when it takes too long, or when `hurry` is set."""
         self._stopping.set()
-        process = self._process
+        async with self._being_made:
+            process = self._process
         if process is None or process.returncode is not None:
             return
         self._signal(self.program.stop_signal)
         if await _ends(process, self.program.stop_seconds, hurry):
             return
-        if not hurry.is_set():
-            log.warning("%s does not end; killing it", self.name, extra={"action": "service_killed"})
+        if hurry.is_set():
+            self._signal(self.program.hurry_signal)
+            if await _ends(process, _HURRY_SECONDS, asyncio.Event()):
+                return
+        log.warning("%s does not end; killing it", self.name, extra={"action": "service_killed"})
         self._signal(signal.SIGKILL)
         await process.wait()
 
     # -- below
 
     async def _once(self) -> int:
-        program = self.program
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *program.command,
-                env=program.environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                limit=_LINE_MAX_BYTES,
-                # Ctrl-C reaches the whole foreground group; the order of stopping is ours to choose.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ConfigurationError(f"{program.name}: can not start {program.command[0]}: {error.strerror}") from None
+        async with self._being_made:
+            self._process = process = await _make(self.program)
         self._changed()
-        words = asyncio.create_task(self._listen(self._process))
-        if self._stopping.is_set():
-            self._signal(program.stop_signal)
-        code = await self._process.wait()
+        words = asyncio.create_task(self._listen(process))
+        code = await process.wait()
         # What a killed program left behind may hold its end of the pipe for long.
         await asyncio.wait([words], timeout=_LAST_WORDS_SECONDS)
         words.cancel()
@@ -171,6 +167,22 @@ class Running:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number) if number is signal.SIGKILL else os.kill(self.pid, number)
+
+
+async def _make(program: Program) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *program.command,
+            env=program.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_LINE_MAX_BYTES,
+            # Ctrl-C reaches the whole foreground group; the order of stopping is ours to choose.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"{program.name}: can not start {program.command[0]}: {error.strerror}") from None
 
 
 async def _ends(process: asyncio.subprocess.Process, seconds: float, hurry: asyncio.Event) -> bool:

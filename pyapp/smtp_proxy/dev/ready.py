@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,17 +17,12 @@ from smtp_proxy.errors import ConfigurationError
 _DATABASE = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")
 
 
-def describe(plan: Plan, password: str, ca_file: Path, pids: Mapping[str, int]) -> dict[str, Any]:
-    """Build the object. `pids` is of those that run now."""
+def describe(plan: Plan, password: str, ca_file: Path | None, pids: Mapping[str, int]) -> dict[str, Any]:
+    """Build the object. `pids` is of those that run now; `ca_file` None: not ours to know."""
     settings = plan.settings
     return {
-        "smtp": {
-            "host": reachable(settings.smtp_host),
-            "starttls_port": settings.smtp_starttls_port,
-            "tls_port": settings.smtp_tls_port,
-            "plaintext_port": settings.smtp_plaintext_port,
-        },
-        "ca_file": str(ca_file),
+        "smtp": _smtp(settings) if plan.has("smtp") else None,
+        "ca_file": None if ca_file is None else str(ca_file),
         "user": USERNAME,
         "password": password,
         "sink": {"smtp_port": settings.sink_port, "http_url": sink_url(settings)} if plan.has("sink") else None,
@@ -46,9 +42,11 @@ class ReadyFile:
     """Written whole beside its place and renamed; nothing is written before the first `write` or after `remove`."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises ConfigurationError: there is no folder for it."""
+        """Raises ConfigurationError: there is no folder for it, or it is one."""
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigurationError(f"--ready-file {path}: there is no folder {path.absolute().parent}; make it first")
+        if path is not None and path.is_dir():
+            raise ConfigurationError(f"--ready-file {path}: that is a folder; name a file in it")
         self._path = path.absolute() if path is not None else None
 
     def write(self, ready: Mapping[str, Any]) -> None:
@@ -59,7 +57,8 @@ class ReadyFile:
     def remove(self) -> None:
         """What a run that was killed left behind would be believed."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # then it can not be written either, and that is told
+                self._path.unlink(missing_ok=True)
 
 
 def sink_url(settings: Settings) -> str:
@@ -75,6 +74,15 @@ def reachable(host: str) -> str:
 def bracketed(host: str) -> str:
     """An IPv6 address as URLs have it."""
     return f"[{host}]" if ":" in host else host
+
+
+def _smtp(settings: Settings) -> dict[str, Any]:
+    return {
+        "host": reachable(settings.smtp_host),
+        "starttls_port": settings.smtp_starttls_port,
+        "tls_port": settings.smtp_tls_port,
+        "plaintext_port": settings.smtp_plaintext_port,
+    }
 
 
 def _database(settings: Settings) -> dict[str, str]:

@@ -15,9 +15,10 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Final
 
-from smtp_proxy.certs.selfsigned import CertificateFiles, ensure_server_certificate
+from smtp_proxy.certs.selfsigned import ensure_server_certificate
 from smtp_proxy.config import Settings
 from smtp_proxy.dev import account, greeting, leftovers, plan, postgres, ready, services, valkey
 from smtp_proxy.dev.home import Home
@@ -44,15 +45,17 @@ async def run(options: DevOptions) -> int:
         SmtpProxyError: it could not be started; everything that was is stopped again.
     """
     given = plan.load(options)
+    ready_file = ReadyFile(options.ready_file)
     home = Home(given.data_dir)
     home.open()
+    ready_file.remove()  # of a run that was killed: nobody shall believe it while this one starts
     terminal = Terminal()
     try:
         logs.configure(_own_logs(given), "dev", stream=terminal)
         for name in plan.ignored(options, given):
             log.warning("%s is not used: the embedded servers have their own; see --without", name)
         await leftovers.end(home)
-        await Supervisor(options, given, home, terminal).run()
+        await Supervisor(options, given, home, ready_file, terminal).run()
     finally:
         terminal.close()
         home.close()
@@ -62,16 +65,18 @@ async def run(options: DevOptions) -> int:
 class Supervisor:
     """One run."""
 
-    def __init__(self, options: DevOptions, given: Settings, home: Home, terminal: Terminal) -> None:
+    def __init__(
+        self, options: DevOptions, given: Settings, home: Home, ready_file: ReadyFile, terminal: Terminal
+    ) -> None:
         self._home = home
         self._terminal = terminal
         self._coloured = logs.wants_colour(sys.stderr)
         secrets, ports = home.secrets(), Ports(home.read_json("ports.json"))
         first = plan.make(options, given, home.path, secrets, ports)
-        self._certificates = certificates(first.settings)
-        self._plan = _with_certificates(first, self._certificates)
+        self._ca_file, self._plan = _with_certificates(first)
+        self._ports = ports  # kept: they are ours as long as this is
         self._secrets = secrets
-        self._ready_file = ReadyFile(options.ready_file)
+        self._ready_file = ready_file
         self._running: dict[str, Running] = {}
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stop, self._hurry = asyncio.Event(), asyncio.Event()
@@ -82,7 +87,6 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start, wait, stop. Raises SmtpProxyError."""
-        self._ready_file.remove()
         with self._signals():
             try:
                 await self._start_unless_stopped()
@@ -104,7 +108,7 @@ class Supervisor:
         stopping.cancel()
         if not starting.done():
             starting.cancel()
-            await asyncio.wait([starting])
+            await asyncio.gather(starting, return_exceptions=True)
         elif (error := starting.exception()) is not None and self._failure is None:
             raise error
 
@@ -122,7 +126,7 @@ class Supervisor:
         )
         self._password = password
         self._publish()
-        self._terminal.line(greeting.text(self._plan, self._certificates.ca_file, coloured=self._coloured))
+        self._terminal.line(greeting.text(self._plan, self._ca_file, coloured=self._coloured))
 
     async def _start_servers(self) -> None:
         settings, servers = self._plan.settings, []
@@ -178,7 +182,7 @@ class Supervisor:
         pids = {name: running.pid for name, running in self._running.items() if running.pid is not None}
         leftovers.remember(self._home, pids)
         if self._password is not None:
-            self._ready_file.write(ready.describe(self._plan, self._password, self._certificates.ca_file, pids))
+            self._ready_file.write(ready.describe(self._plan, self._password, self._ca_file, pids))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -211,25 +215,24 @@ class Supervisor:
         log.info("stopped", extra={"action": "stopped"})
 
 
-def certificates(settings: Settings) -> CertificateFiles:
-    """Those that are set, else a pair by a CA of our own. Raises CertificateProblem."""
-    own = ensure_server_certificate(settings.data_dir / "tls", _names(settings))
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        return own
-    # Verify against what was given: its own chain is the best we know of.
-    return CertificateFiles(settings.tls_cert_file, settings.tls_cert_file, settings.tls_key_file)
-
-
 def _names(settings: Settings) -> list[str]:
     hosts = (settings.hostname, ready.reachable(settings.smtp_host))
     return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *hosts]))
 
 
-def _with_certificates(made: Plan, files: CertificateFiles) -> Plan:
-    settings = made.settings.model_copy(
-        update={"tls_cert_file": files.certificate_file.absolute(), "tls_key_file": files.key_file.absolute()}
-    )
-    return Plan(settings, made.services, made.health_ports)
+def _with_certificates(made: Plan) -> tuple[Path | None, Plan]:
+    """The CA and the plan with a certificate by it; with one that was set, its CA is not ours to know.
+
+    Raises:
+        CertificateProblem: a file can not be read or written.
+    """
+    settings = made.settings
+    if settings.tls_cert_file is not None and settings.tls_key_file is not None:
+        given = {"tls_cert_file": settings.tls_cert_file.absolute(), "tls_key_file": settings.tls_key_file.absolute()}
+        return None, Plan(settings.model_copy(update=given), made.services, made.health_ports)
+    files = ensure_server_certificate(settings.data_dir / "tls", _names(settings))
+    own = {"tls_cert_file": files.certificate_file, "tls_key_file": files.key_file}
+    return files.ca_file, Plan(settings.model_copy(update=own), made.services, made.health_ports)
 
 
 def _own_logs(given: Settings) -> Settings:

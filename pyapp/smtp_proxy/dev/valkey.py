@@ -38,8 +38,8 @@ def program(home: Home, port: int, password: str, say: Callable[[str], None]) ->
     options = {
         "bind": "127.0.0.1",
         "port": str(port),
-        "dir": f'"{directory}"',
-        "requirepass": password,
+        "dir": _quoted(str(directory)),
+        "requirepass": _quoted(password),
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": '""',
@@ -55,6 +55,11 @@ def program(home: Home, port: int, password: str, say: Callable[[str], None]) ->
         say=lambda line: _say(_PREAMBLE.sub("", line), say),
         ours=False,
     )
+
+
+def _quoted(text: str) -> str:
+    """A word of its configuration file."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def binary() -> Path:

@@ -39,7 +39,7 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     home = opened(tmp_path)
     (tmp_path / "ports.json").write_text("{")
-    with pytest.raises(ConfigurationError, match=r"ports\.json can not be read.*delete it"):
+    with pytest.raises(ConfigurationError, match=r"ports\.json can not be read.*restore it"):
         home.read_json("ports.json")
 
 
@@ -56,3 +56,16 @@ def test_writing_leaves_no_part_behind(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "lock"]
     with pytest.raises(ConfigurationError, match="missing/a can not be written"):
         home.write("missing/a", "x")
+
+
+def test_a_lost_password_of_a_database_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+    home = opened(tmp_path)
+    secrets = home.secrets()
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("18\n")
+    assert home.secrets() == secrets
+    for damage in ('{"redis_password": "x"}', "{}", "[]"):
+        (tmp_path / "secrets.json").write_text(damage)
+        with pytest.raises(ConfigurationError, match=r"secrets\.json has no db_password.*restore it"):
+            home.secrets()
+        assert (tmp_path / "secrets.json").read_text() == damage

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiosmtpd.smtp import Envelope
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.dev.mailbox import Mailbox
+from smtp_proxy.dev.sink import Handler
 from smtp_proxy.errors import ConfigurationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,3 +72,19 @@ def test_a_file_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "mail.sqlite").write_text("this is not a database, and long enough to be sure of it" * 100)
     with pytest.raises(ConfigurationError, match=r"the sink can not use .*mail\.sqlite"):
         Mailbox(tmp_path / "mail.sqlite", 10)
+
+
+async def test_what_can_not_be_kept_now_is_put_off(tmp_path: Path) -> None:
+    """Somebody else holds the file: 451, so that the worker comes again."""
+    file = tmp_path / "mail.sqlite"
+    box = Mailbox(file, 10)
+    handler = Handler(box)
+    envelope = Envelope()
+    envelope.mail_from, envelope.rcpt_tos, envelope.original_content = "<>", ["b@example.org"], b"Subject: x\r\n\r\n"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert (await handler.handle_DATA(None, None, envelope)).startswith("451 4.3.0")  # type: ignore[arg-type]
+        other.execute("ROLLBACK")
+    assert (await handler.handle_DATA(None, None, envelope)) == "250 2.0.0 kept as 1"  # type: ignore[arg-type]
+    assert box.messages(0, 10)[0].mail_from == ""
+    box.close()

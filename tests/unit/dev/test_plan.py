@@ -126,3 +126,12 @@ def test_a_settings_file_of_these_is_read_back_the_same(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(settings.toml())
     assert Settings.load({}, {"SMTP_PROXY_CONFIG": str(file)}) == settings
+
+
+def test_two_that_start_at_the_same_moment_choose_different_ports() -> None:
+    """Both find a port free that neither has bound yet."""
+    first, second = Ports({}), Ports({})
+    mine = [first.choose(str(n)) for n in range(5)]
+    again = Ports({str(n): port for n, port in enumerate(mine)})
+    theirs = [again.choose(str(n)) for n in range(5)] + [second.choose("x")]
+    assert not set(mine) & set(theirs)

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,16 @@ FOREVER = "import time; print('up', flush=True); time.sleep(100)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + FOREVER
 
 
-def python(code: str, said: list[str], *, stop_seconds: float = 5.0, ours: bool = True) -> Program:
+def python(code: str, said: list[str], **options: Any) -> Program:
     async def probe() -> str | None:
         return None if "up" in said else "not up yet"
 
-    return Program("it", [sys.executable, "-c", code], probe, said.append, stop_seconds=stop_seconds, ours=ours)
+    return Program("it", [sys.executable, "-c", code], probe, said.append, **{"stop_seconds": 5.0, **options})
 
 
 @asynccontextmanager
 async def running(program: Program, changed: Callable[[], None] = lambda: None) -> AsyncIterator[Running]:
-    it = Running(program, changed)
+    it = Running(program, changed, first_pause_seconds=0.01)
     life = asyncio.create_task(it.run())
     try:
         await it.ready()
@@ -59,8 +60,9 @@ async def test_one_that_does_not_end_is_killed() -> None:
         assert it.pid is None
 
 
-async def test_in_a_hurry_nobody_waits() -> None:
-    async with running(python(STUBBORN, [], stop_seconds=60)) as it:
+@pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGQUIT])
+async def test_in_a_hurry_nobody_waits(last: signal.Signals) -> None:
+    async with running(python(STUBBORN, [], stop_seconds=60, hurry_signal=last)) as it:
         hurry = asyncio.Event()
         hurry.set()
         async with asyncio.timeout(5):
@@ -68,10 +70,21 @@ async def test_in_a_hurry_nobody_waits() -> None:
         assert it.pid is None
 
 
+async def test_stopped_while_it_is_being_made_it_ends_all_the_same() -> None:
+    it = Running(python(FOREVER, []), lambda: None)
+    life = asyncio.create_task(it.run())
+    await asyncio.sleep(0)  # it stands in the middle of making the process
+    async with asyncio.timeout(5):
+        await it.stop(asyncio.Event())
+        await life
+    assert it.pid is None
+
+
 @pytest.mark.parametrize(("code", "ours", "tries"), [(2, True, 1), (1, True, 5), (2, False, 5)])
 async def test_one_that_never_gets_ready_is_given_up(code: int, ours: bool, tries: int) -> None:
     said: list[str] = []
-    it = Running(python(f"print('trying'); raise SystemExit({code})", said, ours=ours), lambda: None)
+    program = python(f"print('trying'); raise SystemExit({code})", said, ours=ours)
+    it = Running(program, lambda: None, first_pause_seconds=0.01)
     with pytest.raises(ServiceFailed, match=rf"it could not be started \(exit code {code}\)"):
         await it.run()
     assert said == ["trying"] * tries
