@@ -214,6 +214,20 @@ class House:
     async def sql(self, statement: str, *arguments: Any) -> list[Any]:
         return await self.postgres.sql(statement, *arguments, database=self.settings.db_name)
 
+    async def fill_disk(self, when: str = "true") -> None:
+        """From now on Postgres has no space for an envelope of which `when` holds, until `clear_disk`."""
+        await self.sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END$$"
+        )
+        await self.sql(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON envelopes "
+            f"FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION full_disk()"
+        )
+
+    async def clear_disk(self) -> None:
+        await self.sql("DROP TRIGGER full_disk ON envelopes")
+
     async def is_queued(self, *envelope_ids: UUID) -> bool:
         """Are they on the stream? Told behind the client's back, so it may take a moment."""
         answer = await asyncio.to_thread(self.valkey.command, b"XRANGE", _STREAM, b"-", b"+")

@@ -106,7 +106,7 @@ class FakeStore:
         self.stored += [row[ID] for row in batch]
         self._log.append("stored")
 
-    async def ping(self) -> None:
+    async def probe_commit(self) -> None:
         if self.error is not None:
             raise self.error
 

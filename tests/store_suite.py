@@ -305,6 +305,11 @@ class StoreSuite:
         assert await stores.store.disable_credential("app") == disabled
         with pytest.raises(NotFound):
             await stores.store.disable_credential("nobody")
+        for _ in range(2):
+            enabled = await stores.store.enable_credential("app")
+            assert (enabled.disabled_at, enabled.password_hash) == (None, "hash-4")
+        with pytest.raises(NotFound):
+            await stores.store.enable_credential("nobody")
         with pytest.raises(NotFound):
             await stores.store.set_password_hash("nobody", "hash")
 
@@ -317,6 +322,8 @@ class StoreSuite:
             await stores.store.create_credential(acme.id, "app", "hash")
             await asyncio.wait_for(told.get(), 20)
             await stores.store.disable_credential("app")
+            await asyncio.wait_for(told.get(), 20)
+            await stores.store.enable_credential("app")
             await asyncio.wait_for(told.get(), 20)
         finally:
             listening.cancel()
@@ -352,5 +359,7 @@ class StoreSuite:
 
     async def test_signs_of_life(self, stores: Stores) -> None:
         await stores.store.ping()
+        await stores.store.probe_commit()
+        assert (await stores.store.list_messages(), await stores.store.depth()) == ([], 0)
         await stores.store.ensure_partitions(datetime.now(UTC), 3)
         assert await stores.store.ensure_partitions(datetime.now(UTC), 3) == []

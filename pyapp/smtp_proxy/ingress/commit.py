@@ -123,6 +123,7 @@ class Committer:
         COMMIT_BATCH.observe(len(rows))
         accepted = list(itertools.compress(rows, stored))
         if accepted:
+            self._watch.succeeded()
             ENVELOPES_ACCEPTED.inc(len(accepted))
             ACCEPTED_BYTES.inc(sum(len(row[BODY]) for row in accepted))
             self._announcer.announce([row[ID] for row in accepted])

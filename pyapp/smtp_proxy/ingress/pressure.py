@@ -12,6 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.telemetry.metrics import GATE_CLOSED, QUEUE_DEPTH
 
@@ -28,7 +29,11 @@ _REASONS: Final[tuple[Gate, ...]] = ("draining", "store_down", "busy")
 _DEPTH_SECONDS: Final = 1.0
 # The count in Postgres is dear while much waits, and is only asked while Redis is away.
 _STORE_DEPTH_SECONDS: Final = 5.0
-_PROBE_SECONDS: Final = (0.1, 1.0)  # first, most
+_PROBE_SECONDS: Final = (0.1, 1.0)  # before the first and, at most, between two
+# A store that passes its probe and then fails at mail all the same is left alone twice as long each time, up to this.
+_SHUT_MAX_SECONDS: Final = 30.0
+# So long after the gate was opened a failure counts as a new trouble, even if no mail came in between.
+_DOUBT_SECONDS: Final = 60.0
 _PROBE_PATIENCE_SECONDS: Final = 5.0
 
 
@@ -63,15 +68,27 @@ class Gatekeeper:
 
 
 class StoreWatch:
-    """Knows whether the store can commit: told so by who tries, and by asking until it can again."""
+    """Knows whether the store can commit: told so by who tries, and by trying itself until it can again.
+
+    What it tries is a commit of its own, since a full disk or a read-only server answers questions well enough. Even
+    so, mail may fail where the trial did not; each such relapse keeps the gate shut for longer.
+    """
 
     def __init__(
-        self, store: MailStore, gatekeeper: Gatekeeper, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self,
+        store: MailStore,
+        gatekeeper: Gatekeeper,
+        *,
+        clock: Clock | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._gatekeeper = gatekeeper
+        self._clock = clock or SystemClock()
         self._sleep = sleep
         self._down = asyncio.Event()
+        self._shut_seconds = 0.0  # how long the gate stays shut before the first probe
+        self._doubted_until = 0.0  # monotonic; a failure before then is a relapse
 
     @property
     def is_down(self) -> bool:
@@ -80,27 +97,37 @@ class StoreWatch:
 
     def failed(self, error: Exception) -> None:
         """Somebody could not commit."""
-        if not self._down.is_set():
-            log.warning("mail can not be stored: %s", error, extra={"action": "store_down"})
-            self._down.set()
-            self._gatekeeper.close("store_down")
+        if self._down.is_set():
+            return
+        relapse = self._clock.monotonic() < self._doubted_until
+        self._shut_seconds = min(self._shut_seconds * 2, _SHUT_MAX_SECONDS) if relapse else _PROBE_SECONDS[0]
+        log.warning(
+            "mail can not be stored: %s", error, extra={"action": "store_down", "shut_seconds": self._shut_seconds}
+        )
+        self._down.set()
+        self._gatekeeper.close("store_down")
+
+    def succeeded(self) -> None:
+        """Somebody could commit: the next failure is a new trouble."""
+        self._doubted_until = 0.0
 
     async def run(self) -> None:
-        """Ask a failed store until it answers; for ever."""
+        """Try a failed store until it commits; for ever."""
         while True:
             await self._down.wait()
             await self._probe()
             log.info("mail can be stored again", extra={"action": "store_up"})
+            self._doubted_until = self._clock.monotonic() + _DOUBT_SECONDS
             self._down.clear()
             self._gatekeeper.lift("store_down")
 
     async def _probe(self) -> None:
-        pause, longest = _PROBE_SECONDS
+        pause, longest = self._shut_seconds, _PROBE_SECONDS[1]
         while True:
             await self._sleep(pause)
             try:
                 async with asyncio.timeout(_PROBE_PATIENCE_SECONDS):
-                    await self._store.ping()
+                    await self._store.probe_commit()
             except (StoreError, TimeoutError):
                 pause = min(pause * 2, longest)
             else:

@@ -120,7 +120,9 @@ def make_core(
     except ConfigError as error:
         raise _in_settings(error) from None
     except CertificateError as error:
-        raise CertificateProblem(f"{settings.tls_cert_file}, {settings.tls_key_file}: {error}") from None
+        raise CertificateProblem(
+            f"TLS_CERT_FILE, TLS_KEY_FILE: {settings.tls_cert_file}, {settings.tls_key_file}: {error}"
+        ) from None
 
 
 def core_config(
@@ -162,9 +164,10 @@ class Service:
         self._lifecycle = lifecycle
         self._core = core
         self._store = store
-        self._checker = LoginChecker(store, settings, SystemClock())
+        clock = SystemClock()
+        self._checker = LoginChecker(store, settings, clock)
         self._gatekeeper = Gatekeeper(core)
-        self._store_watch = StoreWatch(store, self._gatekeeper)
+        self._store_watch = StoreWatch(store, self._gatekeeper, clock=clock)
         self._depth_watch = DepthWatch(
             depth,
             store,
@@ -200,7 +203,7 @@ class Service:
         self._start(self._store_watch.run(), "store-watch")
         self._start(self._depth_watch.run(), "depth-watch")
         addresses = self._core.start()
-        self._token.enter_context(self._lifecycle.hold("sessions"))
+        self._token.enter_context(self._lifecycle.hold("the sessions"))
         return addresses
 
     def close(self) -> None:
@@ -240,7 +243,7 @@ async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, core: C
     try:
         _announce(_start(service), settings)
         checks = {"service": service.well, "postgres": lambda: _pinged(store)}
-        async with health.serve(settings.health_host, settings.health_port, checks):
+        async with health.serve(settings.health_host, settings.health_port, checks, service="smtp"):
             await lifecycle.run_until_stopped()
     finally:
         await service.leave()

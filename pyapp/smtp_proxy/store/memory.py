@@ -65,6 +65,9 @@ class MemoryStore:
     async def ping(self) -> None:
         self._reachable()
 
+    async def probe_commit(self) -> None:
+        self._reachable()
+
     # -- mail in
 
     async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
@@ -185,6 +188,9 @@ class MemoryStore:
     async def disable_credential(self, username: str) -> Credential:
         found = self._existing(username)
         return self._put(replace(found, disabled_at=found.disabled_at or self._clock.now()))
+
+    async def enable_credential(self, username: str) -> Credential:
+        return self._put(replace(self._existing(username), disabled_at=None))
 
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         return self._put(replace(self._existing(username), password_hash=password_hash))

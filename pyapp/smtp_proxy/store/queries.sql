@@ -142,6 +142,10 @@ FROM credentials c JOIN tenants t ON t.id = c.tenant_id WHERE c.username = $1;
 UPDATE credentials SET disabled_at = coalesce(disabled_at, now()) WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
 
+-- name: enable_credential
+UPDATE credentials SET disabled_at = NULL WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+
 -- name: set_password_hash
 UPDATE credentials SET password_hash = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;

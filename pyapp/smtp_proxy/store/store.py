@@ -25,7 +25,7 @@ from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
-from smtp_proxy.store.accept import CoreEnvelope, accept
+from smtp_proxy.store.accept import CoreEnvelope, accept, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
@@ -108,6 +108,17 @@ class Store:
         """One round trip. Raises StoreUnavailable."""
         async with self._connection("asking Postgres for a sign of life") as connection:
             await connection.execute(QUERIES["ping"])
+
+    async def probe_commit(self) -> None:
+        """Try whether mail can be stored: a commit that is flushed and leaves no message behind.
+
+        A server whose disk is full, that is read-only or waits for a lost standby passes `ping` and fails here.
+
+        Raises:
+            StoreUnavailable, StoreError: as `accept`.
+        """
+        async with self._connection("trying whether mail can be stored") as connection:
+            await rehearse(connection, self._clock.now())
 
     # -- mail in
 
@@ -225,6 +236,10 @@ class Store:
     async def disable_credential(self, username: str) -> Credential:
         """Raises NotFound."""
         return await self._change_credential("disable_credential", username)
+
+    async def enable_credential(self, username: str) -> Credential:
+        """Undo disable_credential. Raises NotFound."""
+        return await self._change_credential("enable_credential", username)
 
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         """Raises NotFound."""

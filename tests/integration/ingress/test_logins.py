@@ -8,6 +8,8 @@ import pytest
 from argon2 import PasswordHasher
 from fix_ingress import PASSWORD, USERNAME, House, MakeHouse, eventually
 
+from smtp_proxy.store import listen
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 
@@ -83,13 +85,32 @@ async def test_a_change_during_an_outage_is_heard_of(house: House) -> None:
     await hears(house, "535 5.7.8")
 
 
-async def test_without_postgres_a_known_login_works_and_a_new_one_is_put_off(house: House) -> None:
+async def test_a_change_is_heeded_while_nobody_can_listen(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the connection for notifications is lost, and does not come back: what is remembered is not trusted."""
+    await eventually(lambda: listens(house))
+    assert await verdict(house) == "235 2.7.0"
+
+    async def refused(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(listen, "open_connection", refused)
+    await house.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'smtp-proxy listen smtp_proxy_credentials'"
+    )
+    await house.store.disable_credential(USERNAME)
+    await hears(house, "535 5.7.8")
+    assert not await listens(house)
+
+
+async def test_without_postgres_every_login_is_put_off(house: House) -> None:
+    """Also one that was known: whether it still holds can not be told, and its mail could not be stored anyway."""
     known, new = [await house.client(log_in=False) for _ in range(2)]
     await eventually(lambda: listens(house))  # When it begins to listen, all is forgotten.
     assert await verdict(house) == "235 2.7.0"
     await asyncio.to_thread(house.postgres.kill)
     assert (await new.log_in(password="not seen before")).startswith("454 4.7.0")
-    assert (await known.log_in()).startswith("235 2.7.0")
+    assert (await known.log_in()).startswith("454 4.7.0")
     await asyncio.to_thread(house.postgres.start)
     assert (await new.log_in()).startswith("235 2.7.0")
 

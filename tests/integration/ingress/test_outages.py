@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,8 @@ from fix_ingress import USERNAME, Client, House, MakeHouse, eventually, queued_i
 from fix_postgres import PostgresServer
 from fix_valkey import ValkeyServer, free_port
 from senders import Refused, Senders
+
+from smtp_proxy.ingress import pressure
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -29,12 +32,90 @@ async def gets_in(house: House) -> list[UUID]:
     return []
 
 
-async def again(house: House) -> list[UUID]:
+async def again(house: House, seconds: float = 10) -> list[UUID]:
     """Wait until a new client gets in."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while not (sent := await gets_in(house)):
             await asyncio.sleep(0.01)
     return sent
+
+
+@contextlib.asynccontextmanager
+async def reading_only(postgres: PostgresServer) -> AsyncIterator[None]:
+    """The server answers and takes no writes, as one that lost its role or whose operator protects a full disk."""
+    await postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    await postgres.sql("SELECT pg_reload_conf()")
+    await eventually(lambda: _writes(postgres, "on"))
+    try:
+        yield
+    finally:
+        await postgres.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        await postgres.sql("SELECT pg_reload_conf()")
+        await eventually(lambda: _writes(postgres, "off"))
+
+
+async def _writes(postgres: PostgresServer, read_only: str) -> bool:
+    (row,) = await postgres.sql("SHOW default_transaction_read_only")
+    return bool(row[0] == read_only)
+
+
+@pytest.fixture
+def gates(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """`gates()`: what the gate became, in order, as the log has it."""
+    caplog.set_level("INFO", pressure.log.name)
+
+    def said() -> list[str]:
+        return [str(r.args[0]) for r in caplog.records if vars(r).get("action") == "gate" and isinstance(r.args, tuple)]
+
+    return said
+
+
+async def all_are_sent_away(house: House, seconds: float) -> None:
+    """For so long nobody gets further than the greeting."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        late = await house.connected()
+        assert (await late.reply()).startswith("421 4.3.0")
+        assert await late.is_closed()
+        await asyncio.sleep(0.02)
+
+
+async def test_postgres_only_reads(house: House, postgres: PostgresServer, gates: Callable[[], list[str]]) -> None:
+    """It answers every question and stores nothing: shut once, and shut as long as that lasts."""
+    client = await house.client()
+    async with reading_only(postgres):
+        await is_refused(client, ("451 4.3.0",))
+        await all_are_sent_away(house, 2)
+        assert (await client.say("MAIL FROM:<a@sender.example>")).startswith("451 4.3.0")
+        assert gates() == ["store_down"]
+    acknowledged = await again(house, 3)
+    acknowledged += [await client.submit()]
+    assert await house.stored() == acknowledged
+    assert gates() == ["store_down", "open"]
+
+
+async def test_the_disk_is_full(house: House, gates: Callable[[], list[str]]) -> None:
+    client = await house.client()
+    await house.fill_disk()
+    await is_refused(client, ("451 4.3.0",))
+    await all_are_sent_away(house, 2)
+    assert gates() == ["store_down"]
+    await house.clear_disk()
+    assert await again(house, 3) == await house.stored()
+    assert gates() == ["store_down", "open"]
+
+
+async def test_the_disk_is_full_for_all_but_the_probe(house: House, gates: Callable[[], list[str]]) -> None:
+    """What the trial fits in, mail does not: the gate opens ever less often, and not ten times a second."""
+    await house.fill_disk("NEW.size_bytes > 0")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert await gets_in(house) == []
+        await asyncio.sleep(0.01)
+    assert 2 <= gates().count("open") <= 5
+    await house.clear_disk()
+    assert await again(house) == await house.stored()
+    assert gates()[-1] == "open"
 
 
 async def test_postgres_dies_and_comes_back(house: House, postgres: PostgresServer) -> None:
@@ -52,7 +133,7 @@ async def test_postgres_dies_and_comes_back(house: House, postgres: PostgresServ
     assert await late.is_closed()
 
     await asyncio.to_thread(postgres.start)
-    acknowledged += await again(house)
+    acknowledged += await again(house, 3)
     acknowledged += [await early.submit(), await waiting.submit()]
     assert await house.stored() == acknowledged
     await eventually(lambda: house.is_queued(*acknowledged))

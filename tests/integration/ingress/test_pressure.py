@@ -8,6 +8,7 @@ import http.client
 import pytest
 from fix_ingress import House, MakeHouse, eventually
 from fix_valkey import ValkeyServer, free_port
+from senders import Refused
 
 from smtp_proxy.ingress import pressure
 from smtp_proxy.telemetry.metrics import REGISTRY
@@ -124,7 +125,38 @@ async def test_readiness_says_that_mail_cannot_be_stored(make_house: MakeHouse) 
     house = await make_house(health_port=free_port())
     await house.start()
 
-    def ready() -> tuple[int, bytes]:
+    async def is_ready() -> bool:
+        return (await ready(house))[0] == 200
+
+    assert await is_ready()
+    client = await house.client()
+    await asyncio.to_thread(house.postgres.kill)
+    await client.begin()
+    client.send(b"x\r\n.\r\n")
+    await client.expect(451)
+    status, body = await ready(house)
+    assert (status, b"mail can not be stored" in body) == (503, True)
+    await asyncio.to_thread(house.postgres.start)
+    await eventually(is_ready)
+
+
+async def test_readiness_does_not_trust_a_postgres_that_only_answers(make_house: MakeHouse) -> None:
+    house = await make_house(health_port=free_port())
+    await house.start()
+    client = await house.client()
+    await house.fill_disk()
+    with pytest.raises(Refused, match="451"):
+        await client.submit()
+    for _ in range(50):
+        status, body = await ready(house)
+        assert (status, b"mail can not be stored" in body) == (503, True)
+        await asyncio.sleep(0.02)
+
+
+async def ready(house: House) -> tuple[int, bytes]:
+    """What /readyz says."""
+
+    def ask() -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", house.settings.health_port, timeout=5)
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
@@ -133,16 +165,4 @@ async def test_readiness_says_that_mail_cannot_be_stored(make_house: MakeHouse) 
         finally:
             connection.close()
 
-    async def is_ready() -> bool:
-        return (await asyncio.to_thread(ready))[0] == 200
-
-    assert await is_ready()
-    client = await house.client()
-    await asyncio.to_thread(house.postgres.kill)
-    await client.begin()
-    client.send(b"x\r\n.\r\n")
-    await client.expect(451)
-    status, body = await asyncio.to_thread(ready)
-    assert (status, b"mail can not be stored" in body) == (503, True)
-    await asyncio.to_thread(house.postgres.start)
-    await eventually(is_ready)
+    return await asyncio.to_thread(ask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -14,9 +15,12 @@ from store_suite import LEASE, SWEEP_AFTER, core_envelope, ids_of
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store import Store
+from smtp_proxy.store import listen as listening_module
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import asyncpg
 
 pytestmark = pytest.mark.integration
 
@@ -117,10 +121,33 @@ async def test_a_read_only_server_is_not_used_again(postgres: PostgresServer, db
         with pytest.raises(StoreUnavailable) as caught:
             await store.accept([core_envelope() for _ in range(size)], sweep_after_seconds=SWEEP_AFTER)
         assert caught.value.sqlstate == "25006"
+    with pytest.raises(StoreUnavailable, match="25006"):
+        await store.probe_commit()
     await postgres.sql(f"ALTER DATABASE {db_settings.db_name} SET default_transaction_read_only = off")
     # The pool may have opened another one meanwhile; it is dropped just so.
     await eventually(lambda: store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER))
     await store.close()
+
+
+async def test_a_full_disk_answers_and_does_not_pass_the_probe(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    await postgres.sql(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END$$",
+        database=db_settings.db_name,
+    )
+    await postgres.sql(
+        "CREATE TRIGGER full_disk BEFORE INSERT ON bodies FOR EACH ROW EXECUTE FUNCTION full_disk()",
+        database=db_settings.db_name,
+    )
+    for _ in range(3):
+        await store.ping()
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.probe_commit()
+        assert caught.value.sqlstate == "53100"
+    await postgres.sql("DROP TRIGGER full_disk ON bodies", database=db_settings.db_name)
+    await store.probe_commit()
 
 
 async def test_turned_away(postgres: PostgresServer) -> None:
@@ -172,21 +199,67 @@ async def test_leading_when_postgres_is_away(store: Store, postgres: PostgresSer
         assert lead.held
 
 
+class Ear:
+    """Listens for changed credentials, and knows what happened in which order. `deaf`: it can not connect."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.deaf = False
+        connect = listening_module.open_connection
+
+        async def open_connection(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
+            if self.deaf:
+                self.events.append("refused")
+                raise ConnectionRefusedError
+            connection = await connect(settings, purpose)
+            self.events.append("connected")
+            return connection
+
+        monkeypatch.setattr(listening_module, "open_connection", open_connection)
+        self.listening = asyncio.create_task(store.listen_credentials(lambda: self.events.append("told")))
+
+    async def heard(self, pattern: str) -> None:
+        """Wait until all that happened is this."""
+        try:
+            async with asyncio.timeout(20):
+                while not re.fullmatch(pattern, " ".join(self.events)):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pytest.fail(f"what happened is {self.events}")
+
+
+@pytest.fixture
+async def ear(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ear]:
+    made = Ear(store, monkeypatch)
+    yield made
+    made.listening.cancel()
+    await asyncio.gather(made.listening, return_exceptions=True)
+
+
 async def test_listening_survives_a_restart_and_tells_of_what_was_missed(
-    store: Store, postgres: PostgresServer
+    store: Store, postgres: PostgresServer, ear: Ear
 ) -> None:
     tenant = await store.create_tenant("acme")
-    told: asyncio.Queue[None] = asyncio.Queue()
-    listening = asyncio.create_task(store.listen_credentials(lambda: told.put_nowait(None)))
-    try:
-        await asyncio.wait_for(told.get(), 20)
-        postgres.kill()
-        await asyncio.sleep(0.5)
-        postgres.start()
-        await asyncio.wait_for(told.get(), 20)  # something may have changed meanwhile
-        await eventually(store.ping)
-        await store.create_credential(tenant.id, "app", "hash")
-        await asyncio.wait_for(told.get(), 20)
-    finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+    await ear.heard("connected told")
+    postgres.kill()
+    await ear.heard("connected told told( told)+")
+    postgres.start()
+    await ear.heard("connected told told( told)+ connected told")  # Something may have changed meanwhile.
+    ear.events.clear()
+    await eventually(store.ping)
+    await store.create_credential(tenant.id, "app", "hash")
+    await ear.heard("told")
+
+
+async def test_who_no_longer_listens_is_told_so(postgres: PostgresServer, db_settings: Settings, ear: Ear) -> None:
+    """Postgres is there and only this connection is not: at the loss, at each vain attempt, and when it is back."""
+    await ear.heard("connected told")
+    ear.deaf = True
+    await postgres.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'smtp-proxy listen smtp_proxy_credentials' AND datname = $1",
+        db_settings.db_name,
+    )
+    await ear.heard("connected told told( refused told){2,}")
+    ear.deaf = False
+    await ear.heard("connected told told( refused told){2,} connected told")

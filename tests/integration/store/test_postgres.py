@@ -167,6 +167,17 @@ async def test_depth_leaves_deferred_mail_out(stores: Stores, postgres: Postgres
     assert await stores.store.depth() == 3
 
 
+async def test_a_probe_goes_to_disk_and_leaves_nothing(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    (before,) = await postgres.sql("SELECT pg_current_wal_insert_lsn() AS lsn")
+    await store.probe_commit()
+    (after,) = await postgres.sql("SELECT pg_current_wal_flush_lsn() > $1 AS flushed", before["lsn"])
+    assert after["flushed"]
+    for table in TABLES:
+        assert await counts(postgres, db_settings, table) == {}
+
+
 async def test_connections_say_who_they_are(store: Store, postgres: PostgresServer, db_settings: Settings) -> None:
     await store.ping()
     rows = await postgres.sql(

@@ -117,6 +117,18 @@ async def test_a_store_known_to_be_down_is_not_asked(house: House) -> None:
     assert (batch.told, house.store.calls) == ([451] * 4, [])
 
 
+@pytest.mark.parametrize(("refused", "told"), [(0, 1), (1, 1), (2, 0)])
+async def test_the_watch_is_told_of_what_could_be_stored(
+    house: House, monkeypatch: pytest.MonkeyPatch, refused: int, told: int
+) -> None:
+    tells: list[bool] = []
+    monkeypatch.setattr(house.watch, "succeeded", lambda: tells.append(True))
+    batch = house.batch(2)
+    house.store.refused = set(ids(batch)[:refused])
+    await house.committer.commit(batch)
+    assert len(tells) == told
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 async def test_one_bad_message_is_answered_by_itself(
     house: House, count: int, caplog: pytest.LogCaptureFixture

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from ingress_fakes import FakeDepth, FakeGate, FakeSleep, FakeStore, settle, unavailable
 
+from smtp_proxy.clock import ManualClock
 from smtp_proxy.core import Gate
 from smtp_proxy.errors import StoreMisconfigured, StreamUnavailable
 from smtp_proxy.ingress import pressure
@@ -106,6 +107,7 @@ class TestStoreWatch:
             await settle(50)
             assert sleep.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
             assert (watch.is_down, gate.told) == (False, ["store_down", "open"])
+            watch.succeeded()
             watch.failed(unavailable())
             await settle()
             assert sleep.slept[7:] == [0.1]
@@ -130,7 +132,7 @@ class TestStoreWatch:
         asked: list[asyncio.Event] = []
 
         class StandsStill(FakeStore):
-            async def ping(self) -> None:
+            async def probe_commit(self) -> None:
                 asked.append(asyncio.Event())
                 if len(asked) < 3:
                     await asked[-1].wait()
@@ -140,6 +142,60 @@ class TestStoreWatch:
             watch.failed(unavailable())
             await settle(50)
             assert (len(asked), watch.is_down) == (3, False)
+
+    async def test_a_store_that_fails_again_and_again_is_shut_out_for_longer(
+        self, gate: FakeGate, gatekeeper: Gatekeeper
+    ) -> None:
+        """The probe succeeds and mail fails all the same: the gate must not flap."""
+        sleep = FakeSleep()
+        watch = StoreWatch(FakeStore(), gatekeeper, clock=ManualClock(), sleep=sleep)
+        async with running(watch):
+            for _ in range(11):
+                watch.failed(unavailable())
+                await settle()
+                assert not watch.is_down
+        assert sleep.slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30])
+        assert gate.told == ["store_down", "open"] * 11
+
+    async def test_once_it_does_not_even_pass_the_probe_it_is_asked_every_second(self, gatekeeper: Gatekeeper) -> None:
+        store = FakeStore()
+
+        def change(slept: int) -> None:
+            store.error = unavailable() if 6 <= slept < 9 else None
+
+        sleep = FakeSleep(change)
+        watch = StoreWatch(store, gatekeeper, clock=ManualClock(), sleep=sleep)
+        async with running(watch):
+            for _ in range(6):
+                watch.failed(unavailable())
+                await settle(20)
+        assert sleep.slept[5:] == pytest.approx([3.2, 1, 1, 1])
+
+    @pytest.mark.parametrize(("quiet_seconds", "shut_seconds"), [(59.9, 0.4), (60, 0.1), (3600, 0.1)])
+    async def test_after_a_quiet_time_a_failure_is_a_new_trouble(
+        self, gatekeeper: Gatekeeper, quiet_seconds: float, shut_seconds: float
+    ) -> None:
+        clock, sleep = ManualClock(), FakeSleep()
+        watch = StoreWatch(FakeStore(), gatekeeper, clock=clock, sleep=sleep)
+        async with running(watch):
+            for pause in (0, 0, quiet_seconds):
+                clock.advance(pause)
+                watch.failed(unavailable())
+                await settle()
+        assert sleep.slept == [0.1, 0.2, shut_seconds]
+
+    async def test_after_a_commit_a_failure_is_a_new_trouble(self, gatekeeper: Gatekeeper) -> None:
+        sleep = FakeSleep()
+        watch = StoreWatch(FakeStore(), gatekeeper, clock=ManualClock(), sleep=sleep)
+        async with running(watch):
+            for _ in range(3):
+                watch.failed(unavailable())
+                await settle()
+            watch.succeeded()
+            for _ in range(2):
+                watch.failed(unavailable())
+                await settle()
+        assert sleep.slept == [0.1, 0.2, 0.4, 0.1, 0.2]
 
 
 class TestDepthWatch:

@@ -160,7 +160,7 @@ class TestCertificates:
         given = settings(tls_cert_file=chain, tls_key_file=key)
         with pytest.raises(CertificateProblem) as raised:
             serve.make_core(given, serve.read_certificates(given))
-        assert f"{chain}, {key}: certificate 0: " in str(raised.value)
+        assert str(raised.value).startswith(f"TLS_CERT_FILE, TLS_KEY_FILE: {chain}, {key}: certificate 0: ")
         assert "PRIVATE KEY-" not in str(raised.value)
 
     async def test_a_good_pair_makes_a_core(self, authority: Authority) -> None:

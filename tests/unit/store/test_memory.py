@@ -52,6 +52,7 @@ async def test_a_store_that_is_down() -> None:
     assert not lead.held
     for call in (
         store.ping(),
+        store.probe_commit(),
         store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER),
         store.claim([uuid4()], uuid4(), 1),
         store.sweep(1, 1),
