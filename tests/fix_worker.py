@@ -1,4 +1,4 @@
-"""A worker over fakes: memory store, memory stream, and a transport that does as it is told."""
+"""A worker over fakes: memory store, memory stream, and a transport that does as it is told; time is the loop's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from mail import core_envelope
+from virtual_time import LoopClock
 
 from smtp_proxy.config import Settings
 from smtp_proxy.model.attempt import Outcome, RecipientResult
@@ -64,8 +65,9 @@ class House:
             **overrides,
         }
         self.settings = Settings.load(values, {})
-        self.store = MemoryStore()
-        self.server = MemoryServer()
+        clock = LoopClock()
+        self.store = MemoryStore(clock)
+        self.server = MemoryServer(clock)
         self.publisher = MemoryPublisher(self.server)
         self.transport = FakeTransport()
         self.lifecycle = Lifecycle(self.settings.shutdown_timeout_seconds)
@@ -77,6 +79,7 @@ class House:
             self.consumer,
             self.transport,
             lifecycle=self.lifecycle,
+            clock=clock,
             chance=lambda: 0.5,
         )
         self.lifecycle.on_close("intake", self.worker.close)
@@ -85,7 +88,7 @@ class House:
             self.store,
             self.publisher,
             MemoryDepth(self.server),
-            clock=self.worker._clock,
+            clock=clock,
             calm=self.worker.leases.calm,
             hand_over=self.worker.intake.offer,
         )

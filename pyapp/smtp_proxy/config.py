@@ -10,13 +10,16 @@ Not here: what an operator changes while the system runs (tenants, credentials);
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -25,6 +28,9 @@ from smtp_proxy.errors import ConfigurationError
 CONFIG_FILE_VARIABLE = "SMTP_PROXY_CONFIG"
 # Names that another program on the machine may well use for itself keep our prefix in the environment.
 _PREFIXED = ("mode", "data_dir", "hostname")
+# RFC 1035 2.3.4: octets. An underscore is no part of a host's name in RFC 1123 2.1, but containers have it.
+_HOSTNAME_MAX_BYTES = 253
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
 
 def environment_name(field: str) -> str:
@@ -148,14 +154,39 @@ class Settings(BaseModel):
             raise ValueError("must be a host name or an address")
         return value
 
+    @field_validator("hostname")
+    @classmethod
+    def _hostname_goes_over_the_wire(cls, value: str) -> str:
+        if not value.isascii():
+            raise ValueError("must be ASCII: write the A-label (xn--…) of an international name")
+        if not (_is_dns_name(value) or _is_address(value)):
+            raise ValueError("must be a host name, such as mail.example.com, or an address")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_can_be_used(cls, value: SecretStr) -> SecretStr:
+        try:
+            trouble = _redis_url_trouble(value.get_secret_value())
+        except ValueError:  # its text may quote what is a password
+            trouble = "must be a URL"
+        if trouble:
+            raise ValueError(
+                f"{trouble}; write redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, or "
+                "unix://[[USER]:PASSWORD@]/PATH, and in a password % as %25, / as %2F, ? as %3F, # as %23, @ as %40"
+            )
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.ingress_ready_depth_low > self.ingress_ready_depth_high:
-            raise ValueError("ingress_ready_depth_low must not be above ingress_ready_depth_high")
+            raise ValueError("INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_cert_file and tls_key_file go together: set both or neither")
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
         if self.smarthost_username and self.smarthost_tls == "none" and self.mode == "production":
-            raise ValueError("smarthost_username needs smarthost_tls=starttls or implicit in production")
+            raise ValueError(
+                "SMARTHOST_USERNAME needs SMARTHOST_TLS=starttls or implicit where SMTP_PROXY_MODE is production"
+            )
         return self
 
     @classmethod
@@ -199,6 +230,49 @@ class Settings(BaseModel):
             value = getattr(self, field)
             if value is not None and value != info.default:
                 yield field, value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _is_dns_name(text: str) -> bool:
+    return len(text) <= _HOSTNAME_MAX_BYTES and all(_LABEL.fullmatch(label) for label in text.split("."))
+
+
+def _is_address(text: str) -> bool:
+    """An IP address, bare or as an address literal of RFC 5321 4.1.3."""
+    bare = text
+    if text.startswith("[") and text.endswith("]"):
+        bare = text[1:-1].removeprefix("IPv6:")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    return True
+
+
+def _redis_url_trouble(url: str) -> str | None:
+    """What is wrong with it, in words that hold nothing of it. Raises ValueError, of which that is not sure."""
+    parts = urlsplit(url)
+    host = unquote(parts.hostname or "")
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return "must begin with redis://, rediss:// or unix://"
+    if parts.query:
+        parse_qs(parts.query, strict_parsing=True)  # the options of redis-py; it forgives what is none
+    if parts.scheme == "unix":
+        if parts.netloc.rpartition("@")[2] or not parts.path:
+            return "must name a socket by its whole path"
+    elif not host or any(c.isspace() or ord(c) < 0x20 for c in host):
+        return "must name a host"
+    elif not _has_usable_port(parts):
+        return "must have a port of 1 to 65535"
+    elif not re.fullmatch(r"[0-9]*", parts.path.strip("/"), re.ASCII):
+        return "must have the number of a database, if anything, after the host"
+    return "must have no # in it" if parts.fragment else None
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _toml_value(value: str | float | Path) -> str:

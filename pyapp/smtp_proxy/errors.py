@@ -64,7 +64,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreMisconfigured(StoreUnavailable):
-    """The database turned us away: see db_user, db_password, db_name."""
+    """The database turned us away: see DB_USER, DB_PASSWORD, DB_NAME."""
 
     fault = "operator"
     temporary = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -37,8 +38,17 @@ def test_names_that_others_use_carry_our_prefix() -> None:
         ({"no_such": "1"}, {}, r"--set no_such: there is no such setting"),
         ({"db_host": "two words"}, {}, r"--set db_host: must be a host name"),
         ({"hostname": ""}, {}, r"--set hostname: must be a host name"),
-        ({"ingress_ready_depth_low": "60000"}, {}, r"ingress_ready_depth_low must not be above"),
-        ({"tls_cert_file": "/x"}, {}, r"tls_cert_file and tls_key_file go together"),
+        (
+            {"ingress_ready_depth_low": "60000"},
+            {},
+            r"^INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH$",
+        ),
+        ({"tls_cert_file": "/x"}, {}, r"^TLS_CERT_FILE and TLS_KEY_FILE go together"),
+        (
+            {"smarthost_username": "x", "smarthost_tls": "none", "mode": "production"},
+            {},
+            r"^SMARTHOST_USERNAME needs SMARTHOST_TLS=starttls .* SMTP_PROXY_MODE is production$",
+        ),
         ({}, {CONFIG_FILE_VARIABLE: "/no/such.toml"}, r"/no/such\.toml, which cannot be read: No such file"),
     ],
 )
@@ -71,6 +81,82 @@ def test_a_secret_is_in_no_error_and_no_text() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "must begin with redis://"),
+        ("nonsense", "must begin with redis://"),
+        ("sekret@h:6379", "must begin with redis://"),
+        ("http://:sekret@h", "must begin with redis://"),
+        ("redis://", "must name a host"),
+        ("redis://:sekret@", "must name a host"),
+        ("redis://:sekret@:6379", "must name a host"),
+        ("redis://:sekret@%00h", "must name a host"),
+        ("redis://:sekret/word@h:6379", "must name a host"),
+        ("redis://:sekret?word@h:6379", "must be a URL"),
+        ("redis://:sekret#word@h:6379", "must name a host"),
+        ("redis://:sekret[word@h:6379", "must be a URL"),
+        ("redis://:sekret\u2100@h:6379", "must be a URL"),
+        ("redis://sekret/word@h:6379", "must have the number of a database"),
+        ("redis://app:1234/sekret@h:6379", "must have the number of a database"),
+        ("redis://app:1234?sekret@h:6379", "must be a URL"),
+        ("redis://app:1234#sekret@h:6379", "must have no #"),
+        ("redis://app:sekret/word@h:6379", "must have a port of 1 to 65535"),
+        ("redis://127.0.0.1:99999", "must have a port of 1 to 65535"),
+        ("redis://:sekret@h:0", "must have a port of 1 to 65535"),
+        ("redis://:sekret@h:six", "must have a port of 1 to 65535"),
+        ("redis://:sekret@h/mail", "must have the number of a database"),
+        ("unix://:sekret@", "must name a socket"),
+        ("unix://run/sekret.sock", "must name a socket"),
+    ],
+)
+def test_a_wrong_redis_url_is_named_and_nothing_of_it_is_said(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^environment variable REDIS_URL: {said}") as caught:
+        Settings.load({}, {"REDIS_URL": url})
+    assert not any(part in str(caught.value) for part in ("sekret", "1234", "99999", "six", "mail"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://user:p%2Fw@[::1]:6380/3?ssl_cert_reqs=none&health_check_interval=5",
+        "redis://h:6379/?db=1",
+        "REDIS://:p@ss@h_1.internal:1",
+        "unix:///run/valkey.sock?db=0",
+        "unix://user:password@/run/valkey.sock",
+    ],
+)
+def test_what_redis_py_takes_is_taken(url: str) -> None:
+    assert Settings.load({}, {"REDIS_URL": url}).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bücher.de", r"ASCII: write the A-label \(xn--…\)"),
+        ("mail..example", "must be a host name, such as"),
+        ("-mail.example", "must be a host name, such as"),
+        ("mail.example:25", "must be a host name, such as"),
+        ("<mail>", "must be a host name, such as"),
+        ("[mail.example]", "must be a host name, such as"),
+        (f"{'a' * 64}.example", "must be a host name, such as"),
+        (".".join(["a" * 63] * 4), "must be a host name, such as"),
+    ],
+)
+def test_a_hostname_that_no_peer_would_take(name: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^environment variable SMTP_PROXY_HOSTNAME: .*{said}"):
+        Settings.load({}, {"SMTP_PROXY_HOSTNAME": name})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "MX-1.example.com", "xn--bcher-kva.de", "smtp_1", "192.0.2.1", "[192.0.2.1]", "::1", "[IPv6:::1]"],
+)
+def test_a_hostname_that_is_one(name: str) -> None:
+    assert Settings.load({}, {"SMTP_PROXY_HOSTNAME": name}).hostname == name
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings.load({}, {}).db_port = 1  # type: ignore[misc]
@@ -98,7 +184,9 @@ def test_settings_travel_through_the_environment(values: dict[str, object]) -> N
 
 @given(st.fixed_dictionaries({}, optional={
     "db_password": st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
-    "redis_url": st.text(st.characters(exclude_categories=("Cs",)), max_size=40),
+    "redis_url": st.text(st.characters(exclude_categories=("Cs",)), max_size=40).map(
+        lambda password: f"redis://:{quote(password, safe='')}@h:1/2"
+    ),
     "data_dir": st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20),
     "smtp_accept_only": st.booleans(),
     "smtp_plaintext_port": st.integers(0, 65535),

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.errors import ConfigurationError, StreamUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,16 +35,8 @@ class Connection:
     """
 
     def __init__(self, settings: Settings, *, blocking_seconds: float = 0.0) -> None:
-        timeout = settings.redis_timeout_seconds
-        self._redis: Redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            protocol=2,
-            decode_responses=False,
-            socket_connect_timeout=timeout,
-            socket_timeout=timeout + blocking_seconds,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
+        """Raises ConfigurationError: an option in redis_url can not be used."""
+        self._redis = _client(settings, blocking_seconds)
         for command in _RAW:
             self._redis.set_response_callback(command, _as_it_came)
 
@@ -54,6 +46,27 @@ class Connection:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _client(settings: Settings, blocking_seconds: float) -> Redis:
+    url, timeout = settings.redis_url.get_secret_value(), settings.redis_timeout_seconds
+    over_tcp: dict[str, Any] = {} if url.lower().startswith("unix:") else {"socket_keepalive": True}
+    try:
+        redis: Redis = Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            socket_connect_timeout=timeout,
+            socket_timeout=timeout + blocking_seconds,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            **over_tcp,
+        )
+        # Opens nothing: options that redis-py does not know would else come out with the first command.
+        redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
+        # What they say may quote the URL, and so the password.
+        raise ConfigurationError("REDIS_URL: redis-py can not use an option after its ?") from None
+    return redis
 
 
 def _as_it_came(response: Any, **_: Any) -> Any:

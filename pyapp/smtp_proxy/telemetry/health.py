@@ -4,8 +4,8 @@ Own code on asyncio streams: three fixed GET answers do not need a web framework
 and it costs nothing while nobody asks. It is not meant for the open network; bind it to loopback or a private address.
 
 * /healthz: 200 as long as the event loop turns.
-* /readyz: 200 when every check passes, else 503; the body says which does not. A check is a coroutine function that
-  returns None when well or a sentence when not; it has two seconds.
+* /readyz: 200 when every check passes, else 503; the body names the service, and says which check does not pass. A
+  check is a coroutine function that returns None when well or a sentence when not; it has two seconds.
 * /metrics: Prometheus text format.
 """
 
@@ -33,12 +33,13 @@ log = logging.getLogger(__name__)
 
 
 class HealthServer:
-    """`async with HealthServer(host, port, checks):`; port 0 in the settings means none, see `serve`."""
+    """`async with HealthServer(host, port, checks, service=name):`; port 0 in the settings means none, see `serve`."""
 
-    def __init__(self, host: str, port: int, checks: Mapping[str, Check]) -> None:
+    def __init__(self, host: str, port: int, checks: Mapping[str, Check], *, service: str) -> None:
         self._host = host
         self._port = port
         self._checks = checks
+        self._service = service
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -53,7 +54,7 @@ class HealthServer:
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=_REQUEST_MAX_BYTES)
         except OSError as error:
             raise ConfigurationError(
-                f"health_host, health_port: can not listen on {self._host}:{self._port}: {error.strerror or error}"
+                f"HEALTH_HOST, HEALTH_PORT: can not listen on {self._host}:{self._port}: {error.strerror or error}"
             ) from None
 
     async def stop(self) -> None:
@@ -89,7 +90,8 @@ class HealthServer:
     async def _readiness(self) -> tuple[int, str, bytes]:
         troubles = dict(zip(self._checks, await asyncio.gather(*map(_run, self._checks.values())), strict=True))
         ready = not any(troubles.values())
-        body = {"ready": ready, "checks": {name: trouble or "ok" for name, trouble in troubles.items()}}
+        checks = {name: trouble or "ok" for name, trouble in troubles.items()}
+        body = {"service": self._service, "ready": ready, "checks": checks}
         return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,10 +150,12 @@ def _text(status: int, text: str) -> tuple[int, str, bytes]:
 
 
 @contextlib.asynccontextmanager
-async def serve(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[HealthServer | None]:
-    """Serve health on `host:port` while the block runs; port 0: nothing is opened, None is given."""
+async def serve(
+    host: str, port: int, checks: Mapping[str, Check], *, service: str
+) -> AsyncIterator[HealthServer | None]:
+    """Serve health of `service` on `host:port` while the block runs; port 0: nothing is opened, None is given."""
     if port == 0:
         yield None
         return
-    async with HealthServer(host, port, checks) as server:
+    async with HealthServer(host, port, checks, service=service) as server:
         yield server

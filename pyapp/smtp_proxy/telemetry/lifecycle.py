@@ -174,7 +174,8 @@ class Lifecycle:
             pass
 
     def _described(self) -> str:
-        return ", ".join(f"{count} {label}" for label, count in sorted(self._holders.items()))
+        # One token may stand for many things, such as all sessions, or for none of them: it is not counted.
+        return ", ".join(f"{count} {label}" if count > 1 else label for label, count in sorted(self._holders.items()))
 
     def _signalled(self, name: str) -> None:
         if self._stop.is_set():

@@ -56,6 +56,8 @@ def configure(settings: Settings, service: str, *, stream: LineStream | None = N
     # Libraries are heard when something is wrong; their chatter is for their own developers.
     for noisy in ("asyncio", "uvicorn", "uvicorn.access", "redis", "mail.log"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns, with a traceback of thirty lines each time, that Postgres is away. We say that ourselves in one.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
 
 

@@ -287,7 +287,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
     try:
-        async with health.serve(settings.health_host, settings.health_port, checks):
+        async with health.serve(settings.health_host, settings.health_port, checks, service="worker"):
             log.info("delivering to %s:%s", settings.smarthost_host, settings.smarthost_port, extra={"action": "ready"})
             await lifecycle.run_until_stopped()
     finally:

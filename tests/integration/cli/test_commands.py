@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from certificates import Authority
+from fix_postgres import free_port
 
 import smtp_proxy
 from smtp_proxy.clock import SystemClock
@@ -42,6 +43,11 @@ class Command:
             text=True,
             timeout=60,
             check=False,
+        )
+
+    async def started(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "smtp_proxy", *arguments, env=self._environment, stderr=asyncio.subprocess.DEVNULL
         )
 
 
@@ -75,11 +81,51 @@ async def test_from_an_empty_database_to_a_login(postgres: PostgresServer) -> No
     assert (await command("credential", "disable", "app")).returncode == 0
     logins.forget()
     assert await logins.check("app", password) is False
+    assert (await command("credential", "enable", "app")).stderr == ""
+    logins.forget()
+    assert await logins.check("app", password)
+    assert (await command("credential", "disable", "app")).returncode == 0
     logins.close()
     await store.close()
 
     listed = json.loads((await command("credential", "list", "--json")).stdout)
     assert [(row["username"], bool(row["disabled_at"])) for row in listed] == [("app", True), ("batch", False)]
+
+
+async def test_an_enabled_login_of_a_disabled_tenant_stays_refused_and_it_is_said(postgres: PostgresServer) -> None:
+    settings = postgres.settings(await postgres.new_database())
+    command = Command(settings.environment())
+    await command("tenant", "create", "acme")
+    await command("credential", "create", "acme", "app")
+    await postgres.sql("UPDATE tenants SET disabled_at = now()", database=settings.db_name)
+    enabled = await command("credential", "enable", "app")
+    assert (enabled.returncode, enabled.stdout) == (0, "enabled credential app\n")
+    assert enabled.stderr == "app is refused all the same: its tenant is disabled\n"
+
+
+@pytest.mark.parametrize(("service", "another"), [("smtp", "worker"), ("worker", "smtp"), ("sink", "smtp")])
+async def test_a_service_is_well_by_its_own_name_only(
+    postgres: PostgresServer, tmp_path: Path, service: str, another: str
+) -> None:
+    file = Authority(tmp_path).issue("localhost")
+    settings = postgres.settings(
+        await postgres.new_database(), health_port=free_port(), redis_url=f"redis://127.0.0.1:{free_port()}",
+        data_dir=tmp_path, tls_cert_file=file, tls_key_file=file,
+        smtp_starttls_port=0, smtp_tls_port=0, sink_port=0, sink_http_port=0,
+    )  # fmt: skip
+    command = Command(settings.environment())
+    process = await command.started("serve", service)
+    try:
+        async with asyncio.timeout(30):
+            while (answer := await command("healthcheck", service)).returncode != 0:
+                assert process.returncode is None
+        assert answer.stdout.startswith(f'{service}: {{"service": "{service}", "ready": true, ')
+        wrong = await command("healthcheck", another)
+        assert (wrong.returncode, wrong.stdout) == (1, "")
+        assert f"answers {service}, not {another}" in wrong.stderr
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
 
 
 async def test_no_postgres_is_one_line(postgres: PostgresServer) -> None:

@@ -24,7 +24,7 @@ async def exchange(port: int, request: bytes) -> bytes:
 
 
 async def test_requests() -> None:
-    async with HealthServer("127.0.0.1", 0, {}) as server:
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
         answer = await exchange(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.endswith(b"\r\n\r\nok\n")
@@ -36,7 +36,7 @@ async def test_requests() -> None:
 
 
 async def test_one_that_hangs_up_early_or_says_nothing_harms_nobody() -> None:
-    async with HealthServer("127.0.0.1", 0, {}) as server:
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as silent:
             silent.sendall(b"GET /he")
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -46,9 +46,9 @@ async def test_one_that_hangs_up_early_or_says_nothing_harms_nobody() -> None:
 
 
 async def test_a_port_that_is_taken_is_said_with_the_setting() -> None:
-    async with HealthServer("127.0.0.1", 0, {}) as server:
-        with pytest.raises(ConfigurationError, match=rf"health_port: can not listen on 127\.0\.0\.1:{server.port}"):
-            await HealthServer("127.0.0.1", server.port, {}).start()
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
+        with pytest.raises(ConfigurationError, match=rf"^HEALTH_HOST, HEALTH_PORT: .* 127\.0\.0\.1:{server.port}: "):
+            await HealthServer("127.0.0.1", server.port, {}, service="smtp").start()
 
 
 async def test_healthcheck(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ async def test_healthcheck(capsys: pytest.CaptureFixture[str]) -> None:
     async def asked(port: int) -> int:
         return await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "smtp"])
 
-    async with HealthServer("127.0.0.1", 0, {"store": check}) as server:
+    async with HealthServer("127.0.0.1", 0, {"store": check}, service="smtp") as server:
         port = server.port
         assert await asked(port) == 0
         trouble = "Postgres is away"
@@ -68,3 +68,24 @@ async def test_healthcheck(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Postgres is away" in capsys.readouterr().err
     assert await asked(port) == 1
     assert "does not answer" in capsys.readouterr().err
+
+
+async def test_healthcheck_of_another_service_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
+    async with HealthServer("127.0.0.1", 0, {}, service="worker") as server:
+        port = server.port
+        assert await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "worker"]) == 0
+        assert await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "smtp"]) == 1
+    assert f"on 127.0.0.1:{port} answers worker, not smtp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", [b"ready", b"[]", b'{"ready": true}', b'{"service": 1}'])
+async def test_healthcheck_of_something_else_is_not_well(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "smtp"]) == 1
+    assert "no service of this release, not smtp" in capsys.readouterr().err

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import json
 import sys
 import types
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +17,14 @@ import pytest
 from store_suite import attempt_for, core_envelope
 
 from smtp_proxy import __version__, cli
+from smtp_proxy.cli import output
 from smtp_proxy.config import Settings
 from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.errors import ConfigurationError, InvalidValue, ServiceFailed, StoreUnavailable
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.store import MemoryStore, Store
+from smtp_proxy.telemetry import logs
 
 
 class Shell:
@@ -123,7 +127,7 @@ def test_serve_runs_the_service_with_its_settings(shell: Shell, monkeypatch: pyt
     async def service(settings: Settings) -> None:
         seen.append(settings)
 
-    monkeypatch.setattr(cli.logs, "configure", lambda settings, name: seen.append(name))
+    monkeypatch.setattr(logs, "configure", lambda settings, name: seen.append(name))
     module("smtp_proxy.worker.worker", monkeypatch, run=service)
     assert shell("--set", "db_port=1", "serve", "worker", "--set", "worker_concurrency=3") == 0
     assert seen[0] == "worker"
@@ -144,7 +148,7 @@ def test_what_a_service_raises_in_a_group_is_said_in_one_line(
     async def service(settings: Settings) -> None:
         raise ExceptionGroup("services", errors)
 
-    monkeypatch.setattr(cli.logs, "configure", lambda settings, name: None)
+    monkeypatch.setattr(logs, "configure", lambda settings, name: None)
     module("smtp_proxy.ingress.serve", monkeypatch, run=service)
     assert shell("serve", "smtp") == code
     assert shell.err.startswith("smtp-proxy: ")
@@ -155,7 +159,7 @@ def test_an_error_that_is_not_ours_shows_where(shell: Shell, monkeypatch: pytest
     async def service(settings: Settings) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(cli.logs, "configure", lambda settings, name: None)
+    monkeypatch.setattr(logs, "configure", lambda settings, name: None)
     module("smtp_proxy.ingress.serve", monkeypatch, run=service)
     assert shell("serve", "smtp") == 1
     assert "Traceback" in shell.err
@@ -165,8 +169,8 @@ def test_what_is_not_installed_is_named(shell: Shell, monkeypatch: pytest.Monkey
     def import_module(name: str) -> None:
         raise ModuleNotFoundError("No module named 'aiosmtpd'", name="aiosmtpd")
 
-    monkeypatch.setattr(cli.logs, "configure", lambda settings, name: None)
-    monkeypatch.setattr(cli.importlib, "import_module", import_module)
+    monkeypatch.setattr(logs, "configure", lambda settings, name: None)
+    monkeypatch.setattr(importlib, "import_module", import_module)
     assert shell("serve", "sink") == 2
     assert "aiosmtpd is not installed" in shell.err
     assert "smtp-proxy[dev]" in shell.err
@@ -208,6 +212,35 @@ def test_dev_hands_over_what_was_asked(shell: Shell, monkeypatch: pytest.MonkeyP
 def test_healthcheck_needs_a_port(shell: Shell) -> None:
     assert shell("healthcheck", "smtp") == 2
     assert "HEALTH_PORT" in shell.err
+
+
+def test_healthcheck_knows_the_services(shell: Shell) -> None:
+    assert shell("--set", "health_port=1", "healthcheck", "smpt") == 2
+    assert "smtp" in shell.err
+    assert "does not answer" not in shell.err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "redis://127.0.0.1:99999", "redis://:sekret/word@h:6379"])
+def test_a_wrong_redis_url_is_one_line_without_its_password(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert shell("serve", "worker") == 2
+    assert shell.err.startswith("smtp-proxy: environment variable REDIS_URL: ")
+    assert len(shell.err.splitlines()) == 1
+    assert "sekret" not in shell.err
+
+
+@pytest.mark.parametrize("name", ["gone.pem", "."])
+def test_a_certificate_that_can_not_be_read_is_2(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr(logs, "configure", lambda settings, name: None)
+    monkeypatch.setenv("TLS_CERT_FILE", str(tmp_path / name))
+    monkeypatch.setenv("TLS_KEY_FILE", str(tmp_path / name))
+    assert shell("serve", "smtp") == 2
+    assert shell.err.startswith(f"smtp-proxy: TLS_CERT_FILE: can not read {tmp_path / name}: ")
+    assert len(shell.err.splitlines()) == 1
 
 
 # -- tenants and credentials
@@ -259,6 +292,29 @@ def test_disabling(shell: Shell) -> None:
     assert row["disabled_at"] is not None
     assert shell("credential", "disable", "nobody") == 1
     assert "no" in shell.err
+
+
+def test_a_new_password_alone_does_not_enable_and_it_is_said(shell: Shell) -> None:
+    shell("tenant", "create", "acme")
+    shell("credential", "create", "acme", "app")
+    assert shell("credential", "reset-password", "app") == 0
+    assert shell.err == ""
+    shell("credential", "disable", "app")
+    assert shell("credential", "reset-password", "app") == 0
+    assert len(shell.out.splitlines()) == 2
+    assert shell.err == "app stays disabled; `smtp-proxy credential enable app` lets it in again\n"
+
+
+def test_enabling(shell: Shell) -> None:
+    shell("tenant", "create", "acme")
+    shell("credential", "create", "acme", "app")
+    shell("credential", "disable", "app")
+    for _ in range(2):
+        assert shell("credential", "enable", "app") == 0
+        assert (shell.out, shell.err) == ("enabled credential app\n", "")
+        (row,) = shell.json("credential", "list")
+        assert row["disabled_at"] is None
+    assert shell("credential", "enable", "nobody") == 1
 
 
 # -- messages
@@ -345,5 +401,5 @@ def test_states() -> None:
 
 
 def test_times_are_utc_and_say_so() -> None:
-    assert cli._when(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(milliseconds=1)) == "2026-01-02 03:04:05Z"
-    assert cli._when(None) == ""
+    assert output.when(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(milliseconds=1)) == "2026-01-02 03:04:05Z"
+    assert output.when(None) == ""

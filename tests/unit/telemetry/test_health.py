@@ -35,7 +35,7 @@ async def stuck() -> str | None:
 
 
 def server(**checks: Check) -> HealthServer:
-    return HealthServer("127.0.0.1", 0, checks)
+    return HealthServer("127.0.0.1", 0, checks, service="smtp")
 
 
 async def test_alive() -> None:
@@ -45,7 +45,7 @@ async def test_alive() -> None:
 async def test_ready() -> None:
     status, kind, body = await server(store=well, core=well).answer("GET", "/readyz?x=1")
     assert (status, kind) == (200, "application/json")
-    assert json.loads(body) == {"ready": True, "checks": {"store": "ok", "core": "ok"}}
+    assert json.loads(body) == {"service": "smtp", "ready": True, "checks": {"store": "ok", "core": "ok"}}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_not_ready(check: Check, said: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(health, "_CHECK_SECONDS", 0.02)
     status, _, body = await server(store=well, it=check).answer("GET", "/readyz")
     assert status == 503
-    assert json.loads(body) == {"ready": False, "checks": {"store": "ok", "it": said}}
+    assert json.loads(body) == {"service": "smtp", "ready": False, "checks": {"store": "ok", "it": said}}
 
 
 async def test_metrics() -> None:
@@ -101,7 +101,7 @@ async def test_anything_else(method: str, path: str, status: int) -> None:
 
 
 async def test_port_0_opens_nothing() -> None:
-    async with health.serve("127.0.0.1", 0, {}) as opened:
+    async with health.serve("127.0.0.1", 0, {}, service="smtp") as opened:
         assert opened is None
 
 

@@ -137,6 +137,16 @@ def test_what_is_below_the_level_is_not_written_and_libraries_are_quiet() -> Non
     assert out.getvalue() == ""
 
 
+def test_asyncpg_does_not_say_again_that_postgres_is_away() -> None:
+    """asyncpg 0.32 warns with a traceback at each try of its pool to connect again; once a second at first."""
+    out = configured("json")
+    pool = logging.getLogger("asyncpg.pool")
+    pool.warning("Failed to restore the pool connection floor; retrying", exc_info=OSError("refused"))
+    assert out.getvalue() == ""
+    pool.error("what is really wrong")
+    assert "what is really wrong" in out.getvalue()
+
+
 def test_configured_twice_writes_once() -> None:
     first = configured("json")
     second = configured("json")

@@ -1,0 +1,170 @@
+"""`smtp-proxy tenant …` and `smtp-proxy credential …`: who may log in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from smtp_proxy import tenants
+from smtp_proxy.cli.arguments import JsonOption
+from smtp_proxy.cli.connected import with_store
+from smtp_proxy.cli.output import make_table, print_json, print_table, when
+from smtp_proxy.model.tenant import Credential
+from smtp_proxy.store import Store
+
+tenant_app = typer.Typer(help="Teams whose applications submit mail.", no_args_is_help=True)
+credential_app = typer.Typer(help="Logins of tenants.", no_args_is_help=True)
+
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input instead of generating one.")
+]
+UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME")]
+
+
+@tenant_app.command("create")
+def tenant_create(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Add a tenant."""
+
+    async def work(store: Store) -> None:
+        tenant = await tenants.create_tenant(store, name)
+        typer.echo(f"created tenant {tenant.name} ({tenant.id})")
+
+    with_store(context, work)
+
+
+@tenant_app.command("list")
+def tenant_list(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List tenants."""
+    found = with_store(context, lambda store: store.list_tenants())
+    if as_json:
+        print_json([asdict(tenant) for tenant in found])
+        return
+    table = make_table("name", "id", "created", "disabled")
+    for tenant in found:
+        table.add_row(tenant.name, str(tenant.id), when(tenant.created_at), when(tenant.disabled_at))
+    print_table(table)
+
+
+@credential_app.command("create")
+def credential_create(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(metavar="TENANT")],
+    username: UsernameArgument,
+    password_stdin: PasswordStdin = False,
+) -> None:
+    """Give a tenant a login. A generated password is shown once, now."""
+    given = _password_from_stdin() if password_stdin else None
+
+    async def work(store: Store) -> None:
+        async with _passwords() as passwords:
+            credential, secret = await tenants.create_credential(store, passwords, tenant, username, given)
+        typer.echo(f"created credential {credential.username} of tenant {tenant}")
+        _show_password(None if given else secret)
+
+    with_store(context, work)
+
+
+@credential_app.command("list")
+def credential_list(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List credentials, without anything secret."""
+
+    async def work(store: Store) -> list[dict[str, Any]]:
+        names = {t.id: t.name for t in await store.list_tenants()}
+        owner = (await store.tenant_by_name(tenant)).id if tenant is not None else None
+        return [
+            {
+                "username": c.username,
+                "tenant": names.get(c.tenant_id, str(c.tenant_id)),
+                "id": c.id,
+                "created_at": c.created_at,
+                "disabled_at": c.disabled_at,
+            }
+            for c in await store.list_credentials(owner)
+        ]
+
+    rows = with_store(context, work)
+    if as_json:
+        print_json(rows)
+        return
+    table = make_table("username", "tenant", "id", "created", "disabled")
+    for row in rows:
+        table.add_row(row["username"], row["tenant"], str(row["id"]), when(row["created_at"]), when(row["disabled_at"]))
+    print_table(table)
+
+
+@credential_app.command("disable")
+def credential_disable(context: typer.Context, username: UsernameArgument) -> None:
+    """Refuse this login from now on, in every process."""
+    with_store(context, lambda store: store.disable_credential(username))
+    typer.echo(f"disabled credential {username}")
+
+
+@credential_app.command("enable")
+def credential_enable(context: typer.Context, username: UsernameArgument) -> None:
+    """Let a disabled login in again, with the password it had."""
+
+    async def work(store: Store) -> None:
+        credential = await store.enable_credential(username)
+        typer.echo(f"enabled credential {username}")
+        await _tell_if_disabled(store, credential)
+
+    with_store(context, work)
+
+
+@credential_app.command("reset-password")
+def credential_reset_password(
+    context: typer.Context, username: UsernameArgument, password_stdin: PasswordStdin = False
+) -> None:
+    """Replace a password; a disabled login stays so. A generated password is shown once, now."""
+    given = _password_from_stdin() if password_stdin else None
+
+    async def work(store: Store) -> None:
+        async with _passwords() as passwords:
+            credential, secret = await tenants.reset_password(store, passwords, username, given)
+        typer.echo(f"replaced the password of {username}")
+        _show_password(None if given else secret)
+        await _tell_if_disabled(store, credential)
+
+    with_store(context, work)
+
+
+# -- below
+
+
+def _password_from_stdin() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@asynccontextmanager
+async def _passwords() -> AsyncIterator[tenants.Passwords]:
+    passwords = tenants.Passwords(threads=1)
+    try:
+        yield passwords
+    finally:
+        passwords.close()
+
+
+def _show_password(secret: str | None) -> None:
+    """On stdout, since whoever asked for it may want to pipe it somewhere safe."""
+    if secret is not None:
+        typer.echo(f"password: {secret}")
+
+
+async def _tell_if_disabled(store: Store, credential: Credential) -> None:
+    """On stderr: what was asked for is done, and yet this login is refused."""
+    username = credential.username
+    if credential.disabled_at is not None:
+        typer.echo(f"{username} stays disabled; `smtp-proxy credential enable {username}` lets it in again", err=True)
+        return
+    found = await store.credential_by_username(username)
+    if found is not None and found.disabled_at is not None:
+        typer.echo(f"{username} is refused all the same: its tenant is disabled", err=True)

@@ -1,0 +1,122 @@
+"""`smtp-proxy messages …`: accepted mail and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from smtp_proxy.cli.arguments import JsonOption
+from smtp_proxy.cli.connected import with_store
+from smtp_proxy.cli.output import make_table, print_json, print_table, when
+from smtp_proxy.errors import InvalidValue
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.message import Message, MessageSummary
+from smtp_proxy.store import Store
+
+messages_app = typer.Typer(help="Accepted mail and what became of it.", no_args_is_help=True)
+
+
+@messages_app.command("list")
+def messages_list(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="queued, sending, delivered or refused, for some recipient.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    before: Annotated[str | None, typer.Option(metavar="ID", help="Only older ones than this.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List messages, newest first."""
+    wanted_state = parse_state(state) if state is not None else None
+    wanted_before = parse_id(before) if before is not None else None
+
+    async def work(store: Store) -> list[MessageSummary]:
+        owner = (await store.tenant_by_name(tenant)).id if tenant is not None else None
+        return await store.list_messages(tenant_id=owner, state=wanted_state, limit=limit, before=wanted_before)
+
+    found = with_store(context, work)
+    if as_json:
+        print_json([asdict(summary) for summary in found])
+        return
+    table = make_table("id", "received", "from", "to", "bytes", "state")
+    for summary in found:
+        first, more = summary.recipients[0] if summary.recipients else "", len(summary.recipients) - 1
+        table.add_row(
+            str(summary.id),
+            when(summary.received_at),
+            f"<{summary.reverse_path}>",
+            f"<{first}>" + (f" and {more} more" if more > 0 else ""),
+            str(summary.size_bytes),
+            describe_states(summary.states),
+        )
+    print_table(table)
+
+
+@messages_app.command("show")
+def messages_show(
+    context: typer.Context, message_id: Annotated[str, typer.Argument(metavar="ID")], as_json: JsonOption = False
+) -> None:
+    """Show one message: its recipients, and each attempt to deliver it."""
+    wanted = parse_id(message_id)
+
+    async def work(store: Store) -> Message:
+        return await store.message(wanted)
+
+    message = with_store(context, work)
+    if as_json:
+        print_json(asdict(message))
+    else:
+        _print_message(message)
+
+
+# -- below
+
+
+def parse_state(text: str) -> DeliveryState:
+    """Raises InvalidValue, naming the states there are."""
+    try:
+        return DeliveryState[text.upper()]
+    except KeyError:
+        raise InvalidValue(f"{text}: use one of {', '.join(s.name.lower() for s in DeliveryState)}") from None
+
+
+def parse_id(text: str) -> UUID:
+    """Raises InvalidValue."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidValue(f"{text}: not a message id; they look like 019aba2c-8f1e-7c3a-9d3e-0242ac120002") from None
+
+
+def describe_states(states: Sequence[DeliveryState]) -> str:
+    """`delivered`, or `2 delivered, 1 queued` where recipients differ."""
+    names = [state.name.lower() for state in states]
+    kinds = sorted(set(names))
+    return kinds[0] if len(kinds) == 1 else ", ".join(f"{names.count(kind)} {kind}" for kind in kinds)
+
+
+def _print_message(message: Message) -> None:
+    summary = message.summary
+    typer.echo(f"message   {summary.id}")
+    typer.echo(f"received  {when(summary.received_at)} from {summary.client_address} ({summary.helo}), ", nl=False)
+    typer.echo("TLS" if summary.tls else "without TLS")
+    typer.echo(f"from      <{summary.reverse_path}>, {summary.size_bytes} bytes")
+    table = make_table("to", "state", "attempts", "next attempt", "finished")
+    for d in message.deliveries:
+        waits = when(d.next_attempt_at) if d.state is DeliveryState.QUEUED else ""
+        table.add_row(f"<{d.recipient}>", d.state.name.lower(), str(d.attempt_count), waits, when(d.finished_at))
+    print_table(table)
+    attempts = make_table("attempt", "to", "at", "took", "outcome", "server", "reply")
+    for d in message.deliveries:
+        for a in d.attempts:
+            took = f"{(a.finished_at - a.started_at).total_seconds():.3f} s"
+            reply = " ".join(part for part in (str(a.reply_code or ""), a.enhanced_code, a.reply_text) if part)
+            outcome = a.outcome.name.lower()
+            attempts.add_row(str(a.number), f"<{d.recipient}>", when(a.started_at), took, outcome, a.remote, reply)
+    if attempts.row_count:
+        print_table(attempts)
