@@ -87,6 +87,7 @@ def median_of(rows: Sequence[Measurement]) -> dict[str, Any]:
     def median(value: Value) -> float:
         return statistics.median(value(row) for row in rows)
 
+    kept = {row.kept for row in rows}
     groups = sorted({name for row in rows for name in row.cpu_seconds_per_1000})
     return {
         "rounds": len(rows),
@@ -101,7 +102,7 @@ def median_of(rows: Sequence[Measurement]) -> dict[str, Any]:
         "transaction_p99_ms": median(lambda row: row.transaction_p99_ms),
         "generator_cpu_us": median(lambda row: row.generator_cpu_us),
         "errors": sum(sum(row.errors.values()) for row in rows),
-        "all_stored": all(row.kept is None or row.kept >= row.accepted for row in rows),
+        "all_stored": None if kept == {None} else all(row.kept is None or row.kept >= row.accepted for row in rows),
     }
 
 

@@ -55,7 +55,7 @@ def _rows(rows: Mapping[str, Mapping[str, Any]]) -> Table:
             f"{row['p99_ms']:.2f}",
             f"{row['generator_cpu_us']:.0f}",
             str(row["errors"]),
-            "all" if row["all_stored"] else "NOT ALL",
+            {True: "all", False: "NOT ALL", None: "-"}[row["all_stored"]],
         )
     return table
 

@@ -28,7 +28,7 @@ _TRIES_BEFORE_READY = 5
 _HURRY_SECONDS = 2.0
 _LINE_MAX_BYTES = 1024 * 1024
 _LAST_WORDS_SECONDS = 0.5
-# How our own commands say that they were asked for wrongly (cli.py): trying again can not help.
+# How our own commands say that they were asked for wrongly (`cli`): trying again can not help.
 _OPERATOR_EXIT_CODE = 2
 
 
