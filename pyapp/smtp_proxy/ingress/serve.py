@@ -15,12 +15,13 @@ from uuid import UUID
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
-from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreMisconfigured, StoreUnavailable
+from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.model.tenant import Identity
+from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.publisher import Publisher
@@ -73,7 +74,6 @@ _SETTINGS: Final = {
     "hostname": environment_name("hostname"),
     "certificates": "TLS_CERT_FILE, TLS_KEY_FILE",
 }
-_CONNECT_AGAIN_SECONDS: Final = 1.0
 _LEAVING_SECONDS: Final = 3.0
 
 
@@ -87,7 +87,7 @@ async def run(settings: Settings) -> None:
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
     certificates = read_certificates(settings)
-    store = await _connect(settings, lifecycle)
+    store = await connect_when_there(settings, "smtp", lifecycle)
     if store is None:
         return
     try:
@@ -270,21 +270,6 @@ def _announce(addresses: dict[str, tuple[str, int]], settings: Settings) -> None
         log.info("listening: %s on %s:%s", name, host, port, extra={"action": "listening", "listener": name})
     if settings.smtp_accept_only:
         log.warning("accept-only: mail is discarded", extra={"action": "accept_only"})
-
-
-async def _connect(settings: Settings, lifecycle: Lifecycle) -> Store | None:
-    """Wait for Postgres, which may be starting too. None: told to stop meanwhile."""
-    while not lifecycle.stopping:
-        try:
-            return await Store.connect(settings, purpose="smtp")
-        except StoreMisconfigured:
-            raise
-        except StoreUnavailable as error:
-            log.warning("waiting for Postgres: %s", error, extra={"action": "store_away"})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CONNECT_AGAIN_SECONDS):
-                    await lifecycle.stopped()
-    return None
 
 
 async def _plaintext_identity(settings: Settings, store: Store) -> Identity | None:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.route import Routes, smarthost
 from smtp_proxy.delivery.smtp import SmtpTransport
-from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable, StreamUnavailable
+from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
@@ -56,7 +57,6 @@ log = logging.getLogger(__name__)
 
 # What is left to do after the deadline: give back what is claimed, leave the group.
 _LEAVING_SECONDS: Final = 3.0
-_CONNECT_AGAIN_SECONDS: Final = 1.0
 
 
 class Worker:
@@ -241,28 +241,13 @@ async def run(settings: Settings) -> None:
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Deliver until `lifecycle` is told to stop; raises as `run`."""
     routes = Routes(smarthost(settings))
-    store = await _connect(settings, lifecycle)
+    store = await connect_when_there(settings, "worker", lifecycle)
     if store is None:
         return
     try:
         await _serve_mail(settings, lifecycle, store, routes)
     finally:
         await store.close(_LEAVING_SECONDS)
-
-
-async def _connect(settings: Settings, lifecycle: Lifecycle) -> Store | None:
-    """Wait for Postgres, which may be starting too. None: told to stop meanwhile."""
-    while not lifecycle.stopping:
-        try:
-            return await Store.connect(settings, purpose="worker")
-        except StoreMisconfigured:
-            raise
-        except StoreUnavailable as error:
-            log.warning("waiting for Postgres: %s", error, extra={"action": "store_away"})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CONNECT_AGAIN_SECONDS):
-                    await lifecycle.stopped()
-    return None
 
 
 async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
