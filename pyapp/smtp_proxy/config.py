@@ -173,7 +173,8 @@ class Settings(BaseModel):
         if trouble:
             raise ValueError(
                 f"{trouble}; write redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, or "
-                "unix://[[USER]:PASSWORD@]/PATH, and in a password % as %25, / as %2F, ? as %3F, # as %23, @ as %40"
+                "unix://[[USER]:PASSWORD@]/PATH, and in a password % as %25, / as %2F, ? as %3F, # as %23, @ as %40, "
+                "[ as %5B, ] as %5D"
             )
         return value
 

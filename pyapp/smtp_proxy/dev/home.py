@@ -24,6 +24,7 @@ from typing import Any
 
 from smtp_proxy.errors import ConfigurationError
 
+_SECRETS = "secrets.json"
 _SECRET_BYTES = 24
 
 
@@ -52,13 +53,16 @@ class Home:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigurationError(f"data_dir: can not use {self.path}: {error.strerror}") from None
+            raise ConfigurationError(
+                f"--data, SMTP_PROXY_DATA_DIR: can not use {self.path}: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
             raise ConfigurationError(
-                f"data_dir: another `smtp-proxy dev` runs on {self.path}; stop it, or give this one a --data of its own"
+                f"--data, SMTP_PROXY_DATA_DIR: another `smtp-proxy dev` runs on {self.path}; "
+                "stop it, or give this one a --data of its own"
             ) from None
 
     def close(self) -> None:
@@ -73,16 +77,16 @@ class Home:
         Raises:
             ConfigurationError: the file is damaged; or the database's password is lost while its data is there.
         """
-        kept = self.read_json("secrets.json")
+        kept = self.read_json(_SECRETS)
         if not kept.get("db_password") and (self.path / "postgres" / "PG_VERSION").exists():
             raise ConfigurationError(
-                f"{self.path / 'secrets.json'} has no db_password, and nothing else opens {self.path / 'postgres'}: "
+                f"{self.path / _SECRETS} has no db_password, and nothing else opens {self.path / 'postgres'}: "
                 "restore it, or use another --data"
             )
         names = Secrets.__dataclass_fields__
         found = Secrets(**{name: str(kept.get(name) or secrets.token_urlsafe(_SECRET_BYTES)) for name in names})
         if asdict(found) != kept:
-            self.write_json("secrets.json", asdict(found))
+            self.write_json(_SECRETS, asdict(found))
         return found
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -93,7 +97,8 @@ class Home:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{file} can not be read: {error}; restore it, or use another --data") from None
+            hint = "restore it, or use another --data" if name == _SECRETS else "delete it"
+            raise ConfigurationError(f"{file} can not be read: {error}; {hint}") from None
         return value if isinstance(value, dict) else {}
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ Not here: SMTP and HTTP, which put in and read.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -74,7 +75,7 @@ class Mailbox:
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.execute(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
-            raise ConfigurationError(f"data_dir: the sink can not use {file}: {error}") from None
+            raise ConfigurationError(f"SMTP_PROXY_DATA_DIR: the sink can not use {file}: {error}") from None
 
     def add(self, mail_from: str, rcpt_tos: Iterable[str], content: bytes, received_at: datetime) -> int:
         """Keep a message; returns its number. Committed when this returns.
@@ -93,7 +94,8 @@ class Mailbox:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row,
         )) as cursor:  # fmt: skip
             number = int(cursor.lastrowid or 0)
-        self._trim(number)
+        with contextlib.suppress(sqlite3.Error):  # the message is kept; what is too many can go next time
+            self._trim(number)
         return number
 
     def messages(self, after: int, limit: int) -> list[Kept]:

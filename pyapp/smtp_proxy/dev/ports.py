@@ -19,12 +19,12 @@ _TRIES = 500
 
 
 class Ports:
-    """Chooses ports; each is handed out once, on this machine too as long as this object lives."""
+    """Chooses ports; each is handed out once, on this machine too until `close`."""
 
     def __init__(self, remembered: Mapping[str, object]) -> None:
         self._remembered = remembered
         self._taken: dict[str, int] = {}
-        self._claims: list[int] = []  # descriptors, see _claim
+        self._claims: list[tuple[Path, int]] = []  # file and descriptor, see _claim
 
     @property
     def taken(self) -> dict[str, int]:
@@ -37,11 +37,9 @@ class Ports:
         Raises:
             ConfigurationError: the one asked for is in use.
         """
-        if asked and (asked in self._taken.values() or not is_free(asked)):
+        if asked and (asked in self._taken.values() or not self._take(asked)):
             raise ConfigurationError(f"{name}: port {asked} is in use; choose another, or none for a free one")
         port = asked or self._last(name) or self._any()
-        if asked:
-            self._claim(asked)
         self._taken[name] = port
         return port
 
@@ -62,23 +60,30 @@ class Ports:
 
     def _claim(self, port: int) -> bool:
         """Hold a lock on a file for this port: two that start at the same moment both find it free."""
-        folder = Path(tempfile.gettempdir()) / f"smtp-proxy-dev-{os.geteuid()}"
+        file = Path(tempfile.gettempdir()) / f"smtp-proxy-dev-{os.geteuid()}" / str(port)
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            claim = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            claim = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError:
             return True  # no place for such files: then by luck alone
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Whoever held it may have removed the file since we opened it.
+            mine = file.exists() and file.stat().st_ino == os.fstat(claim).st_ino
+        except OSError as error:
+            mine = not isinstance(error, BlockingIOError)  # a file system without such locks: by luck alone
+        if mine:
+            self._claims.append((file, claim))
+        else:
             os.close(claim)
-            return False
-        self._claims.append(claim)
-        return True
+        return mine
 
-    def __del__(self) -> None:
-        for claim in self._claims:
+    def close(self) -> None:
+        """Let others have them."""
+        for file, claim in self._claims:
+            file.unlink(missing_ok=True)
             os.close(claim)
+        self._claims.clear()
 
 
 def is_free(port: int) -> bool:

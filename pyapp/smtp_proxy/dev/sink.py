@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import uvicorn
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import RedirectResponse
 
@@ -82,6 +82,11 @@ def _some(addresses: list[str]) -> str:
 def make_app(mailbox: Mailbox) -> FastAPI:
     """Build the HTTP side."""
     app = FastAPI(title="smtp-proxy sink", docs_url=None, redoc_url=None)
+
+    @app.exception_handler(sqlite3.Error)
+    async def unavailable(_: Request, error: sqlite3.Error) -> Response:
+        log.warning("the file can not be used now: %s", error, extra={"action": "sink_failed"})
+        return Response(f"the file can not be used now: {error}\n", status_code=503, media_type="text/plain")
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:

@@ -55,7 +55,8 @@ async def run(options: DevOptions) -> int:
         for name in plan.ignored(options, given):
             log.warning("%s is not used: the embedded servers have their own; see --without", name)
         await leftovers.end(home)
-        await Supervisor(options, given, home, ready_file, terminal).run()
+        with contextlib.closing(Ports(home.read_json("ports.json"))) as ports:
+            await Supervisor(options, given, home, ports, ready_file, terminal).run()
     finally:
         terminal.close()
         home.close()
@@ -66,15 +67,20 @@ class Supervisor:
     """One run."""
 
     def __init__(
-        self, options: DevOptions, given: Settings, home: Home, ready_file: ReadyFile, terminal: Terminal
+        self,
+        options: DevOptions,
+        given: Settings,
+        home: Home,
+        ports: Ports,
+        ready_file: ReadyFile,
+        terminal: Terminal,
     ) -> None:
         self._home = home
         self._terminal = terminal
         self._coloured = logs.wants_colour(sys.stderr)
-        secrets, ports = home.secrets(), Ports(home.read_json("ports.json"))
+        secrets = home.secrets()
         first = plan.make(options, given, home.path, secrets, ports)
         self._ca_file, self._plan = _with_certificates(first)
-        self._ports = ports  # kept: they are ours as long as this is
         self._secrets = secrets
         self._ready_file = ready_file
         self._running: dict[str, Running] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
 from smtp_proxy.store.ids import new_id
@@ -85,6 +86,8 @@ async def rehearse(connection: Connection, now: datetime) -> None:
 
     The savepoint makes the transaction one that has written, so its commit goes to disk like any other.
     """
+    if await connection.fetchval(QUERIES["is_read_only"]) == "on":  # asked first: refused statements fill its log
+        raise asyncpg.ReadOnlySQLTransactionError("the server only reads")
     row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0)
     async with connection.transaction():
         written = connection.transaction()

@@ -20,6 +20,9 @@ INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at)
 SELECT envelope_id, recipient_number, recipient, $17::timestamptz
 FROM unnest($14::uuid[], $15::smallint[], $16::text[]) AS t (envelope_id, recipient_number, recipient);
 
+-- name: is_read_only
+SHOW transaction_read_only;
+
 -- name: claim
 -- Queued and due deliveries of these envelopes become this worker's until the lease ends.
 -- $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 lease

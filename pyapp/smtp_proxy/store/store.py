@@ -282,18 +282,28 @@ class Store:
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> AsyncIterator[Connection]:
-        """A connection of the pool. One that failed us is dropped; after a fail-over all of them are."""
+        """A connection of the pool. One that failed us is dropped; where it broke or fell silent, all of them are."""
         with store_errors(doing):
             async with self._pool.acquire(timeout=self._settings.db_timeout_seconds) as connection:
                 try:
                     with store_errors(doing):
                         yield connection
+                except asyncio.CancelledError:
+                    # Given back as it is, the pool would wait for its answer: long, where there is none. Whoever lost
+                    # patience shall not meet the next one of the same kind either.
+                    _drop(connection)
+                    await self._pool.expire_connections()
+                    raise
                 except StoreUnavailable as error:
-                    with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
-                        connection.terminate()
-                    if error.sqlstate == READ_ONLY:
+                    _drop(connection)
+                    if error.sqlstate in (None, READ_ONLY):
                         await self._pool.expire_connections()
                     raise
+
+
+def _drop(connection: Connection) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
+        connection.terminate()
 
 
 def _present(row: _T | None, what: str) -> _T:

@@ -19,6 +19,7 @@ from smtp_proxy.store import listen as listening_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import Self
 
     import asyncpg
 
@@ -263,3 +264,74 @@ async def test_who_no_longer_listens_is_told_so(postgres: PostgresServer, db_set
     await ear.heard("connected told told( refused told){2,}")
     ear.deaf = False
     await ear.heard("connected told told( refused told){2,} connected told")
+
+
+class Cable:
+    """The way to Postgres: connections made so far can be cut off without a word, new ones work."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._silent: list[asyncio.Event] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def cut(self) -> None:
+        for silent in self._silent:
+            silent.set()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        silent = asyncio.Event()
+        self._silent.append(silent)
+        behind, before = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            await asyncio.gather(self._pass_on(reader, before, silent), self._pass_on(behind, writer, silent))
+        except (OSError, asyncio.CancelledError):
+            pass  # the test is over
+        finally:
+            for end in (writer, before):
+                end.transport.abort()
+
+    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, silent: asyncio.Event) -> None:
+        while data := await source.read(65_536):
+            if not silent.is_set():
+                target.write(data)
+        target.close()
+
+
+async def test_connections_that_fell_silent_are_given_up_together(
+    postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """As after a fail-over, or a dropped entry of a NAT: the first costs its patience, and no other one does."""
+    async with Cable(postgres.port) as cable:
+        slow = db_settings.model_copy(update={"db_port": cable.port, "db_timeout_seconds": 60.0})
+        store = await Store.connect(slow, purpose="silence test")
+        await asyncio.gather(*(store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER) for _ in range(8)))
+        cable.cut()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await store.probe_commit()
+        assert time.monotonic() - began < 5
+        async with asyncio.timeout(10):
+            await store.probe_commit()
+            await asyncio.gather(*(store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER) for _ in range(8)))
+        await store.close()

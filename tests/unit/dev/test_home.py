@@ -39,13 +39,13 @@ def test_a_second_run_is_refused_until_the_first_is_gone(tmp_path: Path) -> None
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     home = opened(tmp_path)
     (tmp_path / "ports.json").write_text("{")
-    with pytest.raises(ConfigurationError, match=r"ports\.json can not be read.*restore it"):
+    with pytest.raises(ConfigurationError, match=r"ports\.json can not be read.*delete it"):
         home.read_json("ports.json")
 
 
 def test_a_directory_that_can_not_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match=r"data_dir: can not use .*file/data"):
+    with pytest.raises(ConfigurationError, match=r"SMTP_PROXY_DATA_DIR: can not use .*file/data"):
         opened(tmp_path / "file" / "data")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import Envelope
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.dev.mailbox import Mailbox
-from smtp_proxy.dev.sink import Handler
+from smtp_proxy.dev.sink import Handler, make_app
 from smtp_proxy.errors import ConfigurationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,3 +90,36 @@ async def test_what_can_not_be_kept_now_is_put_off(tmp_path: Path) -> None:
     assert (await handler.handle_DATA(None, None, envelope)) == "250 2.0.0 kept as 1"  # type: ignore[arg-type]
     assert box.messages(0, 10)[0].mail_from == ""
     box.close()
+
+
+def test_the_http_side_says_that_the_file_is_held_by_somebody_else(tmp_path: Path) -> None:
+    file = tmp_path / "mail.sqlite"
+    box = Mailbox(file, 10)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.Error, match="locked"):
+            box.clear()
+        status = asyncio.run(asked(make_app(box), "DELETE", "/messages"))
+        other.execute("ROLLBACK")
+    assert status == 503
+    assert asyncio.run(asked(make_app(box), "DELETE", "/messages")) == 204
+    box.close()
+
+
+async def asked(app: Any, method: str, path: str) -> int:
+    """The status of one request, without a socket."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
+        "raw_path": path.encode(), "query_string": b"", "headers": [], "scheme": "http", "root_path": "",
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return int(sent[0]["status"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(options: DevOptions, remembered: dict[str, object] | None = None) -> Plan:
-    return plan.make(options, plan.load(options), Path("/data"), SECRETS, Ports(remembered or {}))
+    with closing(Ports(remembered or {})) as ports:
+        return plan.make(options, plan.load(options), Path("/data"), SECRETS, ports)
 
 
 def test_by_default_all_runs_here_on_ports_of_its_own() -> None:
@@ -132,6 +134,14 @@ def test_two_that_start_at_the_same_moment_choose_different_ports() -> None:
     """Both find a port free that neither has bound yet."""
     first, second = Ports({}), Ports({})
     mine = [first.choose(str(n)) for n in range(5)]
-    again = Ports({str(n): port for n, port in enumerate(mine)})
+    remembered: dict[str, object] = {str(n): port for n, port in enumerate(mine)}
+    again = Ports(remembered)
     theirs = [again.choose(str(n)) for n in range(5)] + [second.choose("x")]
     assert not set(mine) & set(theirs)
+    with pytest.raises(ConfigurationError, match=f"port {mine[0]} is in use"):
+        second.choose("y", mine[0])
+    for ports in (first, second, again):
+        ports.close()
+    third = Ports(remembered)
+    assert [third.choose(str(n)) for n in range(5)] == mine
+    third.close()
