@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from smtp_proxy.dev.account import PASSWORD_FILE
+from smtp_proxy.dev.hosts import bracketed, reachable
 from smtp_proxy.dev.plan import TENANT, USERNAME, Plan
-from smtp_proxy.dev.ready import bracketed, reachable, sink_url
+from smtp_proxy.dev.ready import sink_url
 
 _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 

@@ -86,7 +86,8 @@ class Mailbox:
         subject, message_id = _headers(content)
         found = _RECEIVED_ID.match(content[:_HEADER_MAX_BYTES])
         row = (
-            found[1].decode() if found else "", received_at.isoformat(), mail_from, json.dumps(list(rcpt_tos)),
+            found[1].decode() if found else "", received_at.isoformat(), _text(mail_from),
+            json.dumps([_text(address) for address in rcpt_tos]),
             len(content), subject, message_id, content,
         )  # fmt: skip
         with closing(self._db.execute(
@@ -141,6 +142,11 @@ def _kept(
     return Kept(number, id_, received_at, mail_from, json.loads(rcpt_tos), size_bytes, subject, message_id)
 
 
+def _text(value: str) -> str:
+    """Without the lone surrogates in which aiosmtpd and the email package carry bytes that are no UTF-8."""
+    return value.encode("utf-8", "replace").decode()
+
+
 def _headers(content: bytes) -> tuple[str, str]:
     """Subject, decoded, and Message-ID, each on one line."""
     head = content[:_HEADER_MAX_BYTES].partition(b"\r\n\r\n")[0]
@@ -149,4 +155,4 @@ def _headers(content: bytes) -> tuple[str, str]:
         found = [" ".join(str(parsed.get(name, "")).split()) for name in ("Subject", "Message-ID")]
     except (MessageError, ValueError, LookupError, IndexError, AttributeError):
         return "", ""  # the email package gives up on some headers in its own ways; the message is kept all the same
-    return tuple(text.encode("utf-8", "replace").decode() for text in found)  # type: ignore[return-value]
+    return _text(found[0]), _text(found[1])

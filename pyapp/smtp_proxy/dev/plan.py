@@ -5,7 +5,6 @@ What was set on purpose (`--set`, environment, TOML) stays; what is only a defau
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 from smtp_proxy.config import Settings
 from smtp_proxy.dev import postgres, valkey
 from smtp_proxy.dev.home import Secrets
+from smtp_proxy.dev.hosts import is_loopback, reachable
 from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.dev.ports import Ports
 from smtp_proxy.errors import ConfigurationError
@@ -31,6 +31,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "worker_lease_seconds": 15.0,
     "sweep_after_seconds": 5.0,
 }
+_SMARTHOST: Final = frozenset({"smarthost_host", "smarthost_port"})
 _OWN_POSTGRES: Final = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")
 
 
@@ -55,7 +56,7 @@ def load(options: DevOptions) -> Settings:
     if options.data_dir is not None:
         overrides["data_dir"] = str(options.data_dir)
     given = Settings.load(overrides)
-    _refuse_unstorable(options, given)
+    _refuse_senseless(options, given)
     return given
 
 
@@ -82,8 +83,7 @@ def make(options: DevOptions, given: Settings, home: Path, secrets: Secrets, por
         values.update(_database(secrets, ports))
     if "valkey" in services:
         values["redis_url"] = valkey.url(ports.choose("valkey"), secrets.redis_password)
-    for name, value in _next_hop(options, given, values).items():
-        values.setdefault(name, value)
+    values.update(_next_hop(options, given, reachable(given.sink_host), values["sink_port"]))
     health_ports = {name: ports.choose(f"health_{name}") for name in OUR_SERVICES if name in services}
     return Plan(Settings.load(values, {}), services, health_ports)
 
@@ -111,31 +111,27 @@ def _database(secrets: Secrets, ports: Ports) -> dict[str, Any]:
     return dict(zip(_OWN_POSTGRES, own, strict=True))
 
 
-def _next_hop(options: DevOptions, given: Settings, values: dict[str, Any]) -> dict[str, Any]:
+def _next_hop(options: DevOptions, given: Settings, sink_host: str, sink_port: int) -> dict[str, Any]:
     """Say where mail goes: `--smarthost`, else what is set, else the sink."""
     if options.smarthost is not None:
-        values["smarthost_host"], values["smarthost_port"] = options.smarthost
-    elif {"smarthost_host", "smarthost_port"} & given.model_fields_set:
-        values.setdefault("smarthost_host", given.smarthost_host)
+        host, port = options.smarthost
+    elif _SMARTHOST & given.model_fields_set:
+        host, port = given.smarthost_host, given.smarthost_port
     else:
-        values["smarthost_host"], values["smarthost_port"] = values.get("sink_host", "127.0.0.1"), values["sink_port"]
-    # On the way to this very machine nobody listens in, and its certificate would be nobody's.
-    return {"smarthost_tls": "none"} if _is_loopback(values["smarthost_host"]) else {}
+        host, port = sink_host, sink_port
+    hop: dict[str, Any] = {"smarthost_host": host, "smarthost_port": port}
+    if "smarthost_tls" not in given.model_fields_set and is_loopback(host):
+        # On the way to this very machine nobody listens in, and its certificate would be nobody's.
+        hop["smarthost_tls"] = "none"
+    return hop
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refuse_unstorable(options: DevOptions, given: Settings) -> None:
+def _refuse_senseless(options: DevOptions, given: Settings) -> None:
     """Raise for what could only fail later, or in a surprising way."""
     if given.mode == "production":
         raise ConfigurationError("SMTP_PROXY_MODE: `smtp-proxy dev` is for development; in production use `serve`")
     if options.smarthost is None and "sink" in options.without and "worker" not in options.without:
-        named = {"smarthost_host", "smarthost_port"} & given.model_fields_set
+        named = _SMARTHOST & given.model_fields_set
         if not named:
             raise ConfigurationError(
                 "--without sink: say where mail goes, with --smarthost HOST:PORT, or leave out worker too"

@@ -11,6 +11,7 @@ from typing import Any
 
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.dev.home import write_private
+from smtp_proxy.dev.hosts import bracketed, reachable
 from smtp_proxy.dev.plan import USERNAME, Plan
 from smtp_proxy.errors import ConfigurationError
 
@@ -64,16 +65,6 @@ class ReadyFile:
 def sink_url(settings: Settings) -> str:
     """Where the sink's HTTP side is."""
     return f"http://{bracketed(reachable(settings.sink_host))}:{settings.sink_http_port}"
-
-
-def reachable(host: str) -> str:
-    """An address to connect to, for one that listens on all of them."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
-def bracketed(host: str) -> str:
-    """An IPv6 address as URLs have it."""
-    return f"[{host}]" if ":" in host else host
 
 
 def _smtp(settings: Settings) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Final
 
 from smtp_proxy.config import CONFIG_FILE_VARIABLE, Settings, environment_name
+from smtp_proxy.dev.hosts import reachable
 from smtp_proxy.dev.plan import Plan
 from smtp_proxy.dev.program import Program
-from smtp_proxy.dev.ready import reachable
 from smtp_proxy.telemetry import logs
 
 _PROBE_SECONDS: Final = 4.0

@@ -20,7 +20,7 @@ from typing import Final
 
 from smtp_proxy.certs.selfsigned import ensure_server_certificate
 from smtp_proxy.config import Settings
-from smtp_proxy.dev import account, greeting, leftovers, plan, postgres, ready, services, valkey
+from smtp_proxy.dev import account, greeting, hosts, leftovers, plan, postgres, ready, services, valkey
 from smtp_proxy.dev.home import Home
 from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.dev.plan import Plan
@@ -81,6 +81,7 @@ class Supervisor:
         secrets = home.secrets()
         first = plan.make(options, given, home.path, secrets, ports)
         self._ca_file, self._plan = _with_certificates(first)
+        self._valkey_port = ports.taken.get("valkey", 0)  # 0: it is not ours
         self._secrets = secrets
         self._ready_file = ready_file
         self._running: dict[str, Running] = {}
@@ -140,8 +141,9 @@ class Supervisor:
             await postgres.prepare(self._home, self._secrets.db_password)
             servers.append(postgres.program(self._home, settings, self._say("postgres")))
         if self._plan.has("valkey"):
-            port = settings.redis_url.get_secret_value().rpartition(":")[2].partition("/")[0]
-            servers.append(valkey.program(self._home, int(port), self._secrets.redis_password, self._say("valkey")))
+            servers.append(
+                valkey.program(self._home, self._valkey_port, self._secrets.redis_password, self._say("valkey"))
+            )
         await self._launch(*servers)
         if self._plan.has("postgres"):
             await postgres.ensure_database(settings)
@@ -222,8 +224,8 @@ class Supervisor:
 
 
 def _names(settings: Settings) -> list[str]:
-    hosts = (settings.hostname, ready.reachable(settings.smtp_host))
-    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *hosts]))
+    asked = (settings.hostname, hosts.reachable(settings.smtp_host))
+    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *asked]))
 
 
 def _with_certificates(made: Plan) -> tuple[Path | None, Plan]:

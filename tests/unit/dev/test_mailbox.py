@@ -92,6 +92,15 @@ async def test_what_can_not_be_kept_now_is_put_off(tmp_path: Path) -> None:
     box.close()
 
 
+async def test_an_address_that_is_no_utf_8_is_kept_and_listed() -> None:
+    """aiosmtpd hands such bytes over as lone surrogates, which neither SQLite nor JSON can hold."""
+    box = Mailbox(None, 10)
+    box.add("a\udcff@example.com", ["b\udcfe@example.org"], b"Subject: \xff\r\n\r\n", NOW)
+    assert (box.messages(0, 10)[0].mail_from, box.messages(0, 10)[0].rcpt_tos) == ("a?@example.com", ["b?@example.org"])
+    assert await asked(make_app(box), "GET", "/messages") == 200
+    box.close()
+
+
 def test_the_http_side_says_that_the_file_is_held_by_somebody_else(tmp_path: Path) -> None:
     file = tmp_path / "mail.sqlite"
     box = Mailbox(file, 10)
