@@ -16,7 +16,7 @@ def bracketed(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Does it name this very machine?"""
+    """Say whether it names this very machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
