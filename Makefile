@@ -4,7 +4,8 @@
     lock deny fuzz clean
 
 PYTHON_BIN := .venv/bin
-CARGO := cargo
+# As setup.sh finds it: rustup may not have reached PATH yet.
+CARGO := $(shell command -v cargo || echo "$${CARGO_HOME:-$$HOME/.cargo}/bin/cargo")
 # `smtp_proxy` is run from the checkout, never from a folder that happens to be current.
 export PYTHONSAFEPATH := 1
 
