@@ -1,6 +1,6 @@
 """`python -m benches.micro_store`: the choices inside the store, measured on a real Postgres that it starts itself.
 
-Statement or COPY per table (docs/decisions/0010), bodies inline or in TOAST (0011), plans kept or made anew (0012).
+How a batch is written (docs/decisions/0021), bodies inline or in TOAST (0011), plans kept or made anew (0012).
 Variants take turns call by call, so what drifts hits all alike; medians are printed as Markdown. fsync is on.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -25,10 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fix_postgres import PostgresServer
 
+from smtp_proxy.config import Settings
 from smtp_proxy.store import Store, accept
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.pool import connect_arguments, open_connection
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.writer import Writer
 
 Call = Callable[[], Awaitable[object]]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -36,9 +39,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def letters(count: int, size_bytes: int) -> list[accept.CoreEnvelope]:
     now = datetime.now(UTC)
+    body = os.urandom(size_bytes)
     tenant, credential, microseconds = new_id(now).bytes, new_id(now).bytes, int(now.timestamp() * 1e6)
     return [
-        (new_id(now).bytes, tenant, credential, "a@example.com", ["b@example.org"], os.urandom(size_bytes), 0, False,
+        (new_id(now).bytes, tenant, credential, "a@example.com", ["b@example.org"], body, 0, False,
          "client.example", "192.0.2.1", True, microseconds)
         for _ in range(count)
     ]  # fmt: skip
@@ -71,21 +75,54 @@ def show(title: str, found: dict[str, tuple[float, float, float]]) -> None:
         print(f"| {title} | {name} | {wall * 1000:.2f} | {own * 1000:.2f} | {backend * 1000:.2f} |", flush=True)
 
 
-async def statement_or_copy(connection: asyncpg.Connection, rounds: int, size_bytes: int) -> None:
-    pid = connection.get_server_pid()
+_COLUMNS = {
+    "envelopes": ("id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type",
+                  "smtputf8", "helo", "client_address", "tls", "received_at"),
+    "bodies": ("envelope_id", "content"),
+    "deliveries": ("envelope_id", "recipient_number", "recipient", "sweep_at"),
+}  # fmt: skip
 
-    def call(write: Callable[..., Awaitable[None]], count: int) -> Call:
-        async def once() -> None:
-            rows = accept.Rows(letters(count, size_bytes), datetime.now(UTC) + timedelta(seconds=15))
-            await (
-                write(connection, rows, rows.deliveries[0][3]) if write is accept._insert else write(connection, rows)
-            )
 
-        return once
+async def copy_by_asyncpg(connection: asyncpg.Connection, batch: list[accept.CoreEnvelope], sweep_at: datetime) -> None:
+    """What accepting was before: a transaction of three COPYs, each encoded by asyncpg, in eight round trips."""
+    records: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _COLUMNS}
+    for row in batch:
+        envelope_id, tenant, credential = (UUID(bytes=raw) for raw in row[:3])
+        received = datetime.fromtimestamp(row[11] / 1e6, UTC)
+        records["envelopes"].append(
+            (envelope_id, tenant, credential, row[3], len(row[4]), len(row[5]), *row[6:11], received)
+        )
+        records["bodies"].append((envelope_id, row[5]))
+        records["deliveries"] += [(envelope_id, n, recipient, sweep_at) for n, recipient in enumerate(row[4])]
+    async with connection.transaction():
+        for table, rows in records.items():
+            await connection.copy_records_to_table(table, records=rows, columns=_COLUMNS[table])
+
+
+async def ways_to_accept(connection: asyncpg.Connection, settings: Settings, rounds: int, size_bytes: int) -> None:
+    writer = await Writer.open(settings, "bench writer")
+    (backend,) = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%bench writer'")
+
+    def in_one_write(count: int) -> Call:
+        async def call() -> None:
+            sweep_at_us = accept.microseconds(datetime.now(UTC)) + 15_000_000
+            await accept.accept(writer, accept.encode(letters(count, size_bytes), sweep_at_us), count)
+
+        return call
+
+    def by_asyncpg(count: int) -> Call:
+        async def call() -> None:
+            await copy_by_asyncpg(connection, letters(count, size_bytes), datetime.now(UTC) + timedelta(seconds=15))
+
+        return call
 
     for count in (1, 16, 48, 100, 500):
-        variants = {"statement": (pid, call(accept._insert, count)), "COPY": (pid, call(accept._copy, count))}
+        variants = {
+            "asyncpg, three COPYs": (connection.get_server_pid(), by_asyncpg(count)),
+            "one write": (backend["pid"], in_one_write(count)),
+        }
         show(f"{count} messages", await take_turns(variants, rounds))
+    writer.close()
 
 
 async def inline_or_toast(connection: asyncpg.Connection, rounds: int, size_bytes: int) -> None:
@@ -108,7 +145,7 @@ async def inline_or_toast(connection: asyncpg.Connection, rounds: int, size_byte
     print("WAL bytes a body:", {name: round(total / (rounds + 2) / 100) for name, total in wal.items()})
 
 
-async def planned(settings: Any, rounds: int, size_bytes: int) -> None:
+async def planned(settings: Settings, rounds: int) -> None:
     modes, connections = ("force_generic_plan", "force_custom_plan", "auto"), {}
     for mode in modes:
         arguments = connect_arguments(settings, mode)
@@ -130,17 +167,9 @@ async def planned(settings: Any, rounds: int, size_bytes: int) -> None:
 
         return once
 
-    def insert(connection: asyncpg.Connection) -> Call:
-        async def once() -> None:
-            await accept.accept(connection, letters(1, size_bytes), datetime.now(UTC) + timedelta(seconds=15))
-
-        return once
-
     for count in (1, 100):
         found = {mode: (c.get_server_pid(), claim(c, count)) for mode, c in connections.items()}
         show(f"claim of {count}", await take_turns(found, rounds * 4))
-    found = {mode: (c.get_server_pid(), insert(c)) for mode, c in connections.items()}
-    show("accept of 1", await take_turns(found, rounds * 4))
     for connection in connections.values():
         await connection.close()
 
@@ -159,8 +188,8 @@ async def measure(server: PostgresServer, rounds: int, size_bytes: int) -> None:
     )
     print(f"{os.cpu_count()} cores, {rounds} rounds, bodies of {size_bytes} bytes\n")
     print("| what | variant | median ms | our CPU ms | backend CPU ms |\n|---|---|--:|--:|--:|")
-    await statement_or_copy(connection, rounds, size_bytes)
-    await planned(settings, rounds, size_bytes)
+    await ways_to_accept(connection, settings, rounds, size_bytes)
+    await planned(settings, rounds)
     await inline_or_toast(connection, rounds, size_bytes)
     await connection.close()
     await store.close()

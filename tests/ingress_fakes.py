@@ -9,6 +9,8 @@ from uuid import UUID
 
 from smtp_proxy.core import ID, EnvelopeRow, Gate, LoginVerdict
 from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.store.accept import encode
+from smtp_proxy.store.decode import decode
 from smtp_proxy.tenants.logins import Verdict
 
 _T = TypeVar("_T")
@@ -43,6 +45,12 @@ class FakeBatch:
     @property
     def size_bytes(self) -> int:
         return sum(len(row[5]) for row in self.rows)
+
+    def encode(self, sweep_at_us: int) -> bytes:
+        return encode(self.rows, sweep_at_us)
+
+    def ids(self) -> list[bytes]:
+        return [row[ID] for row in self.rows]
 
     def envelopes(self) -> list[EnvelopeRow]:
         return self.rows
@@ -105,6 +113,13 @@ class FakeStore:
             raise StoreError("storing accepted mail: a value is out of range")
         self.stored += [row[ID] for row in batch]
         self._log.append("stored")
+
+    async def accept_encoded(
+        self, encoder: Callable[[int], bytes], messages: int, *, sweep_after_seconds: float
+    ) -> None:
+        rows = decode(encoder(0))
+        assert len(rows) == messages
+        await self.accept(rows, sweep_after_seconds=sweep_after_seconds)
 
     async def probe_commit(self) -> None:
         if self.error is not None:

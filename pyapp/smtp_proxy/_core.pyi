@@ -175,6 +175,23 @@ class Batch:
         the final dot in microseconds since 1970.
         """
 
+    def encode(self, sweep_at_us: int) -> bytes:
+        """Return all of it as Postgres takes it fastest.
+
+        These are the messages that follow one query of three `COPY … FROM STDIN (FORMAT binary)`: the rows of
+        `envelopes`, `bodies` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
+        queries, each as CopyData messages and a CopyDone. Not after `envelopes`, which takes the letters out.
+
+        Args:
+            sweep_at_us: deliveries.sweep_at, microseconds since 1970.
+
+        Raises:
+            ValueError: the envelopes have left.
+        """
+
+    def ids(self) -> list[bytes]:
+        """Return the ids of those that are not answered yet, oldest first."""
+
     def commit(self) -> None:
         """Answer `250 2.0.0 queued as <id>` to all: they are stored, durably. A second answer is none."""
 

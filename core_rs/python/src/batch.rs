@@ -52,6 +52,21 @@ impl Batch {
         Ok(list.clone_ref(py))
     }
 
+    fn encode<'py>(&self, py: Python<'py>, sweep_at_us: i64) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.inner().encode(sweep_at_us);
+        if bytes.is_empty() {
+            return Err(PyValueError::new_err(
+                "the envelopes have left this batch: encode comes before envelopes",
+            ));
+        }
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let ids: Vec<_> = self.inner().ids().collect();
+        PyList::new(py, ids.iter().map(|id| PyBytes::new(py, &id.0)))
+    }
+
     fn commit(&self) {
         self.inner().commit();
     }

@@ -9,6 +9,7 @@ use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict};
 use tokio::runtime::Handle;
 
 use crate::budget::Charge;
+use crate::copy;
 use crate::id::{Ids, since_epoch};
 use crate::mailbox::{Mailbox, Verdict};
 use crate::metrics::Metrics;
@@ -185,6 +186,23 @@ impl Batch {
             runtime: runtime.clone(),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// All of it for Postgres: the COPY streams of `envelopes`, `bodies` and `deliveries`, each in
+    /// messages and with its end, as they follow one statement that names the three. `sweep_at_us` in
+    /// microseconds since 1970. Empty once the envelopes have left.
+    #[must_use]
+    pub fn encode(&self, sweep_at_us: i64) -> Vec<u8> {
+        if self.letters.is_empty() {
+            return Vec::new();
+        }
+        copy::encode(&self.letters, sweep_at_us)
+    }
+
+    /// The ids of those that are not answered yet, in the order they were completed.
+    #[must_use]
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = EnvelopeId> {
+        self.slots.iter().map(|slot| slot.id)
     }
 
     /// The envelopes in the order they were completed. They leave the batch, their clients' reply

@@ -8,7 +8,7 @@
 //!
 //! A letter's way through the files: `listener` accepts, `connection` reads and writes (`stream`
 //! and `tls` carry its bytes, `deadline` hurries it, `budget` holds it back), `batch` keeps complete
-//! envelopes, `mailbox` brings the verdict back, `shutdown` sees all of them off.
+//! envelopes (`copy` writes them as Postgres takes them), `mailbox` brings the verdict back, `shutdown` sees all of them off.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod batch;
 mod budget;
 mod config;
 mod connection;
+mod copy;
 mod deadline;
 mod error;
 mod gate;

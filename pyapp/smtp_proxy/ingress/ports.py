@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from smtp_proxy.core import EnvelopeRow, Gate, LoginVerdict
@@ -17,6 +17,10 @@ class Envelopes(Protocol):
 
     @property
     def size_bytes(self) -> int: ...
+
+    def encode(self, sweep_at_us: int) -> bytes: ...
+
+    def ids(self) -> list[bytes]: ...
 
     def envelopes(self) -> list[EnvelopeRow]: ...
 
@@ -57,6 +61,10 @@ class Checker(Protocol):
 
 class MailStore(Protocol):
     """The part of `store.Store` that takes mail in. Everything may raise StoreUnavailable."""
+
+    async def accept_encoded(
+        self, encoder: Callable[[int], bytes], messages: int, *, sweep_after_seconds: float
+    ) -> None: ...
 
     async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None: ...
 

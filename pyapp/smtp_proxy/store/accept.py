@@ -1,118 +1,128 @@
-"""The hot path: a batch of envelopes into Postgres in one transaction.
+"""The hot path: a batch of envelopes into Postgres in one transaction, one write and one answer.
 
-Rows come straight from the border as plain tuples. What is done per message here is done tens of thousands of
-times a second, so there are no objects per message: three lists of tuples. A few messages go in one statement, more
-by one COPY per table; the measurements behind that are in docs/decisions/0010-accept-by-statement-or-copy.md.
+A busy ingress hands over what the core has encoded already (core_rs/server/src/copy.rs). Rows as tuples are encoded
+here, byte for byte alike: for batches that are stored in parts, and for everybody who has no core.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import asyncpg
-from asyncpg.pgproto.pgproto import UUID
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
 
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.queries import QUERIES
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from smtp_proxy.store.pool import Connection
+from smtp_proxy.store.writer import Writer, query_message
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
 # body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
 CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
+# What `_core.Batch.encode` is: given deliveries.sweep_at in microseconds since 1970, all of a batch for a Writer.
+Encoder: TypeAlias = Callable[[int], bytes]
 
-_ENVELOPE_COLUMNS = (
-    "id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type", "smtputf8",
-    "helo", "client_address", "tls", "received_at",
-)  # fmt: skip
-_BODY_COLUMNS = ("envelope_id", "content")
-_DELIVERY_COLUMNS = ("envelope_id", "recipient_number", "recipient", "sweep_at")  # the rest has defaults
-# Up to here one statement is quicker than COPY and costs less; parameters are held whole in memory, hence the bytes.
-_STATEMENT_MESSAGES = 48
-_STATEMENT_BYTES = 512 * 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOBODY = bytes(16)
-
-
-class Rows:
-    """The rows of a batch, one list per table."""
-
-    __slots__ = ("bodies", "deliveries", "envelopes")
-
-    def __init__(self, batch: Sequence[CoreEnvelope], sweep_at: datetime) -> None:
-        envelopes: list[tuple[Any, ...]] = []
-        bodies: list[tuple[Any, ...]] = []
-        deliveries: list[tuple[Any, ...]] = []
-        for (
-            raw_id,
-            tenant,
-            credential,
-            reverse_path,
-            recipients,
-            body,
-            body_type,
-            smtputf8,
-            helo,
-            address,
-            tls,
-            received,
-        ) in batch:
-            envelope_id = UUID(raw_id)
-            envelopes.append((
-                envelope_id, UUID(tenant), UUID(credential), reverse_path, len(recipients), len(body), body_type,
-                smtputf8, helo, address, tls, _EPOCH + timedelta(microseconds=received),
-            ))  # fmt: skip
-            bodies.append((envelope_id, body))
-            for number, recipient in enumerate(recipients):
-                deliveries.append((envelope_id, number, recipient, sweep_at))
-        self.envelopes, self.bodies, self.deliveries = envelopes, bodies, deliveries
+_NOBODY: Final = bytes(16)
+# PostgreSQL's manual, "COPY", "Binary Format": signature, no flags, no header extension; and what ends it.
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+_COPY_DONE: Final = b"c\0\0\0\x04"
+# Where a timestamptz begins: 2000-01-01, in microseconds since 1970.
+EPOCH_US: Final = 946_684_800_000_000
+# A CopyData message ends with the row that takes it beyond, bytes.
+_MESSAGE_BYTES: Final = 256 * 1024
+_INT2, _INT4, _INT8 = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!q")
+_ACCEPT: Final = query_message(QUERIES["copy_accepted"])
+_REHEARSE: Final = query_message(
+    f"BEGIN;\nSAVEPOINT written;\n{QUERIES['copy_accepted']};\nROLLBACK TO written;\nCOMMIT"
+)
 
 
-async def accept(connection: Connection, batch: Sequence[CoreEnvelope], sweep_at: datetime) -> None:
-    """Write the batch in one transaction; see Store.accept."""
-    rows = Rows(batch, sweep_at)
-    if len(batch) <= _STATEMENT_MESSAGES and sum(len(row[5]) for row in batch) <= _STATEMENT_BYTES:
-        await _insert(connection, rows, sweep_at)
-    else:
-        await _copy(connection, rows)
+async def accept(writer: Writer, encoded: bytes, messages: int) -> None:
+    """Write an encoded batch; see Store.accept. Raises what Writer.copy raises."""
+    await writer.copy(_ACCEPT, encoded, messages)
 
 
-async def rehearse(connection: Connection, now: datetime) -> None:
+async def rehearse(writer: Writer, now: datetime) -> None:
     """Write a message, take it back, commit: all that accepting needs of the server, and no message.
 
     The savepoint makes the transaction one that has written, so its commit goes to disk like any other.
     """
-    if await connection.fetchval(QUERIES["is_read_only"]) == "on":  # asked first: refused statements fill its log
-        raise asyncpg.ReadOnlySQLTransactionError("the server only reads")
     row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0)
-    async with connection.transaction():
-        written = connection.transaction()
-        await written.start()
-        await _insert(connection, Rows([row], now), now)
-        await written.rollback()
+    try:
+        await writer.copy(_REHEARSE, encode([row], microseconds(now)), 1)
+    except BaseException:
+        writer.close()  # Within the transaction that it was left in, nothing else would work.
+        raise
 
 
-async def _insert(connection: Connection, rows: Rows, sweep_at: datetime) -> None:
-    """One statement, one round trip: what an idle system answers with."""
-    numbers, recipients = [row[1] for row in rows.deliveries], [row[2] for row in rows.deliveries]
-    await connection.execute(
-        QUERIES["accept"],
-        *zip(*rows.envelopes, strict=True),
-        [row[1] for row in rows.bodies],
-        [row[0] for row in rows.deliveries],
-        numbers,
+def microseconds(moment: datetime) -> int:
+    """Since 1970."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> bytes:
+    """What `_core.Batch.encode` gives for the same envelopes."""
+    sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
+    deliveries = (
+        _row(row[0], _INT2.pack(number), recipient.encode(), sweep_at)
+        for row in batch
+        for number, recipient in enumerate(row[4])
+    )
+    tables = (map(_envelope, batch), (_row(row[0], row[5]) for row in batch), deliveries)
+    return b"".join(map(_table, tables))
+
+
+def _envelope(row: CoreEnvelope) -> bytes:
+    (
+        envelope_id,
+        tenant,
+        credential,
+        reverse_path,
         recipients,
-        sweep_at,
+        body,
+        body_type,
+        smtputf8,
+        helo,
+        address,
+        tls,
+        received,
+    ) = row
+    return _row(
+        envelope_id,
+        tenant,
+        credential,
+        reverse_path.encode(),
+        _INT4.pack(len(recipients)),
+        _INT4.pack(len(body)),
+        _INT2.pack(body_type),
+        b"\1" if smtputf8 else b"\0",
+        helo.encode(),
+        address.encode(),
+        b"\1" if tls else b"\0",
+        _INT8.pack(received - EPOCH_US),
     )
 
 
-async def _copy(connection: Connection, rows: Rows) -> None:
-    """Eight round trips, and the least work per message: what a busy system answers with."""
-    async with connection.transaction():
-        await connection.copy_records_to_table("envelopes", records=rows.envelopes, columns=_ENVELOPE_COLUMNS)
-        await connection.copy_records_to_table("bodies", records=rows.bodies, columns=_BODY_COLUMNS)
-        await connection.copy_records_to_table("deliveries", records=rows.deliveries, columns=_DELIVERY_COLUMNS)
+def _row(*fields: bytes) -> bytes:
+    parts = [_INT2.pack(len(fields))]
+    for field in fields:
+        parts += (_INT4.pack(len(field)), field)
+    return b"".join(parts)
+
+
+def _table(rows: Iterable[bytes]) -> bytes:
+    """CopyData messages and their end."""
+    messages, current, size = [], [HEADER], len(HEADER)
+    for row in rows:
+        current.append(row)
+        size += len(row)
+        if size + _INT4.size > _MESSAGE_BYTES:
+            messages.append(_copy_data(current))
+            current, size = [], 0
+    messages += (_copy_data([*current, _TRAILER]), _COPY_DONE)
+    return b"".join(messages)
+
+
+def _copy_data(parts: list[bytes]) -> bytes:
+    content = b"".join(parts)
+    return b"d" + _INT4.pack(len(content) + _INT4.size) + content

@@ -18,8 +18,9 @@ from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
-from smtp_proxy.store.accept import CoreEnvelope
+from smtp_proxy.store.accept import CoreEnvelope, Encoder
 from smtp_proxy.store.claim import split_by_size
+from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.record import STATE_AFTER
 
@@ -80,6 +81,9 @@ class MemoryStore:
         for envelope, row in zip(envelopes, batch, strict=True):
             self._envelopes[envelope.id] = envelope
             self._rows[envelope.id] = [_Row(envelope.id, n, address, now, sweep_at) for n, address in enumerate(row[4])]
+
+    async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
+        await self.accept(decode(encoder(0))[:messages], sweep_after_seconds=sweep_after_seconds)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         self._reachable()

@@ -58,12 +58,12 @@ async def open_connection(settings: Settings, purpose: str) -> asyncpg.Connectio
     return connection
 
 
-async def open_pool(settings: Settings, purpose: str) -> Pool:
-    """The pool; connects once, so that a wrong setting is found at start."""
+async def open_pool(settings: Settings, purpose: str, most: int) -> Pool:
+    """The pool of up to so many; connects once, so that a wrong setting is found at start."""
     return await asyncpg.create_pool(
         **connect_arguments(settings, purpose),
         min_size=1,
-        max_size=settings.db_pool_size,
+        max_size=most,
         max_inactive_connection_lifetime=300,
         init=keep_alive,
         reset=_no_reset,

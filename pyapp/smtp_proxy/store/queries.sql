@@ -4,21 +4,13 @@
 -- name: ping
 SELECT 1;
 
--- name: accept
--- A few messages in one round trip. $1-$12 columns of envelopes, $13 contents, $14-$16 columns of deliveries, $17 sweep_at
-WITH kept_envelopes AS (
-    INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
-        helo, client_address, tls, received_at)
-    SELECT * FROM unnest(
-        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::smallint[], $8::boolean[],
-        $9::text[], $10::text[], $11::boolean[], $12::timestamptz[]
-    )
-), kept_bodies AS (
-    INSERT INTO bodies (envelope_id, content) SELECT * FROM unnest($1::uuid[], $13::bytea[])
-)
-INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at)
-SELECT envelope_id, recipient_number, recipient, $17::timestamptz
-FROM unnest($14::uuid[], $15::smallint[], $16::text[]) AS t (envelope_id, recipient_number, recipient);
+-- name: copy_accepted
+-- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
+-- (core_rs/server/src/copy.rs), so columns change there and here together.
+COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
+    helo, client_address, tls, received_at) FROM STDIN (FORMAT binary);
+COPY bodies (envelope_id, content) FROM STDIN (FORMAT binary);
+COPY deliveries (envelope_id, recipient_number, recipient, sweep_at) FROM STDIN (FORMAT binary);
 
 -- name: is_read_only
 SHOW transaction_read_only;

@@ -25,13 +25,14 @@ from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
-from smtp_proxy.store.accept import CoreEnvelope, accept, rehearse
+from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
 from smtp_proxy.store.listen import CREDENTIALS_CHANNEL, listen
 from smtp_proxy.store.pool import open_connection, open_pool
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.writer import Writer, Writers, writer_count
 
 if TYPE_CHECKING:
     from smtp_proxy.config import Settings
@@ -47,9 +48,10 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 class Store:
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
-    def __init__(self, settings: Settings, pool: Pool, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: Pool, writers: Writers, clock: Clock) -> None:
         self._settings = settings
         self._pool = pool
+        self._writers = writers
         self._clock = clock
 
     # -- life
@@ -65,8 +67,8 @@ class Store:
             SchemaMismatch: migrations are missing, changed, or of a newer release.
         """
         with store_errors(f"connecting to Postgres at {settings.db_host}:{settings.db_port}"):
-            pool = await open_pool(settings, purpose)
-            store = cls(settings, pool, clock or SystemClock())
+            pool = await open_pool(settings, purpose, settings.db_pool_size - writer_count(settings))
+            store = cls(settings, pool, Writers(settings, purpose), clock or SystemClock())
             try:
                 if check_schema:
                     async with pool.acquire() as connection:
@@ -98,6 +100,7 @@ class Store:
 
     async def close(self, timeout_seconds: float = 5.0) -> None:
         """Close the pool; connections still in use after the time-out are cut."""
+        self._writers.expire()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._pool.close()
@@ -117,8 +120,12 @@ class Store:
         Raises:
             StoreUnavailable, StoreError: as `accept`.
         """
-        async with self._connection("trying whether mail can be stored") as connection:
-            await rehearse(connection, self._clock.now())
+        doing = "trying whether mail can be stored"
+        async with self._connection(doing) as connection:
+            if await connection.fetchval(QUERIES["is_read_only"]) == "on":  # asked first: refusals fill its log
+                raise asyncpg.ReadOnlySQLTransactionError("the server only reads")
+        async with self._writer(doing) as writer:
+            await rehearse(writer, self._clock.now())
 
     # -- mail in
 
@@ -130,11 +137,17 @@ class Store:
                 to try again, and may deliver twice (at least once).
             StoreError: Postgres refused a value; nothing is stored.
         """
-        if not batch:
-            return
+        if batch:
+            await self.accept_encoded(
+                lambda sweep_at_us: encode(batch, sweep_at_us), len(batch), sweep_after_seconds=sweep_after_seconds
+            )
+
+    async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
+        """As `accept`, for `messages` envelopes that the core writes down: the same for the least work."""
         sweep_at = self._clock.now() + timedelta(seconds=sweep_after_seconds)
-        async with self._connection("storing accepted mail") as connection:
-            await accept(connection, batch, sweep_at)
+        encoded = encoder(microseconds(sweep_at))
+        async with self._writer("storing accepted mail") as writer:
+            await accept(writer, encoded, messages)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""
@@ -292,13 +305,34 @@ class Store:
                     # Given back as it is, the pool would wait for its answer: long, where there is none. Whoever lost
                     # patience shall not meet the next one of the same kind either.
                     _drop(connection)
-                    await self._pool.expire_connections()
+                    await self._expire()
                     raise
                 except StoreUnavailable as error:
                     _drop(connection)
                     if error.sqlstate in (None, READ_ONLY):
-                        await self._pool.expire_connections()
+                        await self._expire()
                     raise
+
+    @asynccontextmanager
+    async def _writer(self, doing: str) -> AsyncIterator[Writer]:
+        """A connection that only writes, by the rules of `_connection`."""
+        try:
+            with store_errors(doing):
+                async with asyncio.timeout(self._settings.db_timeout_seconds), self._writers.acquire() as writer:
+                    with store_errors(doing):
+                        yield writer
+        except asyncio.CancelledError:
+            await self._expire()
+            raise
+        except StoreUnavailable as error:
+            if error.sqlstate in (None, READ_ONLY):
+                await self._expire()
+            raise
+
+    async def _expire(self) -> None:
+        """No connection that stands now is used again."""
+        self._writers.expire()
+        await self._pool.expire_connections()
 
 
 def _drop(connection: Connection) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_suite import core_envelope
 
-from smtp_proxy.store.accept import Rows
+from smtp_proxy.store.accept import encode
 from smtp_proxy.store.claim import split_by_size
+from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import first_id, new_id
 from smtp_proxy.store.migrate import read_migrations
 from smtp_proxy.store.partitions import days, partition_name
@@ -58,16 +59,57 @@ def test_any_reply_can_be_kept(text: str) -> None:
     kept.encode()
 
 
-def test_rows_of_a_batch() -> None:
-    sweep_at = datetime(2026, 1, 1, tzinfo=UTC)
-    row = core_envelope(["a@x.example", "b@x.example"], b"abc", received_at_us=1_500_000)
-    rows = Rows([row, core_envelope([])], sweep_at)
-    envelope_id = UUID(bytes=row[0])
-    assert rows.envelopes[0][0] == envelope_id
-    assert rows.envelopes[0][4:6] == (2, 3)
-    assert rows.envelopes[0][11] == datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
-    assert rows.bodies[0] == (envelope_id, b"abc")
-    assert rows.deliveries == [(envelope_id, 0, "a@x.example", sweep_at), (envelope_id, 1, "b@x.example", sweep_at)]
+def decoded(encoded: bytes) -> list[list[list[bytes]]]:
+    """The rows of each table, by PostgreSQL's own description of the messages and of the format."""
+    tables, stream = [], b""
+    while encoded:
+        kind, size = encoded[:1], int.from_bytes(encoded[1:5], "big")
+        if kind == b"c":
+            tables.append(rows_of(stream))
+            stream = b""
+        else:
+            assert kind == b"d"
+            stream += encoded[5 : size + 1]
+        encoded = encoded[size + 1 :]
+    return tables
+
+
+def rows_of(stream: bytes) -> list[list[bytes]]:
+    rows, at = [], 19
+    assert stream[:at] == b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    while (count := int.from_bytes(stream[at : at + 2], "big", signed=True)) >= 0:
+        fields, at = [], at + 2
+        for _ in range(count):
+            size = int.from_bytes(stream[at : at + 4], "big")
+            fields.append(stream[at + 4 : at + 4 + size])
+            at += 4 + size
+        rows.append(fields)
+    assert stream[at:] == b"\xff\xff"
+    return rows
+
+
+@given(st.lists(st.tuples(st.lists(st.text(max_size=9), max_size=3), st.binary(max_size=99)), min_size=1, max_size=4))
+def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> None:
+    batch = [core_envelope(recipients, body, received_at_us=946_684_800_000_009) for recipients, body in mails]
+    assert decode(encode(batch, 0)) == batch
+    envelopes, bodies, deliveries = decoded(encode(batch, 946_684_800_000_000 - 1))
+    assert [row[0] for row in envelopes] == [row[0] for row in batch]
+    assert [row[3].decode() for row in envelopes] == [row[3] for row in batch]
+    assert [int.from_bytes(row[4], "big") for row in envelopes] == [len(recipients) for recipients, _ in mails]
+    assert {row[11] for row in envelopes} == {(9).to_bytes(8, "big")}
+    assert bodies == [[row[0], row[5]] for row in batch]
+    assert deliveries == [
+        [row[0], number.to_bytes(2, "big"), recipient.encode(), b"\xff" * 8]
+        for row in batch
+        for number, recipient in enumerate(row[4])
+    ]
+
+
+def test_a_large_batch_goes_in_several_messages() -> None:
+    batch = [core_envelope(["a@x.example"], bytes(100_000)) for _ in range(7)]
+    encoded = encode(batch, 0)
+    assert decoded(encoded)[1] == [[row[0], row[5]] for row in batch]
+    assert encoded.count(b"d\0\4") == 2  # two full ones of over 256 KiB, and the rest
 
 
 def test_our_migrations_are_numbered_without_a_gap() -> None:

@@ -1,0 +1,77 @@
+"""The core's encoding of a batch and the store's own are one: byte for byte, and as rows of a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from fix_ingress import House
+
+from smtp_proxy.core import CoreServer, ServerConfig
+from smtp_proxy.store.accept import encode
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+IDENTITY = (b"t" * 16, b"c" * 16, "somebody")
+SWEEP_AT_US = 1_800_000_000_123_456
+BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 20_000  # more than one CopyData message
+MAILS = [
+    ("<a@sender.example>", ["<b@rcpt.example>"], b"Subject: one\r\n\r\ntext\r\n"),
+    ("<>", ["<b@rcpt.example>", "<c@rcpt.example>", "<postmaster>"], b""),
+    ("<jürgen@bücher.example> SMTPUTF8", ["<用户@例子.example>"], "Subject: Grüße\r\n\r\n".encode()),
+    ('<"quoted local"@[IPv6:2001:db8::1]> BODY=8BITMIME', ["<b@[192.0.2.1]>"] * 9, BIG),
+    ("<a@sender.example>", ["<b@rcpt.example>"], BIG),
+]
+
+
+@pytest.fixture
+async def core() -> AsyncIterator[CoreServer]:
+    config = ServerConfig(hostname="mx.example", plaintext_address="127.0.0.1:0", plaintext_identity=IDENTITY)
+    server = CoreServer(config, batch_messages=100, batch_bytes=1 << 30)
+    yield server
+    await server.stop()
+
+
+async def submit(
+    address: tuple[str, int], reverse_path: str, recipients: list[str], body: bytes
+) -> asyncio.StreamWriter:
+    """Up to the final dot; the answer is the test's to give. Returns the connection, which must live until then."""
+    reader, writer = await asyncio.open_connection(*address)
+    commands = ["EHLO client.example", f"MAIL FROM:{reverse_path}", *(f"RCPT TO:{path}" for path in recipients), "DATA"]
+    for command in commands:
+        writer.write(command.encode() + b"\r\n")
+        while (line := await reader.readline())[3:4] == b"-":
+            pass
+        assert line[:1] in b"23", (command, line)
+    writer.write(body + b".\r\n")
+    return writer
+
+
+async def test_both_write_the_same(core: CoreServer, house: House) -> None:
+    address = core.start()["plaintext"]
+    connections = []
+    for number, mail in enumerate(MAILS, 1):
+        connections.append(await submit(address, *mail))
+        async with asyncio.timeout(10):
+            while core.stats()["envelopes_queued"] < number:
+                await asyncio.sleep(0.005)
+    batch = await core.next_batch()
+    ids, encoded = batch.ids(), batch.encode(SWEEP_AT_US)
+    batch.defer()
+    for connection in connections:
+        connection.close()
+    rows = batch.envelopes()
+    assert [row[0] for row in rows] == ids
+    assert [row[5] for row in rows] == [body for _, _, body in MAILS]
+    assert encoded == encode(rows, SWEEP_AT_US)
+    with pytest.raises(ValueError, match="have left"):
+        batch.encode(SWEEP_AT_US)
+
+    await house.store.accept_encoded(lambda _: encoded, len(rows), sweep_after_seconds=1)
+    stored = {summary.id.bytes: summary for summary in await house.store.list_messages(limit=10)}
+    assert [(stored[row[0]].reverse_path, list(stored[row[0]].recipients)) for row in rows] == [
+        (row[3], row[4]) for row in rows
+    ]
+    assert [await house.body(UUID(bytes=row[0])) for row in rows] == [row[5] for row in rows]
