@@ -280,6 +280,7 @@ def smtp_settings(authority: Authority) -> dict[str, Any]:
         "hostname": "mx.example.com",
         "smtp_starttls_port": 0,
         "smtp_tls_port": 0,
+        "smtp_add_missing_headers": False,  # so that what is stored can be compared with what was sent
         "tls_cert_file": file,
         "tls_key_file": file,
         "redis_timeout_seconds": 1.0,

@@ -313,6 +313,20 @@ class StoreSuite:
         with pytest.raises(NotFound):
             await stores.store.set_password_hash("nobody", "hash")
 
+    async def test_allowed_senders(self, stores: Stores) -> None:
+        acme = await stores.store.create_tenant("acme")
+        assert (await stores.store.create_credential(acme.id, "app", "hash")).allowed_senders == ()
+        patterns = ("example.com", '"john doe"@example.net', "<>")
+        batch = await stores.store.create_credential(acme.id, "batch", "hash", patterns)
+        assert batch.allowed_senders == patterns
+        assert await stores.store.credential_by_username("batch") == batch
+        assert (await stores.store.set_allowed_senders("app", patterns[:1])).allowed_senders == patterns[:1]
+        assert (await stores.store.disable_credential("app")).allowed_senders == patterns[:1]
+        assert [c.allowed_senders for c in await stores.store.list_credentials()] == [patterns[:1], patterns]
+        assert (await stores.store.set_allowed_senders("app", ())).allowed_senders == ()
+        with pytest.raises(NotFound):
+            await stores.store.set_allowed_senders("nobody", patterns)
+
     async def test_changes_of_credentials_are_told(self, stores: Stores) -> None:
         acme = await stores.store.create_tenant("acme")
         told: asyncio.Queue[None] = asyncio.Queue()
@@ -324,6 +338,8 @@ class StoreSuite:
             await stores.store.disable_credential("app")
             await asyncio.wait_for(told.get(), 20)
             await stores.store.enable_credential("app")
+            await asyncio.wait_for(told.get(), 20)
+            await stores.store.set_allowed_senders("app", ["example.com"])
             await asyncio.wait_for(told.get(), 20)
         finally:
             listening.cancel()

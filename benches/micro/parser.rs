@@ -10,8 +10,8 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use smtp_proxy_proto::data::Text;
 use smtp_proxy_proto::{
-    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Session, SessionConfig,
-    address,
+    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Senders, Session,
+    SessionConfig, Submission, address,
 };
 
 fn config() -> Arc<SessionConfig> {
@@ -19,6 +19,7 @@ fn config() -> Arc<SessionConfig> {
         tenant_id: [1; 16],
         credential_id: [2; 16],
         username: "bench@example.com".into(),
+        senders: Senders::default(),
     };
     Arc::new(SessionConfig {
         hostname: "mx.example.com".into(),
@@ -27,6 +28,7 @@ fn config() -> Arc<SessionConfig> {
         starttls: false,
         identity: Some(Arc::new(identity)),
         allow_plaintext_submission: true,
+        submission: Submission::default(),
     })
 }
 

@@ -10,7 +10,7 @@ Sizes are bytes, times are seconds unless a name says otherwise. Ids are UUIDs a
 from collections.abc import Sequence
 from typing import Any, final
 
-__all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "ServerConfig"]
+__all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "ServerConfig", "sender_pattern"]
 
 class ConfigError(ValueError):
     """A setting is missing or cannot be; the message names it and says what would do."""
@@ -30,7 +30,7 @@ class ServerConfig:
         starttls_address: str | None = None,
         tls_address: str | None = None,
         plaintext_address: str | None = None,
-        plaintext_identity: tuple[bytes, bytes, str] | None = None,
+        plaintext_identity: tuple[bytes, bytes, str, Sequence[str]] | tuple[bytes, bytes, str] | None = None,
         certificates: Sequence[tuple[bytes, bytes]] = ...,
         limits: dict[str, int] = ...,
         command_timeout_seconds: float = 300.0,
@@ -41,6 +41,8 @@ class ServerConfig:
         max_in_flight_bytes: int = ...,
         max_waiting_messages: int = 10_000,
         threads: int = 0,
+        add_missing_headers: bool = True,
+        strip_bcc: bool = True,
     ) -> ServerConfig:
         """Check what can be checked without opening anything.
 
@@ -51,7 +53,8 @@ class ServerConfig:
                 port 0: any free one. A name is resolved now.
             tls_address: `host:port` where TLS comes first (RFC 8314 3.3).
             plaintext_address: loopback only; neither TLS nor AUTH is spoken there. For benchmarks.
-            plaintext_identity: tenant id, credential id, username that the plaintext listener submits as.
+            plaintext_identity: tenant id, credential id, username that the plaintext listener submits as, and
+                the sender patterns that bind it; without them, or with none, any reverse-path is taken.
             certificates: PEM chain and unencrypted PEM key of each. Chosen by SNI: exact name, else wildcard, else the
                 first one.
             limits: of a session, by the names of the proto crate's `Limits`; the rest keeps its defaults.
@@ -63,6 +66,9 @@ class ServerConfig:
             max_in_flight_bytes: of messages received or being received; beyond, sockets are not read.
             max_waiting_messages: that await their commit; beyond, sockets are not read.
             threads: of the server; 0: one less than there are cores, at least one.
+            add_missing_headers: Date and Message-ID where they are missing, an empty line where text has no header
+                (RFC 6409 8).
+            strip_bcc: take Bcc and Resent-Bcc out (RFC 5322 3.6.3, 3.6.6).
 
         Raises:
             ConfigError: names the setting and what would do.
@@ -171,8 +177,8 @@ class Batch:
         """Return the envelopes, oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
-        unstuffed), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS, time of
-        the final dot in microseconds since 1970.
+        unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS,
+        time of the final dot in microseconds since 1970.
         """
 
     def encode(self, sweep_at_us: int) -> bytes:
@@ -219,10 +225,20 @@ class LoginBatch:
         """Answer all, in the order of `requests`; a second answer is none.
 
         Args:
-            verdicts: of each, (tenant id, credential id, username): 235, logged in; False: 535 5.7.8; None: 454 4.7.0,
-                cannot be checked now.
+            verdicts: of each, (tenant id, credential id, username, sender patterns): 235, logged in, and MAIL from
+                anybody else is 550 5.7.1 until the session ends; without patterns, or with none, it may be from
+                anybody. False: 535 5.7.8; None: 454 4.7.0, cannot be checked now.
 
         Raises:
             ValueError: not as many as there are logins; nobody is answered.
-            TypeError: something else among them; nobody is answered.
+            TypeError: something else among them, or a pattern that is none; nobody is answered.
         """
+
+def sender_pattern(pattern: str) -> str:
+    """Return the one spelling in which a sender pattern is kept: lower case, quoted only where it must be.
+
+    A mailbox, a domain (`example.com`, `@example.com`), all domains below one (`*.example.com`), or `<>`.
+
+    Raises:
+        ValueError: it is none; the message names it and says what would do.
+    """

@@ -101,6 +101,9 @@ class Settings(BaseModel):
     smtp_data_timeout_seconds: float = Field(default=180.0, gt=0, description="RFC 5321 4.5.3.2.5")
     smtp_handshake_timeout_seconds: float = Field(default=30.0, gt=0)
     smtp_session_max_seconds: float = Field(default=0.0, ge=0, description="0: no limit")
+    smtp_max_hops: int = Field(default=100, ge=1, description="Received fields; RFC 5321 6.3: normally at least 100")
+    smtp_add_missing_headers: bool = Field(default=True, description="Date, Message-ID (RFC 6409 8)")
+    smtp_strip_bcc: bool = Field(default=True, description="take Bcc and Resent-Bcc out (RFC 5322 3.6.3)")
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
 
@@ -140,6 +143,10 @@ class Settings(BaseModel):
     smarthost_connect_timeout_seconds: float = Field(default=30.0, gt=0)
     smarthost_command_timeout_seconds: float = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2")
     smarthost_data_timeout_seconds: float = Field(default=600.0, gt=0, description="RFC 5321 4.5.3.2.6")
+
+    received_client_address: Literal["show", "hide"] = Field(
+        default="show", description="name and address of the submitting client in Received (RFC 5321 4.4)"
+    )
 
     # -- the local sink of `smtp-proxy dev`
     sink_host: str = "127.0.0.1"

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
-from smtp_proxy._core import Batch, CertificateError, ConfigError, LoginBatch, Server, ServerConfig
+from smtp_proxy._core import Batch, CertificateError, ConfigError, LoginBatch, Server, ServerConfig, sender_pattern
 
 __all__ = [
     "BODY",
@@ -39,6 +39,7 @@ __all__ = [
     "LoginVerdict",
     "Server",
     "ServerConfig",
+    "sender_pattern",
 ]
 
 # One envelope as `Batch.envelopes()` gives it; the places are named below.
@@ -57,8 +58,8 @@ TLS: Final = 10
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 
 Gate: TypeAlias = Literal["open", "busy", "store_down", "draining"]
-# Tenant id, credential id, username: accepted. False: rejected. None: cannot be checked now.
-LoginVerdict: TypeAlias = tuple[bytes, bytes, str] | Literal[False] | None
+# Tenant id, credential id, username, sender patterns (none: any): accepted. False: rejected. None: cannot be told now.
+LoginVerdict: TypeAlias = tuple[bytes, bytes, str, Sequence[str]] | Literal[False] | None
 
 _T = TypeVar("_T", Batch, LoginBatch)
 

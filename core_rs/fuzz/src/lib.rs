@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smtp_proxy_proto::{
     Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginVerdict,
-    Phase, Reply, Security, Session, SessionConfig, reply,
+    Phase, Reply, Security, Senders, Session, SessionConfig, Submission, reply,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -25,6 +25,7 @@ fn identity() -> Arc<Identity> {
         tenant_id: [1; 16],
         credential_id: [2; 16],
         username: "tenant1@example.com".into(),
+        senders: Senders::default(),
     })
 }
 
@@ -38,6 +39,7 @@ fn config(preset: bool) -> Arc<SessionConfig> {
         errors_per_session: 30,
         auth_failures_per_session: 5,
         messages_per_session: 20,
+        hops: 5,
     };
     Arc::new(SessionConfig {
         hostname: "mx.example.com".into(),
@@ -46,6 +48,7 @@ fn config(preset: bool) -> Arc<SessionConfig> {
         starttls: !preset,
         identity: preset.then(identity),
         allow_plaintext_submission: preset,
+        submission: Submission::default(),
     })
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Reply;
+use crate::{Missing, Reply, Senders};
 
 /// Who is logged in. Cheap to hand on: a session and its envelopes share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Identity {
     pub credential_id: [u8; 16],
     /// The name that was used to log in.
     pub username: String,
+    /// The reverse-paths that it may use.
+    pub senders: Senders,
 }
 
 /// What the connection is protected by.
@@ -50,7 +52,8 @@ pub struct Envelope {
     /// `postmaster` may stand without a domain.
     pub recipients: Vec<String>,
     /// Dot-unstuffed; every CR is followed by LF and every LF follows a CR; no NUL. Ends with CRLF
-    /// unless empty.
+    /// unless empty. As the client sent it, but for what [`Submission`](crate::Submission) takes out; what that
+    /// adds is not in it yet, see [`Envelope::additions`].
     pub body: Vec<u8>,
     /// What the body's bytes are.
     pub body_type: BodyType,
@@ -60,6 +63,8 @@ pub struct Envelope {
     pub helo: Arc<str>,
     /// What the connection was protected by when the message came.
     pub security: Security,
+    /// What the header lacks.
+    pub missing: Missing,
 }
 
 impl fmt::Debug for Envelope {
@@ -74,6 +79,7 @@ impl fmt::Debug for Envelope {
             .field("smtputf8", &self.smtputf8)
             .field("helo", &self.helo)
             .field("security", &self.security)
+            .field("missing", &self.missing)
             .finish()
     }
 }

@@ -12,13 +12,16 @@ mod envelope;
 mod error;
 mod limits;
 mod secret;
+mod senders;
 
 pub mod address;
 pub mod auth;
 pub mod command;
 pub mod data;
+pub mod header;
 pub mod reply;
 pub mod session;
+pub mod submission;
 
 pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism};
 pub use crate::envelope::{BodyType, Envelope, EnvelopeId, EnvelopeVerdict, Identity, Security};
@@ -26,4 +29,6 @@ pub use crate::error::Error;
 pub use crate::limits::Limits;
 pub use crate::reply::{Enhanced, Reply};
 pub use crate::secret::Secret;
+pub use crate::senders::{BadPattern, SenderPattern, Senders};
 pub use crate::session::{Event, Gate, Phase, Session, SessionConfig};
+pub use crate::submission::{Facts, Missing, Submission};

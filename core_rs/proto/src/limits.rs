@@ -26,6 +26,8 @@ pub struct Limits {
     /// Messages after which MAIL answers 421, so that long-lived clients are spread anew over a
     /// fleet. 0 = unlimited.
     pub messages_per_session: u32,
+    /// RFC 5321 6.3: a message with more `Received` fields than this goes in circles. "Normally at least 100".
+    pub hops: u32,
 }
 
 impl Default for Limits {
@@ -39,13 +41,14 @@ impl Default for Limits {
             errors_per_session: 10,
             auth_failures_per_session: 3,
             messages_per_session: 0,
+            hops: 100,
         }
     }
 }
 
 /// Name, smallest and largest allowed value. The smallest ones still let a minimal session work; the
 /// largest ones are what the store can hold (a number of a recipient is 16 bits, a value 1 GB).
-const RANGES: [(&str, u64, u64); 8] = [
+const RANGES: [(&str, u64, u64); 9] = [
     ("command_line_bytes", 64, 65_536),
     ("auth_line_bytes", 64, 65_536),
     ("text_line_bytes", 80, 1 << 24),
@@ -54,6 +57,7 @@ const RANGES: [(&str, u64, u64); 8] = [
     ("errors_per_session", 0, u32::MAX as u64),
     ("auth_failures_per_session", 0, u32::MAX as u64),
     ("messages_per_session", 0, u32::MAX as u64),
+    ("hops", 1, u32::MAX as u64),
 ];
 
 impl Limits {
@@ -93,7 +97,8 @@ impl Limits {
             "recipients" => self.recipients = count,
             "errors_per_session" => self.errors_per_session = count,
             "auth_failures_per_session" => self.auth_failures_per_session = count,
-            _ => self.messages_per_session = count,
+            "messages_per_session" => self.messages_per_session = count,
+            _ => self.hops = count,
         }
         Ok(())
     }
@@ -113,7 +118,7 @@ mod tests {
             assert_ne!(limits, before, "{name}");
         }
         assert_eq!(limits.command_line_bytes, 100);
-        assert_eq!(limits.messages_per_session, 107);
+        assert_eq!((limits.messages_per_session, limits.hops), (107, 108));
     }
 
     #[test]

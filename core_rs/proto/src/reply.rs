@@ -25,6 +25,7 @@ impl Enhanced {
     const BAD_RECIPIENT: Self = Self(5, 1, 3);
     const BAD_SENDER: Self = Self(5, 1, 7);
     const TOO_LARGE: Self = Self(5, 3, 4);
+    const LOOP: Self = Self(5, 4, 6);
     const INVALID_COMMAND: Self = Self(5, 5, 1);
     const SYNTAX: Self = Self(5, 5, 2);
     const ARGUMENTS: Self = Self(5, 5, 4);
@@ -32,6 +33,7 @@ impl Enhanced {
     const CONTENT: Self = Self(5, 6, 0);
     const NON_ASCII: Self = Self(5, 6, 7);
     const POLICY: Self = Self(5, 7, 0);
+    const NOT_AUTHORIZED: Self = Self(5, 7, 1);
     const CREDENTIALS: Self = Self(5, 7, 8);
     const ENCRYPTION: Self = Self(5, 7, 11);
 }
@@ -242,6 +244,8 @@ replies! {
     TEXT_BARE_LF = 554 CONTENT "The message has an LF without CR in it";
     /// DATA: RFC 5321 2.3.8.
     TEXT_BARE_CR = 554 CONTENT "The message has a CR without LF in it";
+    /// DATA: RFC 5321 6.3.
+    TOO_MANY_HOPS = 554 LOOP "Too many hops, the message goes in circles";
     /// RFC 5321 4.1.1.11.
     UNKNOWN_PARAMETER = 555 ARGUMENTS "Parameter not recognized or not implemented";
 }
@@ -250,6 +254,13 @@ replies! {
 #[must_use]
 pub fn queued(id: EnvelopeId) -> Reply {
     Reply::new(250, Enhanced::OK, ["queued as ", &id.hyphenated()].concat())
+}
+
+/// MAIL: RFC 6409 6.1.
+#[must_use]
+pub fn not_allowed_sender(reverse_path: &str) -> Reply {
+    let text = ["Not allowed to send as <", reverse_path, ">"].concat();
+    Reply::new(550, Enhanced::NOT_AUTHORIZED, text)
 }
 
 /// Longest text that fits beside `250 2.255.255 ` and CRLF.

@@ -9,7 +9,8 @@ use proptest::sample::select;
 use smtp_proxy_proto::data::{Defect, Text};
 use smtp_proxy_proto::{
     BodyType, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
-    LoginVerdict, Reply, Security, Session, SessionConfig, address, auth, reply,
+    LoginVerdict, Reply, Security, Senders, Session, SessionConfig, Submission, address, auth,
+    reply,
 };
 
 /// base64 of `\0user\0good`; what ends in `bad` is rejected.
@@ -33,6 +34,7 @@ fn config() -> Arc<SessionConfig> {
         starttls: false,
         identity: None,
         allow_plaintext_submission: false,
+        submission: Submission::default(),
     })
 }
 
@@ -41,6 +43,7 @@ fn identity() -> Arc<Identity> {
         tenant_id: [1; 16],
         credential_id: [2; 16],
         username: "user".into(),
+        senders: Senders::default(),
     })
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use smtp_proxy_proto::{
     Enhanced, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
-    LoginVerdict, Mechanism, Phase, Reply, Secret, Security, Session, SessionConfig,
+    LoginVerdict, Mechanism, Phase, Reply, Secret, Security, Senders, Session, SessionConfig,
+    Submission,
 };
 
 fn config(limits: Limits) -> Arc<SessionConfig> {
@@ -14,6 +15,7 @@ fn config(limits: Limits) -> Arc<SessionConfig> {
         tenant_id: [1; 16],
         credential_id: [2; 16],
         username: "preset@example.com".into(),
+        senders: Senders::default(),
     };
     Arc::new(SessionConfig {
         hostname: "mx.example.com".into(),
@@ -22,6 +24,7 @@ fn config(limits: Limits) -> Arc<SessionConfig> {
         starttls: false,
         identity: Some(Arc::new(identity)),
         allow_plaintext_submission: true,
+        submission: Submission::default(),
     })
 }
 

@@ -1,12 +1,13 @@
 //! `Batch`: envelopes as tuples, in one crossing.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
-use smtp_proxy_proto::{Identity, Security};
+use smtp_proxy_proto::{Envelope, Identity, Security};
 use smtp_proxy_server::{self as server, Letter};
 
 /// Envelopes to be stored in one transaction.
@@ -120,6 +121,24 @@ impl<'py> Identities<'py> {
     }
 }
 
+/// With what was missing in its place; either way it is copied once.
+fn body<'py>(
+    py: Python<'py>,
+    envelope: &Envelope,
+    additions: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    if additions.is_empty() {
+        return Ok(PyBytes::new(py, &envelope.body));
+    }
+    let length = envelope.body.len() + additions.len();
+    PyBytes::new_with(py, length, |mut place| {
+        for piece in envelope.pieces(additions) {
+            place.write_all(piece)?;
+        }
+        Ok(())
+    })
+}
+
 /// The letter's own memory is freed as soon as Python has its copy.
 fn row<'py>(
     py: Python<'py>,
@@ -131,6 +150,7 @@ fn row<'py>(
         envelope,
         client_address,
         received_at_us,
+        additions,
     } = letter;
     let (tenant, credential) = identities.ids(py, &envelope.identity);
     let recipients = PyList::new(
@@ -148,7 +168,7 @@ fn row<'py>(
             credential.into_any(),
             PyString::new(py, &envelope.reverse_path).into_any(),
             recipients.into_any(),
-            PyBytes::new(py, &envelope.body).into_any(),
+            body(py, &envelope, &additions)?.into_any(),
             PyInt::new(py, envelope.body_type as u8).into_any(),
             PyBool::new(py, envelope.smtputf8).to_owned().into_any(),
             PyString::new(py, &envelope.helo).into_any(),

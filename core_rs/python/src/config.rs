@@ -3,15 +3,42 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use smtp_proxy_proto::{Identity, Limits};
+use smtp_proxy_proto::{Identity, Limits, SenderPattern, Senders, Submission};
 use smtp_proxy_server::{CertificatePem, Config, Timeouts};
 
 use crate::error::{bad_setting, exception};
 
 /// Chain and key, PEM.
 pub(crate) type Pem = (Vec<u8>, Vec<u8>);
-type PresetIdentity = (Vec<u8>, Vec<u8>, String);
+
+/// Who somebody is, as Python says it: tenant id, credential id, username, and the reverse-paths that it may use, which may
+/// be left out when it may use any.
+#[derive(FromPyObject)]
+pub(crate) enum GivenIdentity {
+    Restricted((Vec<u8>, Vec<u8>, String, Vec<String>)),
+    Any((Vec<u8>, Vec<u8>, String)),
+}
+
+impl GivenIdentity {
+    /// Errors say what is wrong with it.
+    pub(crate) fn read(self) -> Result<Identity, String> {
+        let (tenant, credential, username, senders) = match self {
+            Self::Restricted(given) => given,
+            Self::Any((tenant, credential, username)) => (tenant, credential, username, Vec::new()),
+        };
+        let (Some(tenant_id), Some(credential_id)) = (uuid(&tenant), uuid(&credential)) else {
+            return Err("tenant and credential id must be 16 bytes each".to_owned());
+        };
+        Ok(Identity {
+            tenant_id,
+            credential_id,
+            username,
+            senders: Senders::read(senders).map_err(|error| error.to_string())?,
+        })
+    }
+}
 
 /// All that a server is told at its start.
 #[pyclass(frozen, module = "smtp_proxy._core")]
@@ -40,6 +67,8 @@ impl ServerConfig {
         max_in_flight_bytes = 268_435_456,
         max_waiting_messages = 10_000,
         threads = 0,
+        add_missing_headers = true,
+        strip_bcc = true,
     ))]
     // One keyword per setting is the point of this object.
     #[allow(clippy::too_many_arguments)]
@@ -50,7 +79,7 @@ impl ServerConfig {
         starttls_address: Option<String>,
         tls_address: Option<String>,
         plaintext_address: Option<String>,
-        plaintext_identity: Option<PresetIdentity>,
+        plaintext_identity: Option<GivenIdentity>,
         certificates: Vec<Pem>,
         limits: HashMap<String, u64>,
         command_timeout_seconds: f64,
@@ -61,6 +90,8 @@ impl ServerConfig {
         max_in_flight_bytes: usize,
         max_waiting_messages: usize,
         threads: usize,
+        add_missing_headers: bool,
+        strip_bcc: bool,
     ) -> PyResult<Self> {
         // A name is resolved here, and that may take its time.
         let [starttls, tls, plaintext] = py.detach(|| {
@@ -91,6 +122,10 @@ impl ServerConfig {
             max_in_flight_bytes,
             max_waiting_messages,
             threads,
+            submission: Submission {
+                add_missing_headers,
+                strip_bcc,
+            },
         };
         config.check().map_err(exception)?;
         Ok(Self { config })
@@ -113,22 +148,22 @@ pub(crate) fn pems(certificates: Vec<Pem>) -> Vec<CertificatePem> {
 }
 
 /// `bytes` of a UUID.
-pub(crate) fn uuid(bytes: &[u8]) -> Option<[u8; 16]> {
+fn uuid(bytes: &[u8]) -> Option<[u8; 16]> {
     bytes.try_into().ok()
 }
 
-fn preset_identity((tenant, credential, username): PresetIdentity) -> PyResult<Identity> {
-    match (uuid(&tenant), uuid(&credential)) {
-        (Some(tenant_id), Some(credential_id)) => Ok(Identity {
-            tenant_id,
-            credential_id,
-            username,
-        }),
-        _ => Err(bad_setting(
-            "plaintext_identity",
-            "tenant and credential id must be 16 bytes each",
-        )),
-    }
+fn preset_identity(given: GivenIdentity) -> PyResult<Identity> {
+    given
+        .read()
+        .map_err(|problem| bad_setting("plaintext_identity", &problem))
+}
+
+/// The one spelling in which a pattern is kept.
+#[pyfunction]
+pub(crate) fn sender_pattern(pattern: &str) -> PyResult<String> {
+    let parsed = pattern.parse::<SenderPattern>();
+    let parsed = parsed.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(parsed.to_string())
 }
 
 fn read_limits(given: HashMap<String, u64>) -> PyResult<Limits> {

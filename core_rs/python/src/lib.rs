@@ -17,7 +17,7 @@ mod _core {
     #[pymodule_export]
     use crate::batch::Batch;
     #[pymodule_export]
-    use crate::config::ServerConfig;
+    use crate::config::{ServerConfig, sender_pattern};
     #[pymodule_export]
     use crate::error::{CertificateError, ConfigError};
     #[pymodule_export]

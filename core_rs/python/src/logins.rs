@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyTuple};
-use smtp_proxy_proto::{Identity, LoginVerdict};
+use pyo3::types::PyBool;
+use smtp_proxy_proto::LoginVerdict;
 use smtp_proxy_server as server;
 
-use crate::config::uuid;
+use crate::config::GivenIdentity;
 
 /// Logins to be verified.
 #[pyclass(frozen, module = "smtp_proxy._core")]
@@ -76,17 +76,12 @@ fn verdict(given: &Bound<'_, PyAny>) -> PyResult<LoginVerdict> {
         return Ok(LoginVerdict::Rejected);
     }
     let identity = given
-        .cast::<PyTuple>()
-        .ok()
-        .and_then(|identity| identity.extract::<(Vec<u8>, Vec<u8>, String)>().ok())
-        .and_then(|(tenant, credential, username)| {
-            Some(Identity {
-                tenant_id: uuid(&tenant)?,
-                credential_id: uuid(&credential)?,
-                username,
-            })
-        });
-    identity.map(|identity| LoginVerdict::Accepted(Arc::new(identity))).ok_or_else(|| {
-        PyTypeError::new_err("a verdict is (tenant id, credential id, username), the ids 16 bytes each, or False, or None")
+        .extract::<GivenIdentity>()
+        .map_err(|_| "it is none of these".to_owned())
+        .and_then(GivenIdentity::read);
+    identity.map(|identity| LoginVerdict::Accepted(Arc::new(identity))).map_err(|problem| {
+        PyTypeError::new_err(format!(
+            "a verdict is (tenant id, credential id, username, senders), the ids 16 bytes each, or False, or None: {problem}"
+        ))
     })
 }

@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict};
+use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict, Facts};
 use tokio::runtime::Handle;
 
 use crate::budget::Charge;
@@ -30,6 +31,19 @@ pub struct Letter {
     pub client_address: Arc<str>,
     /// When the final dot was read, microseconds since 1970.
     pub received_at_us: i64,
+    /// What its header lacked ([`Envelope::pieces`] puts it in its place). Empty for most.
+    pub additions: Vec<u8>,
+}
+
+impl Letter {
+    fn complete(&mut self, hostname: &str) {
+        let facts = Facts {
+            id: self.id,
+            hostname,
+            received_at: Duration::from_micros(self.received_at_us.unsigned_abs()),
+        };
+        self.additions = self.envelope.additions(&facts);
+    }
 }
 
 /// Where one client waits for its reply.
@@ -45,6 +59,8 @@ struct Slot {
 pub(crate) struct Waiting {
     inner: Mutex<Inner>,
     wakeup: Arc<Wakeup>,
+    /// In the Message-IDs that we make.
+    hostname: Arc<str>,
 }
 
 struct Inner {
@@ -56,7 +72,7 @@ struct Inner {
 }
 
 impl Waiting {
-    pub(crate) fn new(wakeup: Arc<Wakeup>) -> Self {
+    pub(crate) fn new(wakeup: Arc<Wakeup>, hostname: Arc<str>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 letters: VecDeque::new(),
@@ -65,6 +81,7 @@ impl Waiting {
                 closed: false,
             }),
             wakeup,
+            hostname,
         }
     }
 
@@ -93,6 +110,7 @@ impl Waiting {
             envelope,
             client_address,
             received_at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
+            additions: Vec::new(),
         };
         let body_bytes = letter.envelope.body.len();
         inner.bytes += body_bytes;
@@ -178,7 +196,11 @@ impl Batch {
         if taken.is_empty() {
             return None;
         }
-        let (letters, slots) = taken.into_iter().unzip();
+        let (mut letters, slots): (Vec<Letter>, _) = taken.into_iter().unzip();
+        // Here and not when they came: nobody waits for the lock meanwhile.
+        for letter in &mut letters {
+            letter.complete(&waiting.hostname);
+        }
         Some(Self {
             letters,
             slots,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use smtp_proxy_proto::{Identity, Limits};
+use smtp_proxy_proto::{Identity, Limits, Submission};
 
 use crate::Error;
 
@@ -77,6 +77,8 @@ pub struct Config {
     pub max_waiting_messages: usize,
     /// Worker threads; 0 = one less than there are cores, at least 1.
     pub threads: usize,
+    /// What is mended of a message.
+    pub submission: Submission,
 }
 
 impl Default for Config {
@@ -95,6 +97,7 @@ impl Default for Config {
             max_in_flight_bytes: 256 * 1024 * 1024,
             max_waiting_messages: 10_000,
             threads: 0,
+            submission: Submission::default(),
         }
     }
 }
@@ -201,6 +204,8 @@ fn is_one_word(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use smtp_proxy_proto::Senders;
+
     use super::*;
 
     fn plaintext(address: &str) -> Config {
@@ -210,6 +215,7 @@ mod tests {
                 tenant_id: [1; 16],
                 credential_id: [2; 16],
                 username: "bench".to_owned(),
+                senders: Senders::default(),
             }),
             ..Config::default()
         }

@@ -55,7 +55,7 @@ impl Shared {
             gate: SharedGate::default(),
             budget: Budget::new(config.max_in_flight_bytes, config.max_waiting_messages),
             connections: Connections::new(config.max_connections, Arc::clone(&wakeup)),
-            waiting: Waiting::new(Arc::clone(&wakeup)),
+            waiting: Waiting::new(Arc::clone(&wakeup), Arc::from(config.hostname.as_str())),
             asking: Asking::new(Arc::clone(&wakeup)),
             metrics: Arc::default(),
             wakeup,
@@ -84,6 +84,7 @@ fn session_config(config: &Config, port: Port) -> Arc<SessionConfig> {
             .filter(|_| preset)
             .map(Arc::new),
         allow_plaintext_submission: preset,
+        submission: config.submission,
     })
 }
 

@@ -14,8 +14,10 @@ from smtp_proxy import tenants
 from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
+from smtp_proxy.cli.senders import SenderOption, credential_senders
 from smtp_proxy.model.tenant import Credential
 from smtp_proxy.store import Store
+from smtp_proxy.tenants.senders import shown
 
 tenant_app = typer.Typer(help="Teams whose applications submit mail.", no_args_is_help=True)
 credential_app = typer.Typer(help="Logins of tenants.", no_args_is_help=True)
@@ -56,13 +58,16 @@ def credential_create(
     tenant: Annotated[str, typer.Argument(metavar="TENANT")],
     username: UsernameArgument,
     password_stdin: PasswordStdin = False,
+    sender: SenderOption = None,
 ) -> None:
     """Give a tenant a login. A generated password is shown once, now."""
     given = _password_from_stdin() if password_stdin else None
 
     async def work(store: Store) -> None:
         async with _passwords() as passwords:
-            credential, secret = await tenants.create_credential(store, passwords, tenant, username, given)
+            credential, secret = await tenants.create_credential(
+                store, passwords, tenant, username, given, sender or ()
+            )
         typer.echo(f"created credential {credential.username} of tenant {tenant}")
         _show_password(None if given else secret)
 
@@ -87,6 +92,7 @@ def credential_list(
                 "id": c.id,
                 "created_at": c.created_at,
                 "disabled_at": c.disabled_at,
+                "allowed_senders": c.allowed_senders,
             }
             for c in await store.list_credentials(owner)
         ]
@@ -95,9 +101,16 @@ def credential_list(
     if as_json:
         print_json(rows)
         return
-    table = make_table("username", "tenant", "id", "created", "disabled")
+    table = make_table("username", "tenant", "id", "created", "disabled", "senders")
     for row in rows:
-        table.add_row(row["username"], row["tenant"], str(row["id"]), when(row["created_at"]), when(row["disabled_at"]))
+        table.add_row(
+            row["username"],
+            row["tenant"],
+            str(row["id"]),
+            when(row["created_at"]),
+            when(row["disabled_at"]),
+            shown(row["allowed_senders"]),
+        )
     print_table(table)
 
 
@@ -136,6 +149,8 @@ def credential_reset_password(
 
     with_store(context, work)
 
+
+credential_app.command("senders")(credential_senders)
 
 # -- below
 

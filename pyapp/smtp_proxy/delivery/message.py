@@ -56,11 +56,11 @@ class Message:
         return None
 
 
-def compose(envelope: Envelope, hostname: str) -> Message:
+def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> Message:
     """Prepare an envelope. Raises UnfitForWire when the body or the reverse-path may not be sent."""
     body = envelope.body
     check_line_ends(body)
-    trace = received_field(envelope, hostname)
+    trace = received_field(envelope, hostname, hide_client=hide_client)
     ascii_body = body.isascii()
     return Message(
         reverse_path=path_bytes(envelope.reverse_path, "5.1.7"),

@@ -38,6 +38,7 @@ class Route:
     connect_timeout_seconds: float = 30.0
     command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
     data_timeout_seconds: float = 600.0  # from the final dot to its reply (4.5.3.2.6)
+    hide_client: bool = False  # in Received
 
     @property
     def remote(self) -> str:
@@ -79,6 +80,7 @@ def smarthost(settings: Settings) -> Route:
         connect_timeout_seconds=settings.smarthost_connect_timeout_seconds,
         command_timeout_seconds=settings.smarthost_command_timeout_seconds,
         data_timeout_seconds=settings.smarthost_data_timeout_seconds,
+        hide_client=settings.received_client_address == "hide",
     )
 
 

@@ -42,7 +42,7 @@ class SmtpTransport:
         addressees = _addressees(job, route, results)
         if addressees:
             try:
-                message = compose(job.envelope, route.client_name)
+                message = compose(job.envelope, route.client_name, hide_client=route.hide_client)
             except UnfitForWire as reason:
                 for addressee in addressees:
                     results[addressee.number] = _unfit(addressee.number, reason, route)

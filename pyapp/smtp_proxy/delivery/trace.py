@@ -11,20 +11,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from smtp_proxy.model.envelope import Envelope
 
+_UNKNOWN = "unknown"
 # What the client called itself is its own claim; only what a domain or address literal can hold is repeated.
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]+")
 
 
-def received_field(envelope: Envelope, hostname: str) -> bytes:
-    """Name where the message came from, who took it, how (RFC 3848, RFC 6531 4.3), its id and when."""
-    helo = _NOT_A_NAME.sub("?", envelope.helo)[:255] or "unknown"
-    address = _address_literal(_without_port(envelope.client_address))
-    protocol = "ESMTP" if not envelope.tls else "UTF8SMTPSA" if envelope.smtputf8 else "ESMTPSA"
+def received_field(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> bytes:
+    """Name where the message came from, who took it, how, its id and when.
+
+    There is never a `for` clause: it would tell one recipient of another (RFC 5321 4.4, 7.2). With `hide_client` there
+    is no `from` clause either, as in what a sendmail command submits; then nothing is said of the submitter.
+    """
     return (
-        f"Received: from {helo} ({address})\r\n"
-        f"\tby {hostname} with {protocol} id {envelope.id};\r\n"
+        f"Received: {'' if hide_client else _source(envelope)}"
+        f"by {_domain(hostname)} with {_protocol(envelope)} id {envelope.id};\r\n"
         f"\t{format_datetime(envelope.received_at)}\r\n"
     ).encode("ascii", "replace")
+
+
+def _source(envelope: Envelope) -> str:
+    helo = _NOT_A_NAME.sub("?", envelope.helo)[:255] or "unknown"
+    return f"from {helo} ({_address_literal(_without_port(envelope.client_address))})\r\n\t"
+
+
+def _protocol(envelope: Envelope) -> str:
+    """RFC 3848, RFC 6531 4.3. Who comes by TLS has logged in; who comes without it (loopback only) has done neither."""
+    return ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") + ("SA" if envelope.tls else "")
+
+
+def _domain(hostname: str) -> str:
+    """Our name; an address as RFC 5321 4.1.3 wants it."""
+    literal = _address_literal(hostname)
+    return hostname if literal == _UNKNOWN else literal
 
 
 def _without_port(address: str) -> str:
@@ -40,5 +58,5 @@ def _address_literal(address: str) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return "unknown"
+        return _UNKNOWN
     return f"[IPv6:{parsed}]" if parsed.version == 6 else f"[{parsed}]"

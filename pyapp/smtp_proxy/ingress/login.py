@@ -60,4 +60,4 @@ class LoginDesk:
 def _verdict(verdict: Verdict) -> LoginVerdict:
     if verdict is None or verdict is False:
         return verdict
-    return verdict.tenant_id.bytes, verdict.credential_id.bytes, verdict.username
+    return verdict.tenant_id.bytes, verdict.credential_id.bytes, verdict.username, verdict.senders

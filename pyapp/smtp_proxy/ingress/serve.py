@@ -51,6 +51,7 @@ _LIMITS: Final = {
     "smtp_max_errors_per_session": "errors_per_session",
     "smtp_max_auth_failures_per_session": "auth_failures_per_session",
     "smtp_max_messages_per_session": "messages_per_session",
+    "smtp_max_hops": "hops",
 }
 # The core's other fields, by the settings that they come from.
 _SETTINGS: Final = {
@@ -146,6 +147,8 @@ def core_config(
         max_connections=settings.smtp_max_connections,
         max_in_flight_bytes=settings.smtp_max_in_flight_bytes,
         threads=settings.smtp_threads,
+        add_missing_headers=settings.smtp_add_missing_headers,
+        strip_bcc=settings.smtp_strip_bcc,
     )
 
 
@@ -286,11 +289,11 @@ async def _plaintext_identity(settings: Settings, store: Store) -> Identity | No
         )
     if credential.disabled_at is not None:
         raise ConfigurationError(f"SMTP_PLAINTEXT_USERNAME: the credential {username!r} is disabled; name another")
-    return Identity(credential.tenant_id, credential.id, credential.username)
+    return Identity(credential.tenant_id, credential.id, credential.username, credential.allowed_senders)
 
 
-def _identity(identity: Identity) -> tuple[bytes, bytes, str]:
-    return identity.tenant_id.bytes, identity.credential_id.bytes, identity.username
+def _identity(identity: Identity) -> tuple[bytes, bytes, str, tuple[str, ...]]:
+    return identity.tenant_id.bytes, identity.credential_id.bytes, identity.username, identity.senders
 
 
 async def _pinged(store: Store) -> str | None:

@@ -27,6 +27,7 @@ class Credential:
     password_hash: str
     created_at: datetime
     disabled_at: datetime | None = None
+    allowed_senders: tuple[str, ...] = ()  # patterns of reverse-paths; none: any
 
     def __repr__(self) -> str:
         return f"Credential(id={self.id}, username={self.username!r})"
@@ -39,3 +40,4 @@ class Identity:
     tenant_id: UUID
     credential_id: UUID
     username: str
+    senders: tuple[str, ...] = ()  # Credential.allowed_senders, as they were at the login

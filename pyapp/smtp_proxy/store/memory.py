@@ -170,12 +170,19 @@ class MemoryStore:
             raise NotFound
         return self._tenants[name]
 
-    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+    async def create_credential(
+        self, tenant_id: UUID, username: str, password_hash: str, allowed_senders: Sequence[str] = ()
+    ) -> Credential:
         self._reachable()
         if username in self._credentials:
             raise AlreadyExists
         self._credentials[username] = Credential(
-            new_id(self._clock.now()), tenant_id, username, password_hash, self._clock.now()
+            new_id(self._clock.now()),
+            tenant_id,
+            username,
+            password_hash,
+            self._clock.now(),
+            allowed_senders=tuple(allowed_senders),
         )
         self._notify()
         return self._credentials[username]
@@ -198,6 +205,9 @@ class MemoryStore:
 
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         return self._put(replace(self._existing(username), password_hash=password_hash))
+
+    async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential:
+        return self._put(replace(self._existing(username), allowed_senders=tuple(patterns)))
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)

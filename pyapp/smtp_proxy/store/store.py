@@ -227,11 +227,18 @@ class Store:
         async with self._connection(f"looking up tenant {name}") as connection:
             return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
 
-    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+    async def create_credential(
+        self, tenant_id: UUID, username: str, password_hash: str, allowed_senders: Sequence[str] = ()
+    ) -> Credential:
         """Raises AlreadyExists when any tenant has that username."""
         async with self._connection(f"creating credential {username}") as connection:
             row = await connection.fetchrow(
-                QUERIES["create_credential"], new_id(self._clock.now()), tenant_id, username, password_hash
+                QUERIES["create_credential"],
+                new_id(self._clock.now()),
+                tenant_id,
+                username,
+                password_hash,
+                allowed_senders,
             )
         return lookup.credential(_present(row, username))
 
@@ -257,6 +264,10 @@ class Store:
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         """Raises NotFound."""
         return await self._change_credential("set_password_hash", username, password_hash)
+
+    async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential:
+        """Say which reverse-paths it may use from the next login on; none: any. Raises NotFound."""
+        return await self._change_credential("set_allowed_senders", username, patterns)
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""

@@ -116,7 +116,7 @@ class LoginChecker:
         )
         verdict: Identity | Literal[False] = False
         if credential is not None and usable and matches:
-            verdict = Identity(credential.tenant_id, credential.id, credential.username)
+            verdict = Identity(credential.tenant_id, credential.id, credential.username, credential.allowed_senders)
         if generation == self._generation:
             self._remember(digest, verdict)
         return verdict

@@ -87,7 +87,7 @@ class Dialog:
                 self._append("answer", [text])
             case "E:":
                 name, _, value = text.partition(" ")
-                self.steps.append(("handed", (name, unescaped(value))))
+                self.steps.append(("handed", (name, wanted(value))))
             case "TLS" | "CLOSED":
                 self.steps.append((kind, None))
             case _:
@@ -116,6 +116,11 @@ def unescaped(text: str) -> bytes:
         return bytes.fromhex(found[1][1:].decode()) if found[1].startswith(b"x") else known[found[1]]
 
     return re.sub(rb"\\(x[0-9a-fA-F]{2}|.)", byte, text.encode())
+
+
+def wanted(value: str) -> re.Pattern[bytes]:
+    r"""What is handed over; `\*` stands for any text."""
+    return re.compile(b".*".join(re.escape(unescaped(piece)) for piece in value.split(r"\*")), re.DOTALL)
 
 
 def matches(pattern: str, line: str) -> bool:
@@ -198,7 +203,7 @@ class Replay:
         if gate := self._dialog.options.get("gate_after_greeting"):
             self._core.set_gate(gate)  # type: ignore[arg-type]
 
-    async def _check_handed(self, name: str, value: bytes) -> None:
+    async def _check_handed(self, name: str, value: re.Pattern[bytes]) -> None:
         if name == "none":
             assert self._store.handed == []
             return
@@ -212,7 +217,8 @@ class Replay:
             "helo": row[HELO],
             "username": (await self._store.usernames())[row[CREDENTIAL_ID]],
         }[name]
-        assert (found if isinstance(found, bytes) else found.encode()) == value
+        given = found if isinstance(found, bytes) else found.encode()
+        assert value.fullmatch(given), given
 
 
 @contextlib.asynccontextmanager
@@ -223,9 +229,10 @@ async def listening(
     settings = settings_for(dialog, smtp_settings)
     store, stream = ScriptedStore(dialog.options), MemoryServer()
     tenant = await store.create_tenant("dialogs")
-    await store.create_credential(tenant.id, USERNAME, HASH)
-    preset = await store.create_credential(tenant.id, PRESET, HASH)
-    identity = Identity(tenant.id, preset.id, PRESET)
+    senders = dialog.options["senders"].split(",") if "senders" in dialog.options else []
+    await store.create_credential(tenant.id, USERNAME, HASH, senders)
+    preset = await store.create_credential(tenant.id, PRESET, HASH, senders)
+    identity = Identity(tenant.id, preset.id, PRESET, preset.allowed_senders)
     core = serve.make_core(settings, serve.read_certificates(settings), identity)
     service = serve.Service(settings, Lifecycle(1), store, core, MemoryPublisher(stream), MemoryDepth(stream))
     try:
@@ -236,7 +243,11 @@ async def listening(
 
 def settings_for(dialog: Dialog, smtp_settings: dict[str, Any]) -> Settings:
     """With the dialog's limits, some of which are below what an operator may set."""
-    loaded = Settings.load({**smtp_settings, "smtp_plaintext_port": 0}, {})
+    fixes = {
+        "smtp_add_missing_headers": dialog.options.get("headers") == "complete",
+        "smtp_strip_bcc": dialog.options.get("bcc") != "keep",
+    }
+    loaded = Settings.load({**smtp_settings, **fixes, "smtp_plaintext_port": 0}, {})
     limits = [option for option in dialog.options.items() if option[0].startswith("limits.")]
     return loaded.model_copy(update={SETTING_OF[name.removeprefix("limits.")]: int(value) for name, value in limits})
 
@@ -290,5 +301,7 @@ def test_how_a_line_is_read() -> None:
     assert matches("250 2.0.0 queued as *", "250 2.0.0 queued as x\r\n")
     assert matches("*a*c", "bac")
     assert not matches("a*c", "ab")
+    assert wanted(r"a\*c\r\n").fullmatch(b"a\r\nc\r\n")
+    assert not wanted(r"a\*c").fullmatch(b"abcd")
     assert repeated("a{bc}*3d{e}*2") == "abcbcbcdee"
     assert unescaped(r"a\r\n\0\\\xff") == b"a\r\n\0\\\xff"

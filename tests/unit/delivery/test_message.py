@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from mail import envelope
 
+from smtp_proxy.config import Settings
 from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
 from smtp_proxy.delivery.classify import from_reply, outcome_of
 from smtp_proxy.delivery.message import compose
 from smtp_proxy.delivery.reply import Reply
+from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.trace import received_field
 from smtp_proxy.delivery.wire import UnfitForWire
 from smtp_proxy.model.attempt import Outcome
-from smtp_proxy.model.envelope import BodyType
+from smtp_proxy.model.envelope import BodyType, Envelope
 
 EVERYTHING = Capabilities(pipelining=True, eight_bit_mime=True, smtputf8=True, size=True, size_bytes=10_000)
 NOTHING = Capabilities()
@@ -125,6 +128,46 @@ def test_a_helo_cannot_add_a_header() -> None:
     )
     assert field.count(b"\r\n") == 3
     assert b"Bcc: x" not in field
+
+
+def changed(**values: object) -> Envelope:
+    return replace(envelope(), **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tls", "smtputf8", "protocol"),
+    [(True, False, b"ESMTPSA"), (True, True, b"UTF8SMTPSA"), (False, False, b"ESMTP"), (False, True, b"UTF8SMTP")],
+)
+def test_how_it_came(tls: bool, smtputf8: bool, protocol: bytes) -> None:
+    assert b" with %s id " % protocol in received_field(changed(tls=tls, smtputf8=smtputf8), "mx.example")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "domain"),
+    [("mx.example", b"mx.example"), ("192.0.2.1", b"[192.0.2.1]"), ("::1", b"[IPv6:::1]"), ("[::1]", b"[::1]")],
+)
+def test_our_name_in_the_trace(hostname: str, domain: bytes) -> None:
+    assert b"\tby %s with " % domain in received_field(envelope(), hostname)
+
+
+def test_the_client_can_be_left_out_of_the_trace() -> None:
+    moment = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+    sent = envelope(received_at=moment)
+    field = received_field(sent, "mx.example", hide_client=True)
+    assert field == (
+        b"Received: by mx.example with ESMTPSA id "
+        + str(sent.id).encode()
+        + b";\r\n\tMon, 04 May 2026 03:02:01 +0000\r\n"
+    )
+    message = compose(sent, "mx.example", hide_client=True)
+    assert message.data.startswith(field)
+    assert message.size_bytes == len(field) + len(sent.body)
+
+
+@pytest.mark.parametrize("value", ["show", "hide"])
+def test_the_setting_reaches_the_route(value: str) -> None:
+    settings = Settings.load({"received_client_address": value, "smarthost_tls": "none"}, {})
+    assert smarthost(settings).hide_client is (value == "hide")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from ingress_fakes import Arriving, FakeChecker, FakeLogins, settle
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.model.tenant import Identity
 
-APP = Identity(UUID(int=1), UUID(int=2), "app")
-APP_ACCEPTED = (UUID(int=1).bytes, UUID(int=2).bytes, "app")
+APP = Identity(UUID(int=1), UUID(int=2), "app", ("example.com",))
+APP_ACCEPTED = (UUID(int=1).bytes, UUID(int=2).bytes, "app", ("example.com",))
 
 
 class House:

@@ -16,7 +16,7 @@ from smtp_proxy.ingress import serve
 from smtp_proxy.model.tenant import Identity
 from smtp_proxy.store.memory import MemoryStore
 
-IDENTITY = Identity(UUID(int=1), UUID(int=2), "bench")
+IDENTITY = Identity(UUID(int=1), UUID(int=2), "bench", ("example.com",))
 PAIR = [(b"chain", b"key")]
 # Settings that the core is told nothing of by themselves: who submits in plaintext is looked up first.
 NOT_FOR_THE_CORE = {"smtp_plaintext_username"}
@@ -66,6 +66,9 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         smtp_max_errors_per_session=13,
         smtp_max_auth_failures_per_session=14,
         smtp_max_messages_per_session=15,
+        smtp_max_hops=16,
+        smtp_add_missing_headers=False,
+        smtp_strip_bcc=False,
     )
     assert told(given) == {
         "hostname": "mx.example.com",
@@ -73,7 +76,7 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         "starttls_address": "192.0.2.1:587",
         "tls_address": "192.0.2.1:465",
         "plaintext_address": "127.0.0.1:2526",
-        "plaintext_identity": (UUID(int=1).bytes, UUID(int=2).bytes, "bench"),
+        "plaintext_identity": (UUID(int=1).bytes, UUID(int=2).bytes, "bench", ("example.com",)),
         "certificates": PAIR,
         "limits": {
             "command_line_bytes": 600,
@@ -84,6 +87,7 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
             "errors_per_session": 13,
             "auth_failures_per_session": 14,
             "messages_per_session": 15,
+            "hops": 16,
         },
         "command_timeout_seconds": 1.5,
         "data_timeout_seconds": 2.5,
@@ -92,6 +96,8 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         "max_connections": 11,
         "max_in_flight_bytes": 2_000_000,
         "threads": 3,
+        "add_missing_headers": False,
+        "strip_bcc": False,
     }
 
 
@@ -117,6 +123,12 @@ def test_the_greeting_says_that_mail_is_discarded(told: Any) -> None:
 def test_without_an_identity_nobody_listens_in_plaintext(told: Any) -> None:
     config = told(settings(smtp_plaintext_port=2526), None)
     assert (config["plaintext_address"], config["plaintext_identity"]) == (None, None)
+
+
+def test_a_pattern_that_is_none_is_named(told: Any) -> None:
+    nobody = Identity(UUID(int=1), UUID(int=2), "bench", ("example.com", "not a pattern"))
+    with pytest.raises(ConfigurationError, match=r'SMTP_PLAINTEXT_USERNAME: "not a pattern" is no sender pattern'):
+        serve.make_core(settings(smtp_plaintext_port=0), [], nobody)
 
 
 def test_the_core_takes_the_defaults_and_shows_no_key() -> None:

@@ -65,6 +65,13 @@ async def test_right_and_wrong(house: House) -> None:
     assert await house.logins.check("App", "secret") is False
 
 
+async def test_a_login_brings_the_senders_it_may_use(house: House) -> None:
+    await house.store.set_allowed_senders("app", ["example.com", "<>"])
+    identity = await house.logins.check("app", "secret")
+    assert identity
+    assert identity.senders == ("example.com", "<>")
+
+
 async def test_a_known_login_costs_nothing_until_its_life_ends(house: House) -> None:
     assert house.logins.cached("app", "secret") is None
     for _ in range(5):

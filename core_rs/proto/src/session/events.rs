@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Envelope, Identity, Limits, LoginRequest};
+use crate::{Envelope, Identity, Limits, LoginRequest, Submission};
 
 /// What every session of a listener shares.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct SessionConfig {
     pub identity: Option<Arc<Identity>>,
     /// MAIL is taken over plaintext. Only sensible with a preset identity.
     pub allow_plaintext_submission: bool,
+    /// What is mended of a message.
+    pub submission: Submission,
 }
 
 /// May mail come in? Decided outside, passed in with every call.

@@ -164,7 +164,9 @@ impl Session {
             smtputf8,
             text,
         } = transaction;
-        let body = text.finish().map_err(Defect::reply)?;
+        let mut body = text.finish().map_err(Defect::reply)?;
+        let config = &self.config;
+        let missing = config.submission.mend(&mut body, config.limits.hops)?;
         let body_type = if body.is_ascii() {
             body_type
         } else {
@@ -180,6 +182,7 @@ impl Session {
             smtputf8,
             helo,
             security: self.security,
+            missing,
         })
     }
 }

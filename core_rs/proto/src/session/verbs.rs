@@ -124,6 +124,10 @@ impl Session {
         {
             return Err(reply::MESSAGE_TOO_LARGE);
         }
+        let identity = self.identity.as_deref();
+        if identity.is_some_and(|identity| !identity.senders.allow(mail.reverse_path)) {
+            return Err(reply::not_allowed_sender(mail.reverse_path));
+        }
         Ok(Transaction {
             reverse_path: mail.reverse_path.to_owned(),
             recipients: Vec::new(),
