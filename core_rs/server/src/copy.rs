@@ -71,6 +71,7 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
         envelope,
         client_address,
         received_at_us,
+        additions,
     } = letter;
     rows.extend_from_slice(&12_i16.to_be_bytes());
     field(rows, &id.0);
@@ -78,7 +79,7 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
     field(rows, &envelope.identity.credential_id);
     field(rows, envelope.reverse_path.as_bytes());
     field(rows, &length(envelope.recipients.len()));
-    field(rows, &length(envelope.body.len()));
+    field(rows, &length(envelope.body.len() + additions.len()));
     field(rows, &i16::from(envelope.body_type as u8).to_be_bytes());
     field(rows, &[u8::from(envelope.smtputf8)]);
     field(rows, envelope.helo.as_bytes());
@@ -90,7 +91,11 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
 fn body(rows: &mut Vec<u8>, letter: &Letter) {
     rows.extend_from_slice(&2_i16.to_be_bytes());
     field(rows, &letter.id.0);
-    field(rows, &letter.envelope.body);
+    let pieces = letter.envelope.pieces(&letter.additions);
+    rows.extend_from_slice(&length(pieces.iter().map(|piece| piece.len()).sum()));
+    for piece in pieces {
+        rows.extend_from_slice(piece);
+    }
 }
 
 fn deliveries(rows: &mut Vec<u8>, letter: &Letter, sweep_at_us: i64) {
@@ -123,7 +128,7 @@ fn timestamp(us_since_1970: i64) -> [u8; 8] {
 mod tests {
     use std::sync::Arc;
 
-    use smtp_proxy_proto::{BodyType, Envelope, EnvelopeId, Identity};
+    use smtp_proxy_proto::{BodyType, Envelope, EnvelopeId, Identity, Missing, Senders};
 
     use super::*;
 
@@ -135,6 +140,7 @@ mod tests {
                     tenant_id: [1; 16],
                     credential_id: [2; 16],
                     username: "user".to_owned(),
+                    senders: Senders::default(),
                 }),
                 reverse_path: "jürgen@example.com".to_owned(),
                 recipients: recipients.iter().map(|&text| text.to_owned()).collect(),
@@ -143,9 +149,14 @@ mod tests {
                 smtputf8: true,
                 helo: Arc::from("client.example"),
                 security: Security::Tls,
+                missing: Missing {
+                    at: body_bytes / 2,
+                    ..Missing::default()
+                },
             },
             client_address: Arc::from("192.0.2.1"),
             received_at_us: EPOCH_US + 7,
+            additions: Vec::new(),
         }
     }
 
@@ -191,7 +202,8 @@ mod tests {
 
     #[test]
     fn three_tables() {
-        let letters = [letter(8, 5, &["a@b", "c@d"]), letter(9, 0, &["e@f"])];
+        let mut letters = [letter(8, 4, &["a@b", "c@d"]), letter(9, 0, &["e@f"])];
+        letters[0].additions = b"-".to_vec();
         let found = streams(&encode(&letters, EPOCH_US - 1));
         let [envelopes, bodies, deliveries] = &found[..] else {
             panic!("{} tables", found.len())
@@ -207,7 +219,7 @@ mod tests {
         assert_eq!(envelopes[0][11], [0, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(
             rows(&bodies.0),
-            [[vec![8; 16], b"xxxxx".to_vec()], [vec![9; 16], Vec::new()]]
+            [[vec![8; 16], b"xx-xx".to_vec()], [vec![9; 16], Vec::new()]]
         );
         let deliveries = rows(&deliveries.0);
         assert_eq!(deliveries.len(), 3);
