@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Reply;
+use crate::{Dsn, Reply};
 
 /// Who is logged in. Cheap to hand on: a session and its envelopes share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Envelope {
     pub helo: Arc<str>,
     /// What the connection was protected by when the message came.
     pub security: Security,
+    /// RFC 3461, if anything was asked for; most mail asks for nothing.
+    pub dsn: Option<Box<Dsn>>,
 }
 
 impl fmt::Debug for Envelope {
@@ -74,6 +76,7 @@ impl fmt::Debug for Envelope {
             .field("smtputf8", &self.smtputf8)
             .field("helo", &self.helo)
             .field("security", &self.security)
+            .field("dsn", &self.dsn)
             .finish()
     }
 }
