@@ -40,6 +40,7 @@ def core_envelope(
         "client_address": "192.0.2.1",
         "tls": True,
         "received_at_us": int(time.time() * 1e6),
+        "dsn": None,
     }
     return tuple({**row, **changes}.values())
 

@@ -100,12 +100,26 @@ def describe_states(states: Sequence[DeliveryState]) -> str:
     return kinds[0] if len(kinds) == 1 else ", ".join(f"{names.count(kind)} {kind}" for kind in kinds)
 
 
+def describe_dsn(message: Message) -> str:
+    """What was asked for with RFC 3461, as the client said it; empty for most mail."""
+    words = [f"RET={message.ret.name}"] if message.ret is not None else []
+    words += [f"ENVID={message.envid}"] if message.envid is not None else []
+    of_recipients = []
+    for d in message.deliveries:
+        asked = [f"NOTIFY={d.notify.keywords}"] if d.notify is not None else []
+        asked += [f"ORCPT={d.orcpt}"] if d.orcpt is not None else []
+        of_recipients += [f"<{d.recipient}> {' '.join(asked)}"] if asked else []
+    return "; ".join([*([" ".join(words)] if words else []), *of_recipients])
+
+
 def _print_message(message: Message) -> None:
     summary = message.summary
     typer.echo(f"message   {summary.id}")
     typer.echo(f"received  {when(summary.received_at)} from {summary.client_address} ({summary.helo}), ", nl=False)
     typer.echo("TLS" if summary.tls else "without TLS")
     typer.echo(f"from      <{summary.reverse_path}>, {summary.size_bytes} bytes")
+    if asked := describe_dsn(message):
+        typer.echo(f"DSN       {asked}")
     table = make_table("to", "state", "attempts", "next attempt", "finished")
     for d in message.deliveries:
         waits = when(d.next_attempt_at) if d.state is DeliveryState.QUEUED else ""

@@ -7,12 +7,14 @@ by one COPY per table; the measurements behind that are in docs/decisions/0010-a
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
+from smtp_proxy.model.dsn import DsnRow
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.queries import QUERIES
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
-# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
-CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
+# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970), DSN if asked for.
+CoreEnvelope: TypeAlias = tuple[
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, DsnRow | None
+]
 
 _ENVELOPE_COLUMNS = (
     "id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type", "smtputf8",
@@ -31,6 +35,9 @@ _ENVELOPE_COLUMNS = (
 )  # fmt: skip
 _BODY_COLUMNS = ("envelope_id", "content")
 _DELIVERY_COLUMNS = ("envelope_id", "recipient_number", "recipient", "sweep_at")  # the rest has defaults
+# Most batches have nothing for these, and then do not write them.
+_ENVELOPE_DSN_COLUMNS = (*_ENVELOPE_COLUMNS, "dsn_ret", "dsn_envid")
+_DELIVERY_DSN_COLUMNS = (*_DELIVERY_COLUMNS, "dsn_notify", "dsn_orcpt")
 # Up to here one statement is quicker than COPY and costs less; parameters are held whole in memory, hence the bytes.
 _STATEMENT_MESSAGES = 48
 _STATEMENT_BYTES = 512 * 1024
@@ -39,14 +46,15 @@ _NOBODY = bytes(16)
 
 
 class Rows:
-    """The rows of a batch, one list per table."""
+    """The rows of a batch, one list per table. `has_dsn`: those of two tables have the columns of RFC 3461 too."""
 
-    __slots__ = ("bodies", "deliveries", "envelopes")
+    __slots__ = ("bodies", "deliveries", "envelopes", "has_dsn")
 
     def __init__(self, batch: Sequence[CoreEnvelope], sweep_at: datetime) -> None:
         envelopes: list[tuple[Any, ...]] = []
         bodies: list[tuple[Any, ...]] = []
         deliveries: list[tuple[Any, ...]] = []
+        has_dsn = False
         for (
             raw_id,
             tenant,
@@ -60,6 +68,7 @@ class Rows:
             address,
             tls,
             received,
+            dsn,
         ) in batch:
             envelope_id = UUID(raw_id)
             envelopes.append((
@@ -69,7 +78,18 @@ class Rows:
             bodies.append((envelope_id, body))
             for number, recipient in enumerate(recipients):
                 deliveries.append((envelope_id, number, recipient, sweep_at))
+            if dsn is not None:
+                has_dsn = True
         self.envelopes, self.bodies, self.deliveries = envelopes, bodies, deliveries
+        self.has_dsn = has_dsn
+        if has_dsn:
+            self._add_dsn(batch)
+
+    def _add_dsn(self, batch: Sequence[CoreEnvelope]) -> None:
+        asked = [row[12] or (None, None, [(None, None)] * len(row[4])) for row in batch]
+        self.envelopes = [(*row, dsn[0], dsn[1]) for row, dsn in zip(self.envelopes, asked, strict=True)]
+        of_recipients = itertools.chain.from_iterable(dsn[2] for dsn in asked)
+        self.deliveries = [(*row, *dsn) for row, dsn in zip(self.deliveries, of_recipients, strict=True)]
 
 
 async def accept(connection: Connection, batch: Sequence[CoreEnvelope], sweep_at: datetime) -> None:
@@ -88,7 +108,7 @@ async def rehearse(connection: Connection, now: datetime) -> None:
     """
     if await connection.fetchval(QUERIES["is_read_only"]) == "on":  # asked first: refused statements fill its log
         raise asyncpg.ReadOnlySQLTransactionError("the server only reads")
-    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0)
+    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0, None)
     async with connection.transaction():
         written = connection.transaction()
         await written.start()
@@ -99,20 +119,24 @@ async def rehearse(connection: Connection, now: datetime) -> None:
 async def _insert(connection: Connection, rows: Rows, sweep_at: datetime) -> None:
     """One statement, one round trip: what an idle system answers with."""
     numbers, recipients = [row[1] for row in rows.deliveries], [row[2] for row in rows.deliveries]
+    dsn = [[row[place] for row in rows.deliveries] for place in (4, 5)] if rows.has_dsn else ()
     await connection.execute(
-        QUERIES["accept"],
+        QUERIES["accept_with_dsn" if rows.has_dsn else "accept"],
         *zip(*rows.envelopes, strict=True),
         [row[1] for row in rows.bodies],
         [row[0] for row in rows.deliveries],
         numbers,
         recipients,
+        *dsn,
         sweep_at,
     )
 
 
 async def _copy(connection: Connection, rows: Rows) -> None:
     """Eight round trips, and the least work per message: what a busy system answers with."""
+    of_envelopes = _ENVELOPE_DSN_COLUMNS if rows.has_dsn else _ENVELOPE_COLUMNS
+    of_deliveries = _DELIVERY_DSN_COLUMNS if rows.has_dsn else _DELIVERY_COLUMNS
     async with connection.transaction():
-        await connection.copy_records_to_table("envelopes", records=rows.envelopes, columns=_ENVELOPE_COLUMNS)
+        await connection.copy_records_to_table("envelopes", records=rows.envelopes, columns=of_envelopes)
         await connection.copy_records_to_table("bodies", records=rows.bodies, columns=_BODY_COLUMNS)
-        await connection.copy_records_to_table("deliveries", records=rows.deliveries, columns=_DELIVERY_COLUMNS)
+        await connection.copy_records_to_table("deliveries", records=rows.deliveries, columns=of_deliveries)

@@ -20,6 +20,24 @@ INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at)
 SELECT envelope_id, recipient_number, recipient, $17::timestamptz
 FROM unnest($14::uuid[], $15::smallint[], $16::text[]) AS t (envelope_id, recipient_number, recipient);
 
+-- name: accept_with_dsn
+-- The same where somebody asked for notifications (RFC 3461). $1-$14 columns of envelopes, $15 contents, $16-$20 columns of
+-- deliveries, $21 sweep_at
+WITH kept_envelopes AS (
+    INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
+        helo, client_address, tls, received_at, dsn_ret, dsn_envid)
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::smallint[], $8::boolean[],
+        $9::text[], $10::text[], $11::boolean[], $12::timestamptz[], $13::smallint[], $14::text[]
+    )
+), kept_bodies AS (
+    INSERT INTO bodies (envelope_id, content) SELECT * FROM unnest($1::uuid[], $15::bytea[])
+)
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, dsn_notify, dsn_orcpt, sweep_at)
+SELECT envelope_id, recipient_number, recipient, dsn_notify, dsn_orcpt, $21::timestamptz
+FROM unnest($16::uuid[], $17::smallint[], $18::text[], $19::smallint[], $20::text[])
+    AS t (envelope_id, recipient_number, recipient, dsn_notify, dsn_orcpt);
+
 -- name: is_read_only
 SHOW transaction_read_only;
 
@@ -39,9 +57,9 @@ SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval
 FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count,
+RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
-    e.helo, e.client_address, e.tls;
+    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid;
 
 -- name: bodies
 -- $1 ids, $2 lowest id, $3 highest id
@@ -173,11 +191,12 @@ ORDER BY e.id DESC
 LIMIT $4;
 
 -- name: message
-SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls
+SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls, dsn_ret, dsn_envid
 FROM envelopes WHERE id = $1;
 
 -- name: message_deliveries
-SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at
+SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at,
+    dsn_notify, dsn_orcpt
 FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
 
 -- name: message_attempts
