@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -69,7 +69,7 @@ def messages_show(
 
     message = with_store(context, work)
     if as_json:
-        print_json(asdict(message))
+        print_json(as_dict(message))
     else:
         _print_message(message)
 
@@ -98,6 +98,15 @@ def describe_states(states: Sequence[DeliveryState]) -> str:
     names = [state.name.lower() for state in states]
     kinds = sorted(set(names))
     return kinds[0] if len(kinds) == 1 else ", ".join(f"{names.count(kind)} {kind}" for kind in kinds)
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """All of it; NOTIFY as a list of words."""
+    found = asdict(message)
+    for delivery in found["deliveries"]:
+        if (notify := delivery["notify"]) is not None:
+            delivery["notify"] = notify.keywords.lower().split(",")
+    return found
 
 
 def describe_dsn(message: Message) -> str:

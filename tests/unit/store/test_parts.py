@@ -70,6 +70,22 @@ def test_rows_of_a_batch() -> None:
     assert rows.deliveries == [(envelope_id, 0, "a@x.example", sweep_at), (envelope_id, 1, "b@x.example", sweep_at)]
 
 
+def test_rows_have_the_columns_of_dsn_only_where_somebody_asked() -> None:
+    sweep_at = datetime(2026, 1, 1, tzinfo=UTC)
+    plain = core_envelope(["a@x.example", "b@x.example"])
+    asked = core_envelope(["c@x.example"], dsn=(1, "id", [(3, None)]))
+    without = Rows([plain], sweep_at)
+    assert (without.has_dsn, len(without.envelopes[0]), len(without.deliveries[0])) == (False, 12, 4)
+    rows = Rows([plain, asked], sweep_at)
+    assert rows.has_dsn
+    assert [row[12:] for row in rows.envelopes] == [(None, None), (1, "id")]
+    assert [(row[2], *row[4:]) for row in rows.deliveries] == [
+        ("a@x.example", None, None),
+        ("b@x.example", None, None),
+        ("c@x.example", 3, None),
+    ]
+
+
 def test_our_migrations_are_numbered_without_a_gap() -> None:
     migrations = read_migrations()
     assert [m.number for m in migrations] == list(range(1, len(migrations) + 1))
