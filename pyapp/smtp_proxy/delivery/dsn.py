@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smtp_proxy.model.envelope import Envelope, Recipient
 
 # RFC 5321 4.1.2 esmtp-value, with the UTF-8 that RFC 6531 3.3 adds: no blank, no control, no "=".
-_VALUE = re.compile(r"[^\x00-\x20=\x7f-\xa0\u2028\u2029\ud800-\udfff]+")
+_VALUE = re.compile(r"[^\x00-\x20=\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 # RFC 3461 4.2, characters.
 _ORCPT_MAX: Final = 500
 # What unitext (RFC 6533 3) may not hold as it is: "+", a backslash that encodes nothing, and in ASCII all else.
