@@ -105,6 +105,23 @@ async def test_chunks_share_the_memory_budget(make_house: MakeHouse) -> None:
     assert await house.has_counted("bytes_in_flight", 0)
 
 
+async def test_nobody_keeps_an_overdraft_by_small_talk(make_house: MakeHouse) -> None:
+    """Whoever reads on beyond the budget has one data time-out to finish, whatever it says between its chunks."""
+    house = await make_house(smtp_max_in_flight_bytes=1024 * 1024, smtp_data_timeout_seconds=1.5)
+    await house.start()
+    greedy, other = await house.client(), await house.client()
+    await opened(greedy)
+    greedy.send(b"BDAT 2000000\r\n" + LINE * 20_000)
+    await greedy.expect(250)
+    waiting = asyncio.create_task(submit_in_chunks(other, b"x\r\n", b"y\r\n"))
+    async with asyncio.timeout(5):
+        while (reply := await greedy.say("NOOP")).startswith("250"):
+            await asyncio.sleep(0.2)
+    assert reply.startswith("421 4.4.2")
+    envelope_id = await waiting
+    assert await house.stored() == [envelope_id]
+
+
 async def test_rset_between_chunks_frees_the_memory(house: House) -> None:
     client = await house.client()
     await opened(client)
