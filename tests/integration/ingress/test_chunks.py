@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from fix_ingress import PASSWORD, USERNAME, Client, House, Listener, MakeHouse, eventually, queued_id
+from scripted_server import ScriptedServer
 
+from smtp_proxy.delivery.route import Route, Routes
+from smtp_proxy.delivery.smtp import SmtpTransport
+from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.dsn import Notify, Ret
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -52,6 +56,31 @@ async def test_what_was_asked_for_is_stored(house: House) -> None:
         (Notify.SUCCESS | Notify.DELAY, "rfc822;B+2B@rcpt.example"),
         (None, None),
     ]
+
+
+async def test_from_the_client_s_wire_to_the_next_hop_s(house: House) -> None:
+    """RFC 3461 5.2.1: the same values, on the same recipients."""
+    mail = b"FROM:<a@sender.example> RET=FULL ENVID=QQ+2B1"
+    rcpts = [b"TO:<b@rcpt.example> NOTIFY=NEVER ORCPT=rfc822;B+2B@x", b"TO:<c@rcpt.example>", b"TO:<d@x> NOTIFY=DELAY"]
+    client = await house.client()
+    client.send(b"MAIL %s\r\nRCPT %s\r\nBDAT 9 LAST\r\n.\r\n..\r\nx" % (mail, b"\r\nRCPT ".join(rcpts)) + b"\n")
+    for _ in range(4):
+        await client.expect(250)
+    assert (await client.reply()).startswith("554"), "a bare LF"
+    client.send(b"MAIL %s\r\nRCPT %s\r\nBDAT 8 LAST\r\n.\r\n..\r\nx" % (mail, b"\r\nRCPT ".join(rcpts)))
+    for _ in range(4):
+        await client.expect(250)
+    envelope_id = queued_id(await client.expect(250))
+    (job,) = await house.store.claim([envelope_id], uuid4(), 30.0)
+    next_hop = ScriptedServer(extensions=(b"PIPELINING", b"DSN"))
+    async with next_hop.running():
+        transport = SmtpTransport(Routes(Route("127.0.0.1", next_hop.port, "none", "proxy.example")))
+        results = await transport.deliver(job)
+        await transport.close()
+    assert {result.outcome for result in results} == {Outcome.DELIVERED}
+    (received,) = next_hop.received
+    assert (received.reverse_path, received.recipients) == (mail, rcpts)
+    assert received.data.endswith(b"\r\n..\r\n...\r\nx\r\n")
 
 
 async def test_mail_with_and_without_dsn_in_the_same_batches(house: House) -> None:
