@@ -44,7 +44,7 @@ def job(*recipients: str, attempt_number: int = 1, of: Envelope | None = None) -
 
 def core_envelope(
     *recipients: str, body: bytes = BODY, received_at_us: int | None = None
-) -> tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]:
+) -> tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, None]:
     """As the core hands it over the border."""
     return (
         envelope_id().bytes,
@@ -59,4 +59,5 @@ def core_envelope(
         "192.0.2.7:50000",
         True,
         received_at_us if received_at_us is not None else int(time.time() * 1e6),
+        None,
     )

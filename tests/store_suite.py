@@ -14,6 +14,7 @@ import pytest
 
 from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Job
 from smtp_proxy.store.ids import new_id
 
@@ -40,6 +41,7 @@ def core_envelope(
         "client_address": "192.0.2.1",
         "tls": True,
         "received_at_us": int(time.time() * 1e6),
+        "dsn": None,
     }
     return tuple({**row, **changes}.values())
 
@@ -102,6 +104,34 @@ class StoreSuite:
         jobs = await stores.store.claim(ids, uuid4(), LEASE)
         assert {job.envelope.id: job.envelope.body for job in jobs} == {i: b"%d" % n for n, i in enumerate(ids)}
         assert await stores.store.depth() == 0
+
+    @pytest.mark.parametrize("others", [0, 3, 60])
+    async def test_what_was_asked_for_with_dsn_is_kept(self, stores: Stores, others: int) -> None:
+        """Beside mail that asks for nothing, by one statement and by COPY."""
+        asked = core_envelope(
+            ["a@x.example", "b@x.example", "c@x.example"],
+            dsn=(2, "QQ+2B1", [(0, "rfc822;a+2Bb@x.example"), (None, None), (5, "utf-8;ü@x.example")]),
+        )
+        half = core_envelope(["a@x.example"], dsn=(None, None, [(2, None)]))
+        plain = [core_envelope(["a@x.example", "b@x.example"]) for _ in range(others)]
+        ids = await stores.accepted(*plain, asked, half)
+        jobs = {job.envelope.id: job for job in await stores.store.claim(ids, uuid4(), LEASE)}
+        assert len(jobs) == others + 2
+        first, second = (jobs[UUID(bytes=row[0])] for row in (asked, half))
+        assert (first.envelope.ret, first.envelope.envid) == (Ret.HDRS, "QQ+2B1")
+        assert [(r.address, r.notify, r.orcpt) for r in first.recipients] == [
+            ("a@x.example", Notify.NEVER, "rfc822;a+2Bb@x.example"),
+            ("b@x.example", None, None),
+            ("c@x.example", Notify.SUCCESS | Notify.DELAY, "utf-8;ü@x.example"),
+        ]
+        assert (second.envelope.ret, second.envelope.envid, second.recipients[0].notify) == (None, None, Notify.FAILURE)
+        for row in plain:
+            job = jobs[UUID(bytes=row[0])]
+            assert (job.envelope.ret, job.envelope.envid) == (None, None)
+            assert {(r.notify, r.orcpt) for r in job.recipients} == {(None, None)}
+        message = await stores.store.message(UUID(bytes=asked[0]))
+        assert (message.ret, message.envid) == (Ret.HDRS, "QQ+2B1")
+        assert [(d.notify, d.orcpt) for d in message.deliveries] == [(r.notify, r.orcpt) for r in first.recipients]
 
     @pytest.mark.parametrize("size", [2, 60])
     async def test_a_batch_is_all_or_nothing(self, stores: Stores, size: int) -> None:

@@ -52,6 +52,7 @@ class Rows:
                 "127.0.0.1",
                 False,
                 received_us,
+                None,
             )
             for _ in range(self._batch)
         ]

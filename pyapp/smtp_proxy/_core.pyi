@@ -8,9 +8,11 @@ Sizes are bytes, times are seconds unless a name says otherwise. Ids are UUIDs a
 """
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 __all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "ServerConfig", "sender_pattern"]
+
+_Dsn: TypeAlias = tuple[int | None, str | None, list[tuple[int | None, str | None]]]
 
 class ConfigError(ValueError):
     """A setting is missing or cannot be; the message names it and says what would do."""
@@ -173,12 +175,16 @@ class Batch:
     def __len__(self) -> int:
         """Return how many are not answered yet."""
 
-    def envelopes(self) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]]:
+    def envelopes(
+        self,
+    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, _Dsn | None]]:
         """Return the envelopes, oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
         unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS,
-        time of the final dot in microseconds since 1970.
+        time of the final dot in microseconds since 1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS),
+        ENVID as it was written, and for each recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT
+        as it was written, where None is what was not given.
         """
 
     def encode(self, sweep_at_us: int) -> bytes:

@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 from smtp_proxy._core import Batch, CertificateError, ConfigError, LoginBatch, Server, ServerConfig, sender_pattern
+from smtp_proxy.model.dsn import DsnRow
 
 __all__ = [
     "BODY",
     "BODY_TYPE",
     "CLIENT_ADDRESS",
     "CREDENTIAL_ID",
+    "DSN",
     "HELO",
     "ID",
     "RECEIVED_AT_US",
@@ -43,7 +45,9 @@ __all__ = [
 ]
 
 # One envelope as `Batch.envelopes()` gives it; the places are named below.
-EnvelopeRow: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
+EnvelopeRow: TypeAlias = tuple[
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, DsnRow | None
+]
 ID: Final = 0  # UUIDv7, 16 bytes
 TENANT_ID: Final = 1
 CREDENTIAL_ID: Final = 2
@@ -56,6 +60,7 @@ HELO: Final = 8
 CLIENT_ADDRESS: Final = 9  # IP address
 TLS: Final = 10
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
+DSN: Final = 12  # None: nothing was asked for
 
 Gate: TypeAlias = Literal["open", "busy", "store_down", "draining"]
 # Tenant id, credential id, username, sender patterns (none: any): accepted. False: rejected. None: cannot be told now.

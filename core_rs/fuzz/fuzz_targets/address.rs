@@ -1,8 +1,8 @@
-//! MAIL's and RCPT's arguments: what is taken is harmless, and is taken again as it is.
+//! MAIL's, RCPT's and BDAT's arguments: what is taken is harmless, and is taken again as it is.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use smtp_proxy_proto::{address, command};
+use smtp_proxy_proto::{address, command, dsn};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -10,6 +10,12 @@ fuzz_target!(|input: &[u8]| {
     };
     let _ = command::mail(text);
     let _ = command::rcpt(text, true);
+    let _ = command::bdat(text);
+    let _ = dsn::envid(text);
+    let _ = dsn::notify(text);
+    if dsn::orcpt(text, false).is_some() {
+        assert!(text.is_ascii() && dsn::orcpt(text, true) == Some(text));
+    }
     let _ = address::mailbox(text);
     for path in [address::reverse_path(text), address::forward_path(text)]
         .into_iter()

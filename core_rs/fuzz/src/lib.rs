@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use smtp_proxy_proto::{
-    Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginVerdict,
-    Phase, Reply, Security, Senders, Session, SessionConfig, Submission, reply,
+    Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
+    LoginVerdict, Phase, Reply, Security, Senders, Session, SessionConfig, Submission, reply,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -163,7 +163,25 @@ pub fn check_envelope(envelope: &Envelope) {
         assert!(envelope.smtputf8 || address.is_ascii());
     }
     check_body(&envelope.body);
-    assert!(envelope.body.len() <= 2000);
+    // The last chunk of BDAT gets a line's end where it has none.
+    assert!(envelope.body.len() <= 2000 + 2);
+    if let Some(dsn) = &envelope.dsn {
+        check_dsn(envelope, dsn);
+    }
+}
+
+/// Each is one parameter's value, and there is one of each recipient.
+fn check_dsn(envelope: &Envelope, dsn: &Dsn) {
+    assert_eq!(dsn.recipients.len(), envelope.recipients.len());
+    let orcpts = dsn
+        .recipients
+        .iter()
+        .filter_map(|asked| asked.orcpt.as_ref());
+    for value in orcpts.chain(&dsn.envid) {
+        assert!(!value.is_empty() && value.chars().count() <= 500);
+        assert!(!value.contains(|c: char| c.is_control() || c == ' ' || c == '='));
+        assert!(envelope.smtputf8 || value.is_ascii());
+    }
 }
 
 /// CRLF only, no NUL, a whole last line.

@@ -1,6 +1,7 @@
 //! One command line: its verb, and the arguments of MAIL and RCPT.
 
 use crate::address::{self, AddressError};
+use crate::dsn::{self, Notify, Ret};
 use crate::{Reply, reply};
 
 /// The verbs that the transition table knows.
@@ -110,7 +111,7 @@ pub enum Body {
     EightBitMime,
 }
 
-/// MAIL's arguments. DSN's RET and ENVID will join them.
+/// MAIL's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mail<'a> {
     /// Empty for `<>`.
@@ -121,6 +122,10 @@ pub struct Mail<'a> {
     pub body: Option<Body>,
     /// RFC 6531.
     pub smtputf8: bool,
+    /// RFC 3461 4.3.
+    pub ret: Option<Ret>,
+    /// RFC 3461 4.4, as it was written.
+    pub envid: Option<&'a str>,
 }
 
 /// Reads what follows `MAIL `. Errors are the reply to give.
@@ -133,6 +138,8 @@ pub fn mail(arguments: &str) -> Result<Mail<'_>, Reply> {
         size_bytes: None,
         body: None,
         smtputf8: false,
+        ret: None,
+        envid: None,
     };
     let mut has_auth = false;
     for parameter in parameters(path.rest)? {
@@ -146,6 +153,10 @@ pub fn mail(arguments: &str) -> Result<Mail<'_>, Reply> {
         } else if keyword.eq_ignore_ascii_case("AUTH") && value.is_some() {
             // RFC 4954 5: read, and not trusted: whose mail it is was settled by the login.
             std::mem::replace(&mut has_auth, true)
+        } else if keyword.eq_ignore_ascii_case("RET") {
+            mail.ret.replace(checked(value, dsn::ret)?).is_some()
+        } else if keyword.eq_ignore_ascii_case("ENVID") {
+            mail.envid.replace(checked(value, dsn::envid)?).is_some()
         } else {
             return Err(reply::UNKNOWN_PARAMETER);
         };
@@ -159,11 +170,15 @@ pub fn mail(arguments: &str) -> Result<Mail<'_>, Reply> {
     Ok(mail)
 }
 
-/// RCPT's arguments. DSN's NOTIFY and ORCPT will join them.
+/// RCPT's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rcpt<'a> {
     /// A mailbox, or `postmaster`.
     pub forward_path: &'a str,
+    /// RFC 3461 4.1.
+    pub notify: Option<Notify>,
+    /// RFC 3461 4.2, as it was written.
+    pub orcpt: Option<&'a str>,
 }
 
 /// Reads what follows `RCPT `; `smtputf8` is what MAIL declared. Errors are the reply to give.
@@ -171,16 +186,61 @@ pub fn rcpt(arguments: &str, smtputf8: bool) -> Result<Rcpt<'_>, Reply> {
     let path = after_colon(arguments, "TO:")
         .ok_or(reply::BAD_ARGUMENTS)
         .and_then(|text| address::forward_path(text).map_err(recipient_error))?;
-    if let Some(parameter) = parameters(path.rest)?.next() {
-        let _ = parameter?;
-        return Err(reply::UNKNOWN_PARAMETER);
+    let mut rcpt = Rcpt {
+        forward_path: path.address,
+        notify: None,
+        orcpt: None,
+    };
+    for parameter in parameters(path.rest)? {
+        let (keyword, value) = parameter?;
+        let repeated = if keyword.eq_ignore_ascii_case("NOTIFY") {
+            rcpt.notify.replace(checked(value, dsn::notify)?).is_some()
+        } else if keyword.eq_ignore_ascii_case("ORCPT") {
+            let read = |value| dsn::orcpt(value, smtputf8);
+            rcpt.orcpt.replace(checked(value, read)?).is_some()
+        } else {
+            return Err(reply::UNKNOWN_PARAMETER);
+        };
+        if repeated {
+            return Err(reply::BAD_ARGUMENTS);
+        }
     }
     if path.needs_smtputf8() && !smtputf8 {
         return Err(reply::NON_ASCII_RECIPIENT);
     }
-    Ok(Rcpt {
-        forward_path: path.address,
-    })
+    Ok(rcpt)
+}
+
+/// BDAT's arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bdat {
+    /// Octets that follow the command line.
+    pub size_bytes: u64,
+    /// LAST; `None`: what stands there is no end marker.
+    pub last: Option<bool>,
+}
+
+/// Reads what follows `BDAT ` (RFC 3030 2). `None`: there is no size, so nobody knows how many
+/// octets follow.
+#[must_use]
+pub fn bdat(arguments: &str) -> Option<Bdat> {
+    let (size, marker) = arguments.split_once(' ').unwrap_or((arguments, ""));
+    if size.is_empty() || !size.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let last = match marker.trim_start_matches(' ') {
+        "" => Some(false),
+        marker => marker.eq_ignore_ascii_case("LAST").then_some(true),
+    };
+    let size_bytes = size.parse().ok()?;
+    Some(Bdat { size_bytes, last })
+}
+
+/// True for a line that begins as BDAT does, whatever comes then: octets may follow it.
+#[must_use]
+pub fn begins_chunk(line: &[u8]) -> bool {
+    line.get(..4)
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"BDAT"))
 }
 
 /// True for what EHLO and HELO may give: a domain or an address literal (RFC 5321 4.1.4). Clients
@@ -229,6 +289,14 @@ fn parameters(rest: &str) -> Result<impl Iterator<Item = Result<Parameter<'_>, R
         .map(parameter))
 }
 
+/// The value as `read` understands it; what it does not understand is 501 5.5.4.
+fn checked<'a, T>(
+    value: Option<&'a str>,
+    read: impl FnOnce(&'a str) -> Option<T>,
+) -> Result<T, Reply> {
+    value.and_then(read).ok_or(reply::BAD_ARGUMENTS)
+}
+
 fn parameter(word: &str) -> Result<Parameter<'_>, Reply> {
     let (keyword, value) = match word.split_once('=') {
         Some((keyword, value)) => (keyword, Some(value)),
@@ -238,8 +306,13 @@ fn parameter(word: &str) -> Result<Parameter<'_>, Reply> {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         && keyword.starts_with(|c: char| c.is_ascii_alphanumeric());
+    // RFC 6531 3.3 lets UTF-8 into values; of those read here, RFC 6533 3 alone makes use of it.
+    let utf8 = keyword.eq_ignore_ascii_case("ORCPT");
     let value_is_good = value.is_none_or(|value| {
-        !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
+        !value.is_empty()
+            && value
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'=' || utf8 && !b.is_ascii())
     });
     if keyword_is_good && value_is_good {
         Ok((keyword, value))
@@ -323,14 +396,18 @@ mod tests {
 
     #[test]
     fn mail_with_its_parameters() {
-        let all = mail("from: <a@b>  size=0099 body=8bitmime SMTPUTF8 AUTH=<>").unwrap();
+        let all =
+            mail("from: <a@b>  size=0099 body=8bitmime SMTPUTF8 AUTH=<> RET=full envid=Q+2B1")
+                .unwrap();
         assert_eq!(
             all,
             Mail {
                 reverse_path: "a@b",
                 size_bytes: Some(99),
                 body: Some(Body::EightBitMime),
-                smtputf8: true
+                smtputf8: true,
+                ret: Some(Ret::Full),
+                envid: Some("Q+2B1"),
             }
         );
         assert_eq!(mail("FROM:<>").unwrap().reverse_path, "");
@@ -363,7 +440,14 @@ mod tests {
             ("FROM:<a@b> SMTPUTF8=1", reply::UNKNOWN_PARAMETER),
             ("FROM:<a@b> BODY", reply::BAD_ARGUMENTS),
             ("FROM:<a@b> BODY=BINARYMIME", reply::UNKNOWN_PARAMETER),
-            ("FROM:<a@b> RET=FULL", reply::UNKNOWN_PARAMETER),
+            ("FROM:<a@b> RET", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> RET=ALL", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> RET=FULL RET=FULL", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> ENVID", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> ENVID=", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> ENVID=a+2b", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> ENVID=a ENVID=a", reply::BAD_ARGUMENTS),
+            ("FROM:<a@b> NOTIFY=NEVER", reply::UNKNOWN_PARAMETER),
             ("FROM:<a@b> =x", reply::BAD_ARGUMENTS),
             ("FROM:<a@b> X=y=z", reply::BAD_ARGUMENTS),
             ("FROM:<a@b> X=\u{fc}", reply::BAD_ARGUMENTS),
@@ -389,8 +473,26 @@ mod tests {
             Err(reply::NON_ASCII_RECIPIENT)
         );
         assert_eq!(rcpt("TO:<>", false), Err(reply::BAD_RECIPIENT));
+        let all = rcpt("TO:<a@b> notify=Delay,SUCCESS ORCPT=rfc822;c+40d", false).unwrap();
+        assert_eq!(all.notify.map(Notify::bits), Some(5));
+        assert_eq!(all.orcpt, Some("rfc822;c+40d"));
+        let utf8 = "TO:<a@b> ORCPT=utf-8;\u{fc}@b";
+        assert_eq!(rcpt(utf8, true).unwrap().orcpt, Some("utf-8;\u{fc}@b"));
+        for bad in [
+            "NOTIFY",
+            "NOTIFY=",
+            "NOTIFY=NEVER,DELAY",
+            "NOTIFY=NEVER NOTIFY=NEVER",
+            "ORCPT",
+            "ORCPT=a@b",
+            "ORCPT=rfc822;a ORCPT=rfc822;a",
+            "ORCPT=utf-8;\u{fc}@b",
+        ] {
+            let arguments = format!("TO:<a@b> {bad}");
+            assert_eq!(rcpt(&arguments, false), Err(reply::BAD_ARGUMENTS), "{bad}");
+        }
         assert_eq!(
-            rcpt("TO:<a@b> NOTIFY=NEVER", false),
+            rcpt("TO:<a@b> RET=FULL", false),
             Err(reply::UNKNOWN_PARAMETER)
         );
         assert_eq!(rcpt("TO:<a@b> ?", false), Err(reply::BAD_ARGUMENTS));
@@ -398,6 +500,19 @@ mod tests {
             rcpt(&format!("TO:<a@{}>", "b".repeat(64)), false),
             Err(reply::RECIPIENT_TOO_LONG)
         );
+    }
+
+    #[test]
+    fn chunks() {
+        let read = |arguments| bdat(arguments).map(|bdat| (bdat.size_bytes, bdat.last));
+        assert_eq!(read("0"), Some((0, Some(false))));
+        assert_eq!(read("0099  last"), Some((99, Some(true))));
+        assert_eq!(read("18446744073709551615"), Some((u64::MAX, Some(false))));
+        assert_eq!(read("5 FIRST"), Some((5, None)));
+        assert_eq!(read("5 LAST LAST"), Some((5, None)));
+        for bad in ["", "LAST", "-1", "+1", "1x", "0x10", "18446744073709551616"] {
+            assert_eq!(bdat(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

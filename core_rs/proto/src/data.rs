@@ -8,6 +8,8 @@
 //!
 //! The happy path is one vectorised search per line and one copy per read; only a stuffed dot
 //! breaks a copy in two.
+//!
+//! The chunks of BDAT (RFC 3030) come counted: no final dot and no stuffing, and all else as above.
 
 use memchr::memchr3;
 
@@ -56,6 +58,8 @@ pub struct Text {
     /// Of the current line so far.
     line_bytes: usize,
     line_start: bool,
+    /// The last chunk so far ends with CR; the next one should begin with its LF.
+    after_cr: bool,
     defect: Option<Defect>,
 }
 
@@ -72,8 +76,71 @@ impl Text {
             size_bytes: 0,
             line_bytes: 0,
             line_start: true,
+            after_cr: false,
             defect: None,
         }
+    }
+
+    /// A chunk of BDAT is announced. One that would exceed the limit is not kept at all.
+    pub fn expect_chunk(&mut self, size_bytes: u64, limits: &Limits) {
+        let size_bytes = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+        self.reserve_bytes = self.reserve_bytes.max(size_bytes.min(RESERVE_BYTES));
+        if self.size_bytes.saturating_add(size_bytes) > limits.message_bytes {
+            self.refuse(Defect::TooLarge);
+        }
+    }
+
+    /// Takes all of `input`, a piece of a chunk. A line's end may lie across chunks.
+    pub fn receive_chunk(&mut self, input: &[u8], limits: &Limits) {
+        let Some(first) = input.first() else { return };
+        let mut at = 0;
+        if std::mem::take(&mut self.after_cr) {
+            if *first == b'\n' {
+                at = 1;
+                self.end_line(limits);
+            } else {
+                self.line_bytes += 1;
+                self.refuse(Defect::BareCr);
+            }
+        }
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            let Some(found) = memchr3(b'\r', b'\n', 0, rest) else {
+                self.line_bytes += rest.len();
+                break;
+            };
+            self.line_bytes += found;
+            at += found + 1;
+            match rest.get(found..).unwrap_or_default() {
+                [b'\r', b'\n', ..] => {
+                    at += 1;
+                    self.end_line(limits);
+                }
+                [b'\r'] => self.after_cr = true,
+                [odd, ..] => self.refuse_octet(*odd),
+                [] => {}
+            }
+        }
+        self.keep(Some(input), limits);
+    }
+
+    /// The last chunk is in. A last line without its end gets one, since the next hop and the final
+    /// dot need it.
+    pub fn end_chunks(&mut self, limits: &Limits) {
+        if std::mem::take(&mut self.after_cr) {
+            self.refuse(Defect::BareCr);
+        } else if self.line_bytes > 0 {
+            self.end_line(limits);
+            if self.defect.is_none() {
+                self.body.reserve_exact(2);
+                self.body.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    /// Nothing that comes can make it small enough.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.defect == Some(Defect::TooLarge)
     }
 
     /// Takes what it can of `input`: returns how many bytes, and whether the final dot was among
@@ -116,12 +183,7 @@ impl Text {
                 [] | [b'\r'] => break,
                 [odd, ..] => {
                     at += 1;
-                    self.line_bytes += 1;
-                    self.refuse(match odd {
-                        b'\r' => Defect::BareCr,
-                        b'\n' => Defect::BareLf,
-                        _ => Defect::Nul,
-                    });
+                    self.refuse_octet(*odd);
                 }
             }
         }
@@ -146,6 +208,15 @@ impl Text {
         }
         self.line_bytes = 0;
         self.line_start = true;
+    }
+
+    fn refuse_octet(&mut self, odd: u8) {
+        self.line_bytes += 1;
+        self.refuse(match odd {
+            b'\r' => Defect::BareCr,
+            b'\n' => Defect::BareLf,
+            _ => Defect::Nul,
+        });
     }
 
     fn keep(&mut self, text: Option<&[u8]>, limits: &Limits) {
@@ -255,6 +326,74 @@ mod tests {
             both(&[b"12345678\r\n".repeat(7).as_slice(), b".\r\n"].concat()),
             Err(Defect::TooLarge)
         );
+    }
+
+    /// The chunks as they are, and each in pieces of every small size.
+    fn chunks(chunks: &[&[u8]]) -> Result<Vec<u8>, Defect> {
+        let limits = Limits {
+            message_bytes: 60,
+            text_line_bytes: 20,
+            ..Limits::default()
+        };
+        let received = |piece: usize| {
+            let mut text = Text::new(None);
+            for chunk in chunks {
+                text.expect_chunk(chunk.len() as u64, &limits);
+                for part in chunk.chunks(piece) {
+                    text.receive_chunk(part, &limits);
+                }
+            }
+            text.end_chunks(&limits);
+            text.finish()
+        };
+        let whole = received(usize::MAX);
+        for piece in 1..5 {
+            assert_eq!(received(piece), whole, "pieces of {piece}");
+        }
+        whole
+    }
+
+    #[test]
+    fn chunks_are_joined_and_dots_stay() {
+        assert_eq!(chunks(&[b""]).unwrap(), b"");
+        assert_eq!(chunks(&[b".\r\n"]).unwrap(), b".\r\n");
+        assert_eq!(chunks(&[b"a\r\n.", b"\r\nb"]).unwrap(), b"a\r\n.\r\nb\r\n");
+        assert_eq!(
+            chunks(&[b"a\r", b"\nb\r", b"", b"\n"]).unwrap(),
+            b"a\r\nb\r\n"
+        );
+    }
+
+    #[test]
+    fn chunks_have_the_same_defects() {
+        for (bad, defect) in [
+            (&[&b"a\nb"[..]][..], Defect::BareLf),
+            (&[b"a", b"\nb"], Defect::BareLf),
+            (&[b"a\rb"], Defect::BareCr),
+            (&[b"a\r", b"b"], Defect::BareCr),
+            (&[b"a\r", b"\r\n"], Defect::BareCr),
+            (&[b"a\r"], Defect::BareCr),
+            (&[b"a\r", b""], Defect::BareCr),
+            (&[b"\r\n", b"\0"], Defect::Nul),
+            (&[b"1234567890", b"123456789\r\n"], Defect::LineTooLong),
+            (&[b"1234567890", b"123456789"], Defect::LineTooLong),
+            (&[b"1234567890", b"123456789\r", b"\n"], Defect::LineTooLong),
+            (&[&b"12345678\r\n"[..]; 7], Defect::TooLarge),
+        ] {
+            assert_eq!(chunks(bad), Err(defect), "{bad:?}");
+        }
+        assert_eq!(chunks(&[b"123456789012345678"]).unwrap().len(), 20);
+        assert_eq!(chunks(&[&b"12345678\r\n"[..]; 6]).unwrap().len(), 60);
+    }
+
+    #[test]
+    fn an_absurd_chunk_is_not_kept() {
+        let limits = Limits::default();
+        let mut text = Text::new(None);
+        text.receive_chunk(b"some text\r\n", &limits);
+        text.expect_chunk(u64::MAX, &limits);
+        text.receive_chunk(b"some text\r\n", &limits);
+        assert!(text.is_too_large() && text.held_bytes() == 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Missing, Reply, Senders};
+use crate::{Dsn, Missing, Reply, Senders};
 
 /// Who is logged in. Cheap to hand on: a session and its envelopes share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Envelope {
     pub security: Security,
     /// What the header lacks.
     pub missing: Missing,
+    /// RFC 3461, if anything was asked for; most mail asks for nothing.
+    pub dsn: Option<Box<Dsn>>,
 }
 
 impl fmt::Debug for Envelope {
@@ -80,6 +82,7 @@ impl fmt::Debug for Envelope {
             .field("helo", &self.helo)
             .field("security", &self.security)
             .field("missing", &self.missing)
+            .field("dsn", &self.dsn)
             .finish()
     }
 }

@@ -18,12 +18,14 @@ pub mod address;
 pub mod auth;
 pub mod command;
 pub mod data;
+pub mod dsn;
 pub mod header;
 pub mod reply;
 pub mod session;
 pub mod submission;
 
 pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism};
+pub use crate::dsn::{Dsn, Notify, RecipientDsn, Ret};
 pub use crate::envelope::{BodyType, Envelope, EnvelopeId, EnvelopeVerdict, Identity, Security};
 pub use crate::error::Error;
 pub use crate::limits::Limits;

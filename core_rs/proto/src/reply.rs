@@ -153,7 +153,7 @@ replies! {
     /// DATA.
     SEND_TEXT = 354 "End data with <CR><LF>.<CR><LF>";
     /// HELP.
-    HELP = 214 OK "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT; see RFC 5321 and RFC 6409";
+    HELP = 214 OK "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; see RFC 5321 and RFC 6409";
     /// RFC 3207 4.
     START_TLS = 220 OK "Ready to start TLS";
     /// QUIT.
@@ -173,6 +173,8 @@ replies! {
     TOO_MANY_ERRORS = 421 POLICY_FOR_NOW "Too many errors, closing";
     /// RFC 4954 4.
     TOO_MANY_LOGINS = 421 POLICY_FOR_NOW "Too many failed logins, closing";
+    /// After a BDAT that nobody can count.
+    OUT_OF_STEP = 421 POLICY_FOR_NOW "Where the next command begins is not known, closing";
     /// `messages_per_session` is reached.
     TOO_MANY_MESSAGES = 421 POLICY_FOR_NOW "Enough messages for one session, open another one";
     /// A browser or proxy was pointed, or lured, here.
@@ -196,6 +198,8 @@ replies! {
     CHARACTERS = 500 SYNTAX "Control characters or broken UTF-8 in a command";
     /// RFC 4954 4: "exceeds the maximum length of a line".
     AUTH_LINE_TOO_LONG = 500 AUTH_LINE "Authentication exchange line is too long";
+    /// RFC 3030 2: how many octets follow is not known, so what comes next cannot be told apart.
+    BAD_CHUNK_SIZE = 501 ARGUMENTS "Give the chunk's size in octets";
     /// Arguments where none belong, or none where some do.
     BAD_ARGUMENTS = 501 ARGUMENTS "Syntax error in arguments";
     /// EHLO, HELO.
@@ -214,7 +218,7 @@ replies! {
     SENDER_TOO_LONG = 501 BAD_SENDER "Sender address too long";
     /// RCPT: RFC 5321 4.5.3.1.
     RECIPIENT_TOO_LONG = 501 BAD_RECIPIENT "Recipient address too long";
-    /// EXPN, BDAT.
+    /// EXPN, and STARTTLS where it is not offered.
     NOT_IMPLEMENTED = 502 INVALID_COMMAND "Command not implemented";
     /// The transition table has no row for it.
     BAD_SEQUENCE = 503 INVALID_COMMAND "Bad sequence of commands";
@@ -263,6 +267,12 @@ pub fn not_allowed_sender(reverse_path: &str) -> Reply {
     Reply::new(550, Enhanced::NOT_AUTHORIZED, text)
 }
 
+/// BDAT: a chunk is in, and more are to come (RFC 3030 2).
+#[must_use]
+pub fn octets_received(size_bytes: u64) -> Reply {
+    Reply::new(250, Enhanced::OK, format!("{size_bytes} octets received"))
+}
+
 /// Longest text that fits beside `250 2.255.255 ` and CRLF.
 const TEXT_BYTES: usize = REPLY_LINE_BYTES - 16;
 
@@ -299,6 +309,108 @@ fn push_number(out: &mut Vec<u8>, number: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Subject and detail of the IANA registry "Simple Mail Transfer Protocol (SMTP) Enhanced Status
+    /// Codes", which RFC 5248 made, and where each is defined. The classes are 2, 4 and 5 (RFC 3463
+    /// 3.1).
+    const REGISTERED: [(&str, &[(u8, u8)]); 12] = [
+        (
+            "RFC 3463",
+            &[
+                (0, 0),
+                (1, 0),
+                (1, 1),
+                (1, 2),
+                (1, 3),
+                (1, 4),
+                (1, 5),
+                (1, 6),
+                (1, 7),
+                (1, 8),
+                (2, 0),
+                (2, 1),
+                (2, 2),
+                (2, 3),
+                (2, 4),
+                (3, 0),
+                (3, 1),
+                (3, 2),
+                (3, 3),
+                (3, 4),
+                (3, 5),
+                (4, 0),
+                (4, 1),
+                (4, 2),
+                (4, 3),
+                (4, 4),
+                (4, 5),
+                (4, 6),
+                (4, 7),
+                (5, 0),
+                (5, 1),
+                (5, 2),
+                (5, 3),
+                (5, 4),
+                (5, 5),
+                (6, 0),
+                (6, 1),
+                (6, 2),
+                (6, 3),
+                (6, 4),
+                (6, 5),
+                (7, 0),
+                (7, 1),
+                (7, 2),
+                (7, 3),
+                (7, 4),
+                (7, 5),
+                (7, 6),
+                (7, 7),
+            ],
+        ),
+        ("RFC 3886", &[(1, 9)]),
+        ("RFC 7505", &[(1, 10), (7, 27)]),
+        ("RFC 6710", &[(3, 6), (7, 15), (7, 16)]),
+        ("RFC 4954", &[(5, 6), (7, 8), (7, 9), (7, 11), (7, 12)]),
+        ("RFC 4468", &[(6, 6)]),
+        ("RFC 6531", &[(6, 7), (6, 8), (6, 9)]),
+        ("RFC 5248", &[(7, 10), (7, 13), (7, 14)]),
+        ("RFC 7293", &[(7, 17), (7, 18), (7, 19)]),
+        (
+            "RFC 7372",
+            &[
+                (7, 20),
+                (7, 21),
+                (7, 22),
+                (7, 23),
+                (7, 24),
+                (7, 25),
+                (7, 26),
+            ],
+        ),
+        ("RFC 8617", &[(7, 29)]),
+        ("RFC 8689", &[(7, 30)]),
+    ];
+
+    #[test]
+    fn every_enhanced_code_is_registered() {
+        let known = |enhanced: Enhanced| {
+            let Enhanced(class, subject, detail) = enhanced;
+            matches!(class, 2 | 4 | 5)
+                && REGISTERED
+                    .iter()
+                    .any(|(_, codes)| codes.contains(&(subject, detail)))
+        };
+        let made = [queued(EnvelopeId([0; 16])), octets_received(1)];
+        for reply in ALL.iter().chain(&made) {
+            assert!(reply.enhanced().is_none_or(known), "{reply:?}");
+            let class = reply
+                .enhanced()
+                .map_or(3, |Enhanced(class, _, _)| u16::from(class));
+            assert_eq!(class, reply.code() / 100, "{reply:?}");
+        }
+        assert!(!known(Enhanced(5, 7, 255)) && !known(Enhanced(3, 0, 0)));
+    }
 
     fn written(reply: &Reply) -> String {
         let mut out = Vec::new();

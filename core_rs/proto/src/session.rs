@@ -9,26 +9,32 @@
 //! * `State` says how far the dialogue is, and `TABLE` says what each verb may do in it. A verb
 //!   without a row is 503. A verb's handler (in `verbs.rs`) may refuse and then nothing changes; if
 //!   it succeeds, the session moves to the state in the cell.
-//! * `Mode` says what the next bytes are: a command, a line of AUTH, the message's text, or
-//!   nothing yet, while a verdict is awaited.
+//! * `Mode` says what the next bytes are: a command, a line of AUTH, the message's text, a chunk
+//!   of it, or nothing yet, while a verdict is awaited.
+//!
+//! BDAT alone has no say over its own octets: they follow the command whether it is taken or not,
+//! so they are counted off before it is answered, and a chunk that is refused ends its transaction
+//! (`chunks.rs`).
 //!
 //! Every way out of a transaction (queued, deferred, refused, RSET, EHLO, TLS) goes through
 //! `Session::enter`, which forgets it, so that no error leaves anything behind for the next
 //! message.
 
+mod chunks;
 mod events;
 mod input;
 mod verbs;
 
 use std::sync::Arc;
 
+use self::chunks::Chunk;
 pub use self::events::{Event, Gate, Phase, SessionConfig};
 
 use crate::auth::{Exchange, Step};
 use crate::command::Verb;
 use crate::data::Text;
 use crate::{
-    BodyType, EnvelopeVerdict, Identity, LoginRequest, LoginVerdict, Reply, Security, reply,
+    BodyType, Dsn, EnvelopeVerdict, Identity, LoginRequest, LoginVerdict, Reply, Security, reply,
 };
 
 /// How far the dialogue is.
@@ -44,6 +50,8 @@ enum State {
     Mail,
     /// At least one RCPT was accepted.
     Rcpt,
+    /// A chunk of BDAT was accepted, the last one was not seen yet (RFC 3030 2).
+    Chunks,
 }
 
 /// What a verb may do in a state.
@@ -57,31 +65,31 @@ enum Cell {
     /// Its handler answers; the state stays.
     Stay,
     /// Its handler answers; on success the session moves there. AUTH moves when the login is
-    /// accepted, DATA with whatever verdict.
+    /// accepted, DATA with whatever verdict; BDAT with LAST, or refused, as DATA does.
     To(State),
 }
 
 use Cell::{Login, Out, Stay, To};
-use State::{Fresh, Greeted, Mail, Rcpt, Ready};
+use State::{Chunks, Fresh, Greeted, Mail, Rcpt, Ready};
 
 /// The transition table: a verb's row, a state's column.
 #[rustfmt::skip]
-const TABLE: [(Verb, [Cell; 5]); 14] = [
-    //                 Fresh        Greeted      Ready      Mail       Rcpt
-    (Verb::Ehlo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready)]),
-    (Verb::Helo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready)]),
-    (Verb::StartTls, [Out,         To(Fresh),   To(Fresh), Out,       Out      ]),
-    (Verb::Auth,     [Out,         To(Ready),   Out,       Out,       Out      ]),
-    (Verb::Mail,     [Out,         Login,       To(Mail),  Out,       Out      ]),
-    (Verb::Rcpt,     [Out,         Login,       Out,       To(Rcpt),  To(Rcpt) ]),
-    (Verb::Data,     [Out,         Login,       Out,       Out,       To(Ready)]),
-    (Verb::Bdat,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
-    (Verb::Rset,     [To(Fresh),   To(Greeted), To(Ready), To(Ready), To(Ready)]),
-    (Verb::Noop,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
-    (Verb::Vrfy,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
-    (Verb::Expn,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
-    (Verb::Help,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
-    (Verb::Quit,     [Stay,        Stay,        Stay,      Stay,      Stay     ]),
+const TABLE: [(Verb, [Cell; 6]); 14] = [
+    //                 Fresh        Greeted      Ready      Mail       Rcpt        Chunks
+    (Verb::Ehlo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready),  To(Ready) ]),
+    (Verb::Helo,     [To(Greeted), To(Greeted), To(Ready), To(Ready), To(Ready),  To(Ready) ]),
+    (Verb::StartTls, [Out,         To(Fresh),   To(Fresh), Out,       Out,        Out       ]),
+    (Verb::Auth,     [Out,         To(Ready),   Out,       Out,       Out,        Out       ]),
+    (Verb::Mail,     [Out,         Login,       To(Mail),  Out,       Out,        Out       ]),
+    (Verb::Rcpt,     [Out,         Login,       Out,       To(Rcpt),  To(Rcpt),   Out       ]),
+    (Verb::Data,     [Out,         Login,       Out,       Out,       To(Ready),  Out       ]),
+    (Verb::Bdat,     [Out,         Login,       Out,       Out,       To(Chunks), To(Chunks)]),
+    (Verb::Rset,     [To(Fresh),   To(Greeted), To(Ready), To(Ready), To(Ready),  To(Ready) ]),
+    (Verb::Noop,     [Stay,        Stay,        Stay,      Stay,      Stay,       Stay      ]),
+    (Verb::Vrfy,     [Stay,        Stay,        Stay,      Stay,      Stay,       Stay      ]),
+    (Verb::Expn,     [Stay,        Stay,        Stay,      Stay,      Stay,       Stay      ]),
+    (Verb::Help,     [Stay,        Stay,        Stay,      Stay,      Stay,       Stay      ]),
+    (Verb::Quit,     [Stay,        Stay,        Stay,      Stay,      Stay,       Stay      ]),
 ];
 
 fn cell(state: State, verb: Verb) -> Cell {
@@ -95,7 +103,7 @@ fn cell(state: State, verb: Verb) -> Cell {
 #[must_use]
 pub fn transition_table() -> String {
     let mut text = String::from(
-        "| verb | Fresh | Greeted | Ready | Mail | Rcpt |\n|---|---|---|---|---|---|\n",
+        "| verb | Fresh | Greeted | Ready | Mail | Rcpt | Chunks |\n|---|---|---|---|---|---|---|\n",
     );
     for (verb, cells) in TABLE {
         let shown = cells.map(|cell| match cell {
@@ -117,13 +125,14 @@ enum Mode {
     Skip,
     Auth(Exchange),
     Text,
+    Chunk(Chunk),
     AwaitLogin,
     AwaitEnvelope,
     AwaitTls,
     Closed,
 }
 
-/// From MAIL to the final dot.
+/// From MAIL to the final dot or the last chunk.
 #[derive(Debug)]
 struct Transaction {
     reverse_path: String,
@@ -131,6 +140,7 @@ struct Transaction {
     body_type: BodyType,
     smtputf8: bool,
     text: Text,
+    dsn: Option<Box<Dsn>>,
 }
 
 /// One connection's protocol state. See the module's theory of operation.
@@ -207,6 +217,7 @@ impl Session {
                 Mode::Command | Mode::Auth(_) => self.take_line(rest, gate, out),
                 Mode::Skip => self.skip_line(rest),
                 Mode::Text => self.take_text(rest, out),
+                Mode::Chunk(chunk) => self.take_chunk(chunk, rest, out),
                 Mode::AwaitLogin | Mode::AwaitEnvelope | Mode::AwaitTls => (0, Event::NeedInput),
                 Mode::Closed => return (input.len(), Event::Close),
             };
@@ -279,8 +290,11 @@ impl Session {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.mode {
-            Mode::Command | Mode::Skip | Mode::Auth(_) => Phase::Command,
+            // A message that is received in chunks is in memory between them too.
+            Mode::Command | Mode::Skip if self.state == Chunks => Phase::Data,
             Mode::Text => Phase::Data,
+            Mode::Chunk(chunk) if chunk.is_kept() => Phase::Data,
+            Mode::Command | Mode::Skip | Mode::Auth(_) | Mode::Chunk(_) => Phase::Command,
             Mode::AwaitLogin | Mode::AwaitEnvelope => Phase::Waiting,
             Mode::AwaitTls => Phase::Tls,
             Mode::Closed => Phase::Closed,
@@ -295,10 +309,15 @@ impl Session {
             .map_or(0, |transaction| transaction.text.held_bytes())
     }
 
-    /// Between DATA's 354 and its reply: what a drain waits for.
+    /// Between DATA's 354 and its reply, or from the first chunk of BDAT to the reply to the last:
+    /// what a drain waits for.
     #[must_use]
     pub fn in_transaction(&self) -> bool {
-        matches!(self.mode, Mode::Text | Mode::AwaitEnvelope)
+        match self.mode {
+            Mode::Text | Mode::AwaitEnvelope => true,
+            Mode::Chunk(chunk) => chunk.is_kept(),
+            _ => self.state == Chunks,
+        }
     }
 
     fn login_needed(&self) -> Reply {
@@ -316,7 +335,7 @@ impl Session {
     }
 
     fn enter(&mut self, state: State) {
-        if !matches!(state, Mail | Rcpt) {
+        if !matches!(state, Mail | Rcpt | Chunks) {
             self.transaction = None;
         }
         self.state = if state == Greeted && self.identity.is_some() {

@@ -205,6 +205,7 @@ mod tests {
             helo: Arc::from("x"),
             security: Security::Tls,
             missing,
+            dsn: None,
         };
         let facts = Facts {
             id: EnvelopeId([7; 16]),

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_proxy_proto::{
-    BodyType, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Facts, Gate, Identity,
-    Limits, LoginVerdict, Phase, Reply, Security, Senders, Session, SessionConfig, Submission,
+    BodyType, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Facts, Gate, Identity,
+    Limits, LoginVerdict, Notify, Phase, Reply, Ret, Security, Senders, Session, SessionConfig,
+    Submission,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -419,7 +420,9 @@ impl<'a> Replay<'a> {
             .collect::<Vec<_>>()
             .join(" ");
         let body = message(envelope);
+        let dsn = shown_dsn(envelope.dsn.as_deref());
         let found = match field {
+            "dsn" => dsn.as_bytes(),
             "reverse-path" => envelope.reverse_path.as_bytes(),
             "recipients" => recipients.as_bytes(),
             "body" => &body,
@@ -438,10 +441,39 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// `FULL id | SUCCESS,DELAY rfc822;a | - -`; `-` is what was not given.
+fn shown_dsn(dsn: Option<&Dsn>) -> String {
+    let Some(dsn) = dsn else { return "-".into() };
+    let ret = dsn.ret.map_or("-", |ret| match ret {
+        Ret::Full => "FULL",
+        Ret::Headers => "HDRS",
+    });
+    let envid = dsn.envid.as_deref().unwrap_or("-");
+    let recipients = dsn.recipients.iter().map(|recipient| {
+        let notify = recipient.notify.map_or("-".into(), shown_notify);
+        format!(" | {notify} {}", recipient.orcpt.as_deref().unwrap_or("-"))
+    });
+    format!("{ret} {envid}{}", recipients.collect::<String>())
+}
+
+fn shown_notify(notify: Notify) -> String {
+    let words = [(1, "SUCCESS"), (2, "FAILURE"), (4, "DELAY")];
+    let given = words
+        .into_iter()
+        .filter(|(bit, _)| notify.bits() & bit != 0)
+        .map(|(_, word)| word)
+        .collect::<Vec<_>>();
+    if given.is_empty() {
+        "NEVER".into()
+    } else {
+        given.join(",")
+    }
+}
+
 #[test]
 fn every_dialog_goes_as_written() {
     let dialogs = dialogs();
-    assert!(dialogs.len() >= 45, "only {} dialogs", dialogs.len());
+    assert!(dialogs.len() >= 100, "only {} dialogs", dialogs.len());
     for dialog in &dialogs {
         for piece in [usize::MAX, 1, 2, 3, 5, 7, 64] {
             eprintln!("dialog {} in pieces of {piece}", dialog.name);

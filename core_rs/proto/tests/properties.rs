@@ -152,6 +152,23 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         b"VRFY \xc3\xbc\r\n",
         b"EXPN\r\n",
         b"BDAT 10 LAST\r\n",
+        b"BDAT 6\r\ntext\r\n",
+        b"BDAT 5 LAST\r\n.\r\n..",
+        b"BDAT 4\r\n\xc3\xbc\r\n",
+        b"BDAT 3\r\na\nb",
+        b"BDAT 2 LAST\r\nx\r",
+        b"BDAT 0\r\n",
+        b"BDAT 0 LAST\r\n",
+        b"BDAT 301\r\n",
+        b"BDAT 7 FIRST\r\nRSET\r\n.",
+        b"BDAT LAST\r\n",
+        b"BDAT 9 LAST\n",
+        b"MAIL FROM:<a@b> RET=FULL ENVID=a+2Bb\r\n",
+        b"MAIL FROM:<a@b> ENVID=a+b\r\n",
+        b"RCPT TO:<c@d> NOTIFY=NEVER ORCPT=rfc822;c@d\r\n",
+        b"RCPT TO:<c@d> NOTIFY=SUCCESS,DELAY\r\n",
+        b"RCPT TO:<c@d> NOTIFY=NEVER,DELAY\r\n",
+        "RCPT TO:<c@d> ORCPT=utf-8;\u{fc}@b\r\n".as_bytes(),
         b"HELP\r\n",
         b"STARTTLS\r\n",
         b"AUTH PLAIN AHVzZXIAZ29vZA==\r\n",
@@ -200,6 +217,83 @@ fn wire_text() -> impl Strategy<Value = Vec<u8>> {
         &[b'x'; 70],
     ];
     proptest::collection::vec(select(words), 0..40).prop_map(|words| words.concat())
+}
+
+/// What goes wrong, each from a session that is logged in and has no transaction, and each with a refusal but the last
+/// three. None is followed by RSET.
+fn troubles() -> Vec<String> {
+    let opened = "MAIL FROM:<evil@b> RET=FULL\r\nRCPT TO:<evil@d> NOTIFY=NEVER\r\n";
+    let utf8 = "MAIL FROM:<\u{fc}@b> SMTPUTF8 BODY=8BITMIME\r\nRCPT TO:<\u{fc}@d>\r\n";
+    vec![
+        format!("{opened}DATA\r\na\nb\r\n.\r\n"),
+        format!("{utf8}DATA\r\n\u{fc}\0\r\n.\r\n"),
+        format!("{opened}DATA\r\n{}\r\n.\r\n", "x".repeat(90)),
+        format!("{opened}DATA\r\n{}.\r\n", "x\r\n".repeat(101)),
+        format!("{opened}BDAT 3\r\na\r\nBDAT 3 LAST\r\na\nb"),
+        format!("{utf8}BDAT 3 LAST\r\na\r\r"),
+        format!("{opened}BDAT 301\r\n{}", "x".repeat(301)),
+        format!("{opened}BDAT 6 FIRST\r\nQUIT\r\n"),
+        "MAIL FROM:<evil@b>\r\nBDAT 6\r\nQUIT\r\n".into(),
+        "BDAT 6 LAST\r\nQUIT\r\n".into(),
+        "VRFY\r\nVRFY \u{fc}\r\n".into(),
+        "AUTH PLAIN AHVzZXIAYmFk\r\n".into(),
+        format!("MAIL FROM:<{}@b>\r\n", "a".repeat(100)),
+        "MAIL FROM:<evil@b> NOTIFY=NEVER\r\n".into(),
+        "MAIL FROM:<evil@b> ENVID=a=b\r\n".into(),
+        "MAIL FROM:<evil@b> SIZE=301\r\n".into(),
+        "MAIL FROM:<\u{fc}@b>\r\n".into(),
+        "RCPT TO:<evil@d>\r\nDATA\r\n".into(),
+        "STARTTLS\r\nXYZZY\r\n\r\n".into(),
+        format!("{opened}RSET\r\n"),
+        format!("{utf8}EHLO again.example\r\n"),
+        format!("{opened}BDAT 4\r\na\r\nbRSET\r\n"),
+    ]
+}
+
+/// The slow and obvious reading of chunks that were put together: RFC 3030 2, RFC 5321 2.3.8.
+fn joined(text: &[u8], limits: &Limits) -> Result<Vec<u8>, Defect> {
+    let is = |at: Option<usize>, byte: u8| at.and_then(|at| text.get(at)) == Some(&byte);
+    let mut defects = Vec::new();
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'\r' if !is(Some(at + 1), b'\n') => defects.push(Defect::BareCr),
+            b'\n' if !is(at.checked_sub(1), b'\r') => defects.push(Defect::BareLf),
+            0 => defects.push(Defect::Nul),
+            _ => {}
+        }
+    }
+    if text.len() > limits.message_bytes {
+        defects.push(Defect::TooLarge);
+    }
+    let mut body = text.to_vec();
+    if !body.is_empty() && !body.ends_with(b"\r\n") {
+        body.extend_from_slice(b"\r\n");
+    }
+    let mut line = 0;
+    for (at, byte) in body.iter().enumerate() {
+        line += 1;
+        if *byte == b'\n' && at > 0 && body[at - 1] == b'\r' {
+            if line > limits.text_line_bytes {
+                defects.push(Defect::LineTooLong);
+            }
+            line = 0;
+        }
+    }
+    defects.into_iter().max().map_or(Ok(body), Err)
+}
+
+/// The text in BDAT commands, cut at `cuts`.
+fn in_chunks(text: &[u8], cuts: &[usize]) -> Vec<u8> {
+    let (mut wire, mut from) = (Vec::new(), 0);
+    for until in cuts.iter().copied().filter(|cut| *cut < text.len()) {
+        let chunk = &text[from..until.max(from)];
+        wire.extend_from_slice(format!("BDAT {}\r\n", chunk.len()).as_bytes());
+        wire.extend_from_slice(chunk);
+        from = until.max(from);
+    }
+    wire.extend_from_slice(format!("BDAT {} LAST\r\n", text.len() - from).as_bytes());
+    wire.extend_from_slice(&text[from..]);
+    wire
 }
 
 /// The slow and obvious reading of RFC 5321 4.1.1.4 and 4.5.2: where the message ends, what it is, what is wrong with it.
@@ -316,7 +410,8 @@ proptest! {
     fn after_any_trouble_a_clean_transaction_succeeds(script in script()) {
         let mut caller = Caller::new();
         caller.send(&script);
-        // Whatever was begun is ended: an unfinished line, an exchange, a text.
+        // Whatever was begun is ended: an unfinished line, an exchange, a chunk, a text.
+        caller.send(&b"\r\n".repeat(160));
         caller.send(b"\r\n.\r\n");
         prop_assume!(!caller.closed);
         prop_assert!(caller.buffered.is_empty());
@@ -335,7 +430,67 @@ proptest! {
         prop_assert_eq!(&envelope.body, b".clean\r\n");
         prop_assert_eq!(envelope.recipients, ["rcpt@example.org"]);
         prop_assert_eq!((envelope.reverse_path.as_str(), &*envelope.helo), ("clean@example.com", "clean.example"));
-        prop_assert_eq!((envelope.smtputf8, envelope.body_type), (false, BodyType::SevenBit));
+        prop_assert_eq!((envelope.smtputf8, envelope.body_type, envelope.dsn), (false, BodyType::SevenBit, None));
+    }
+
+    #[test]
+    fn every_refusal_leaves_a_clean_state(
+        bad_logins in 0_usize..3,
+        troubles in proptest::collection::vec(select(troubles()), 1..6),
+        cuts in proptest::option::of(sorted_cuts()),
+    ) {
+        let mut caller = Caller::new();
+        caller.send(b"EHLO clean.example\r\n");
+        for _ in 0..bad_logins {
+            prop_assert!(caller.ask("AUTH PLAIN AHVzZXIAYmFk\r\n").starts_with("535"));
+            prop_assert!(caller.ask("MAIL FROM:<a@b>\r\n").starts_with("530"));
+        }
+        prop_assert!(caller.ask(GOOD_LOGIN).starts_with("235"));
+        for trouble in &troubles {
+            let replies = caller.ask(trouble);
+            let forgotten = trouble.ends_with("RSET\r\n") || trouble.contains("EHLO");
+            prop_assert_eq!(replies.lines().any(|line| line.starts_with('5')), !forgotten, "{} to {}", replies, trouble);
+            prop_assert!(caller.buffered.is_empty() && caller.session.body_bytes() == 0 && !caller.session.in_transaction());
+        }
+        prop_assert!(caller.envelopes.is_empty());
+        for incorrect in ["RCPT TO:<c@d>\r\n", "DATA\r\n", "BDAT 6 LAST\r\nQUIT\r\n"] {
+            prop_assert!(caller.ask(incorrect).starts_with("503"), "{}", incorrect);
+        }
+        let opened = caller.ask("MAIL FROM:<clean@example.com>\r\nRCPT TO:<rcpt@example.org>\r\n");
+        prop_assert_eq!(opened.lines().filter(|line| line.starts_with("250 2.1.")).count(), 2);
+        match cuts {
+            Some(cuts) => caller.send(&in_chunks(b".clean\r\n", &cuts.iter().map(|cut| cut % 9).collect::<Vec<_>>())),
+            None => caller.send(b"DATA\r\n..clean\r\n.\r\n"),
+        }
+        prop_assert_eq!(caller.envelopes.len(), 1);
+        let envelope = caller.envelopes.pop().unwrap();
+        prop_assert_eq!(&envelope.body, b".clean\r\n");
+        prop_assert_eq!(envelope.recipients, ["rcpt@example.org"]);
+        prop_assert_eq!(envelope.reverse_path.as_str(), "clean@example.com");
+        prop_assert_eq!((envelope.smtputf8, envelope.body_type, envelope.dsn), (false, BodyType::SevenBit, None));
+    }
+
+    #[test]
+    fn chunks_make_the_same_message_however_they_are_cut(text in wire_text(), chunks in sorted_cuts(), reads in sorted_cuts()) {
+        let mut caller = Caller::new();
+        caller.send(b"EHLO x\r\n");
+        caller.send(GOOD_LOGIN.as_bytes());
+        caller.send(b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+        caller.replies.clear();
+        let wire = in_chunks(&text, &chunks);
+        let mut from = 0;
+        for until in reads.into_iter().filter(|cut| *cut < wire.len()).chain([wire.len()]) {
+            caller.send(&wire[from..until]);
+            from = until;
+        }
+        let count = 1 + chunks.iter().filter(|cut| **cut < text.len()).count();
+        let replies = String::from_utf8(caller.replies.clone()).unwrap();
+        prop_assert_eq!(replies.lines().count(), count, "a reply to each chunk");
+        let wanted = joined(&text, &config().limits);
+        // All chunks but the last were taken, or the message was too large.
+        prop_assert_eq!(replies.contains("552 5.3.4"), wanted == Err(Defect::TooLarge), "{}", replies);
+        prop_assert_eq!(caller.envelopes.pop().map(|envelope| envelope.body), wanted.ok());
+        prop_assert!(caller.ask("MAIL FROM:<a@b>\r\n").starts_with("250"));
     }
 
     #[test]

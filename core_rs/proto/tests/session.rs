@@ -150,12 +150,76 @@ fn phases_as_the_caller_sees_them() {
     assert_eq!(session.phase(), Phase::Closed);
 }
 
+fn seen(session: &Session) -> (Phase, bool, usize) {
+    (
+        session.phase(),
+        session.in_transaction(),
+        session.body_bytes(),
+    )
+}
+
+#[test]
+fn a_message_in_chunks_counts_as_one_from_its_first_to_its_last() {
+    let mut session = session();
+    let _ = advance(
+        &mut session,
+        "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n",
+    );
+    assert_eq!(seen(&session), (Phase::Command, false, 0));
+    let (taken, _, out) = advance(&mut session, "BDAT 8\r\ntext");
+    assert_eq!((taken, out.as_str()), (12, ""));
+    assert_eq!(seen(&session), (Phase::Data, true, 8), "as BDAT announced");
+    let (_, _, out) = advance(&mut session, "\r\nte");
+    assert_eq!(out, "250 2.0.0 8 octets received\r\n");
+    assert_eq!(seen(&session), (Phase::Data, true, 8), "between two chunks");
+    let _ = advance(&mut session, "NOOP\r\n");
+    assert_eq!(seen(&session), (Phase::Data, true, 8), "and NOOP is none");
+    let (_, event, _) = advance(&mut session, "BDAT 4 LAST\r\nxt\r\n");
+    assert!(matches!(event, Event::Envelope(envelope) if envelope.body == b"text\r\ntext\r\n"));
+    assert_eq!(seen(&session), (Phase::Waiting, true, 0));
+}
+
+#[test]
+fn a_chunk_that_nobody_wants_is_only_read_off() {
+    let mut session = session();
+    let absurd = format!("EHLO x\r\nBDAT 99999999999\r\n{}", "x".repeat(100_000));
+    let (taken, event, _) = advance(&mut session, &absurd);
+    assert!(matches!(event, Event::NeedInput));
+    assert_eq!(taken, absurd.len());
+    assert_eq!(seen(&session), (Phase::Command, false, 0));
+    let mut out = Vec::new();
+    session.shut_down(&mut out);
+    assert!(out.starts_with(b"421 4.3.2"));
+}
+
+#[test]
+fn rset_between_chunks_frees_their_memory() {
+    let mut session = session();
+    let _ = advance(
+        &mut session,
+        "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 6\r\ntext\r\n",
+    );
+    assert_eq!(seen(&session), (Phase::Data, true, 6));
+    let _ = advance(&mut session, "RSET\r\n");
+    assert_eq!(seen(&session), (Phase::Command, false, 0));
+}
+
 #[test]
 fn deadlines_and_drains_say_421_once() {
-    for say in [Session::timed_out, Session::shut_down] {
+    let chunk = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 6\r\ntext\r\n";
+    for (say, chunks) in [
+        (Session::timed_out as fn(&mut Session, &mut Vec<u8>), true),
+        (Session::timed_out, false),
+        (Session::shut_down, true),
+        (Session::shut_down, false),
+    ] {
         let mut session = session();
-        in_text(&mut session);
-        let _ = advance(&mut session, "text\r\n");
+        if chunks {
+            let _ = advance(&mut session, chunk);
+        } else {
+            in_text(&mut session);
+            let _ = advance(&mut session, "text\r\n");
+        }
         let mut out = Vec::new();
         say(&mut session, &mut out);
         assert!(out.starts_with(b"421 4.") && out.ends_with(b"\r\n"));

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
-use smtp_proxy_proto::{Envelope, Identity, Security};
+use smtp_proxy_proto::{Dsn, Envelope, Identity, Notify, Security};
 use smtp_proxy_server::{self as server, Letter};
 
 /// Envelopes to be stored in one transaction.
@@ -177,6 +177,25 @@ fn row<'py>(
                 .to_owned()
                 .into_any(),
             PyInt::new(py, received_at_us).into_any(),
+            match envelope.dsn {
+                None => py.None().into_bound(py),
+                Some(dsn) => dsn_row(py, &dsn)?.into_any(),
+            },
         ],
     )
+}
+
+/// RET, ENVID, and NOTIFY with ORCPT of each recipient; None is what was not given.
+fn dsn_row<'py>(py: Python<'py>, dsn: &Dsn) -> PyResult<Bound<'py, PyTuple>> {
+    let recipients = dsn
+        .recipients
+        .iter()
+        .map(|asked| (asked.notify.map(Notify::bits), asked.orcpt.as_deref()));
+    let recipients = PyList::new(py, recipients.collect::<Vec<_>>())?;
+    (
+        dsn.ret.map(|ret| ret as u8),
+        dsn.envid.as_deref(),
+        recipients,
+    )
+        .into_pyobject(py)
 }

@@ -125,7 +125,11 @@ impl<S: Io> Connection<S> {
     /// Says what there is to say and waits for what the client answers.
     async fn hear(&mut self) -> Result<Event, Gone> {
         self.flush().await?;
-        self.extend_deadline();
+        // An overdraft is for one data time-out, however often its client is answered between two
+        // chunks.
+        if !self.share.is_overdraft() {
+            self.extend_deadline();
+        }
         match poll_fn(|cx| self.poll_turn(cx)).await {
             Turn::Said(event) => return Ok(event),
             Turn::Gone => return Err(Gone),
@@ -246,7 +250,7 @@ impl<S: Io> Connection<S> {
         poll_fn(|cx| {
             match self.stream.poll_write_all(cx, &self.out, &mut written) {
                 Poll::Ready(result) => return Poll::Ready(result.map_err(|_| Gone)),
-                Poll::Pending if waited_at != Some(written) => {
+                Poll::Pending if waited_at != Some(written) && !self.share.is_overdraft() => {
                     waited_at = Some(written);
                     self.deadline
                         .set(Instant::now() + self.shared.timeouts.data);

@@ -7,7 +7,7 @@
 //!
 //! Source: the manual of Postgres, "COPY, Binary Format" and "Message Formats" (`CopyData`, `CopyDone`).
 
-use smtp_proxy_proto::Security;
+use smtp_proxy_proto::{Notify, Security};
 
 use crate::batch::Letter;
 
@@ -15,6 +15,8 @@ use crate::batch::Letter;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Instead of a number of fields: no more rows.
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
+/// Instead of a field's length: it has no value.
+const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// 2000-01-01 in microseconds since 1970: where a timestamptz begins.
 const EPOCH_US: i64 = 946_684_800_000_000;
 /// A message ends with the row that takes it beyond. The server holds one whole, so not everything in one.
@@ -73,7 +75,7 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
         received_at_us,
         additions,
     } = letter;
-    rows.extend_from_slice(&12_i16.to_be_bytes());
+    rows.extend_from_slice(&14_i16.to_be_bytes());
     field(rows, &id.0);
     field(rows, &envelope.identity.tenant_id);
     field(rows, &envelope.identity.credential_id);
@@ -86,6 +88,9 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
     field(rows, client_address.as_bytes());
     field(rows, &[u8::from(envelope.security == Security::Tls)]);
     field(rows, &timestamp(*received_at_us));
+    let dsn = envelope.dsn.as_deref();
+    number(rows, dsn.and_then(|dsn| dsn.ret).map(|ret| ret as u8));
+    text(rows, dsn.and_then(|dsn| dsn.envid.as_deref()));
 }
 
 fn body(rows: &mut Vec<u8>, letter: &Letter) {
@@ -100,18 +105,36 @@ fn body(rows: &mut Vec<u8>, letter: &Letter) {
 
 fn deliveries(rows: &mut Vec<u8>, letter: &Letter, sweep_at_us: i64) {
     let sweep_at = timestamp(sweep_at_us);
-    for (number, recipient) in (0_i16..).zip(&letter.envelope.recipients) {
-        rows.extend_from_slice(&4_i16.to_be_bytes());
+    let dsn = letter.envelope.dsn.as_deref();
+    for (nth, recipient) in letter.envelope.recipients.iter().enumerate() {
+        let asked = dsn.and_then(|dsn| dsn.recipients.get(nth));
+        rows.extend_from_slice(&6_i16.to_be_bytes());
         field(rows, &letter.id.0);
-        field(rows, &number.to_be_bytes());
+        field(rows, &i16::try_from(nth).unwrap_or(i16::MAX).to_be_bytes());
         field(rows, recipient.as_bytes());
         field(rows, &sweep_at);
+        number(rows, asked.and_then(|asked| asked.notify).map(Notify::bits));
+        text(rows, asked.and_then(|asked| asked.orcpt.as_deref()));
     }
 }
 
 fn field(rows: &mut Vec<u8>, value: &[u8]) {
     rows.extend_from_slice(&length(value.len()));
     rows.extend_from_slice(value);
+}
+
+fn number(rows: &mut Vec<u8>, value: Option<u8>) {
+    match value {
+        Some(value) => field(rows, &i16::from(value).to_be_bytes()),
+        None => rows.extend_from_slice(&NULL),
+    }
+}
+
+fn text(rows: &mut Vec<u8>, value: Option<&str>) {
+    match value {
+        Some(value) => field(rows, value.as_bytes()),
+        None => rows.extend_from_slice(&NULL),
+    }
 }
 
 /// `Limits` keep every length and number far below; one beyond would be refused by the server, not cut.
@@ -128,7 +151,9 @@ fn timestamp(us_since_1970: i64) -> [u8; 8] {
 mod tests {
     use std::sync::Arc;
 
-    use smtp_proxy_proto::{BodyType, Envelope, EnvelopeId, Identity, Missing, Senders};
+    use smtp_proxy_proto::{
+        BodyType, Dsn, Envelope, EnvelopeId, Identity, Missing, RecipientDsn, Ret, Senders, dsn,
+    };
 
     use super::*;
 
@@ -153,6 +178,7 @@ mod tests {
                     at: body_bytes / 2,
                     ..Missing::default()
                 },
+                dsn: None,
             },
             client_address: Arc::from("192.0.2.1"),
             received_at_us: EPOCH_US + 7,
@@ -192,7 +218,8 @@ mod tests {
             }
             let mut row = Vec::new();
             for _ in 0..count {
-                let length = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+                let length = i32::from_be_bytes(rest[..4].try_into().unwrap());
+                let length = usize::try_from(length).unwrap_or_default(); // what has no value is shown as empty
                 row.push(rest[4..4 + length].to_vec());
                 rest = &rest[4 + length..];
             }
@@ -204,6 +231,16 @@ mod tests {
     fn three_tables() {
         let mut letters = [letter(8, 4, &["a@b", "c@d"]), letter(9, 0, &["e@f"])];
         letters[0].additions = b"-".to_vec();
+        letters[0].envelope.dsn = Some(Box::new(Dsn {
+            ret: Some(Ret::Headers),
+            envid: Some("id".to_owned()),
+            recipients: [("SUCCESS,FAILURE", Some("rfc822;a")), ("NEVER", None)]
+                .map(|(notify, orcpt)| RecipientDsn {
+                    notify: dsn::notify(notify),
+                    orcpt: orcpt.map(str::to_owned),
+                })
+                .to_vec(),
+        }));
         let found = streams(&encode(&letters, EPOCH_US - 1));
         let [envelopes, bodies, deliveries] = &found[..] else {
             panic!("{} tables", found.len())
@@ -225,6 +262,10 @@ mod tests {
         assert_eq!(deliveries.len(), 3);
         assert_eq!(deliveries[1][1..3], [vec![0, 1], b"c@d".to_vec()]);
         assert_eq!(deliveries[2][3], [0xff; 8]);
+        assert_eq!(deliveries[0][4..], [vec![0, 3], b"rfc822;a".to_vec()]);
+        assert_eq!(deliveries[1][4..], [vec![0, 0], Vec::new()]);
+        assert_eq!(envelopes[0][12..], [vec![0, 2], b"id".to_vec()]);
+        assert_eq!(envelopes[1][12..], [Vec::new(), Vec::new()]);
     }
 
     #[test]

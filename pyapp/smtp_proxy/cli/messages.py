@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -69,7 +69,7 @@ def messages_show(
 
     message = with_store(context, work)
     if as_json:
-        print_json(asdict(message))
+        print_json(as_dict(message))
     else:
         _print_message(message)
 
@@ -100,12 +100,35 @@ def describe_states(states: Sequence[DeliveryState]) -> str:
     return kinds[0] if len(kinds) == 1 else ", ".join(f"{names.count(kind)} {kind}" for kind in kinds)
 
 
+def as_dict(message: Message) -> dict[str, Any]:
+    """All of it; NOTIFY as a list of words."""
+    found = asdict(message)
+    for delivery in found["deliveries"]:
+        if (notify := delivery["notify"]) is not None:
+            delivery["notify"] = notify.keywords.lower().split(",")
+    return found
+
+
+def describe_dsn(message: Message) -> str:
+    """What was asked for with RFC 3461, as the client said it; empty for most mail."""
+    words = [f"RET={message.ret.name}"] if message.ret is not None else []
+    words += [f"ENVID={message.envid}"] if message.envid is not None else []
+    of_recipients = []
+    for d in message.deliveries:
+        asked = [f"NOTIFY={d.notify.keywords}"] if d.notify is not None else []
+        asked += [f"ORCPT={d.orcpt}"] if d.orcpt is not None else []
+        of_recipients += [f"<{d.recipient}> {' '.join(asked)}"] if asked else []
+    return "; ".join([*([" ".join(words)] if words else []), *of_recipients])
+
+
 def _print_message(message: Message) -> None:
     summary = message.summary
     typer.echo(f"message   {summary.id}")
     typer.echo(f"received  {when(summary.received_at)} from {summary.client_address} ({summary.helo}), ", nl=False)
     typer.echo("TLS" if summary.tls else "without TLS")
     typer.echo(f"from      <{summary.reverse_path}>, {summary.size_bytes} bytes")
+    if asked := describe_dsn(message):
+        typer.echo(f"DSN       {asked}")
     table = make_table("to", "state", "attempts", "next attempt", "finished")
     for d in message.deliveries:
         waits = when(d.next_attempt_at) if d.state is DeliveryState.QUEUED else ""

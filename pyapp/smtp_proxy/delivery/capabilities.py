@@ -20,6 +20,7 @@ class Capabilities:
     size: bool = False  # RFC 1870
     size_bytes: int = 0  # 0: no limit told
     auth: frozenset[str] = frozenset()  # RFC 4954: SASL mechanisms
+    dsn: bool = False  # RFC 3461
 
 
 def read_ehlo(reply: Reply) -> Capabilities:
@@ -38,4 +39,5 @@ def read_ehlo(reply: Reply) -> Capabilities:
         size="SIZE" in found,
         size_bytes=int(size[0]) if size and size[0].isascii() and size[0].isdigit() and len(size[0]) < 16 else 0,
         auth=frozenset(found.get("AUTH", ())),
+        dsn="DSN" in found,
     )

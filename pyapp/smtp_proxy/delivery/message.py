@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from smtp_proxy.delivery.dsn import mail_parameters
 from smtp_proxy.delivery.trace import received_field
 from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, header_of, path_bytes, stuffed
 
@@ -30,6 +31,7 @@ class Message:
     size_bytes: int  # as RFC 1870 counts: unstuffed, without the dot
     eight_bit: bool
     utf8_header: bool
+    dsn: bytes = b""  # parameters of MAIL, for a server that offers DSN
 
     def mail_command(self, capabilities: Capabilities, *, utf8_recipient: bool) -> bytes:
         """Write MAIL with the parameters that this server knows; without CRLF."""
@@ -38,9 +40,15 @@ class Message:
             line += b" SIZE=%d" % self.size_bytes
         if self.eight_bit and capabilities.eight_bit_mime:
             line += b" BODY=8BITMIME"
-        if capabilities.smtputf8 and (utf8_recipient or self.utf8_header or not self.reverse_path.isascii()):
+        if self.asks_smtputf8(capabilities, utf8_recipient=utf8_recipient):
             line += b" SMTPUTF8"
+        if self.dsn and capabilities.dsn:
+            line += self.dsn
         return line
+
+    def asks_smtputf8(self, capabilities: Capabilities, *, utf8_recipient: bool) -> bool:
+        """Whether MAIL declares it to this server."""
+        return capabilities.smtputf8 and (utf8_recipient or self.utf8_header or not self.reverse_path.isascii())
 
     def objection(self, capabilities: Capabilities) -> Unsendable | None:
         """Whether this server can take it at all."""
@@ -69,4 +77,5 @@ def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> 
         eight_bit=not ascii_body,
         # The declaration alone asks for nothing: with ASCII in all its headers and addresses it is ordinary mail.
         utf8_header=envelope.smtputf8 and not ascii_body and not header_of(body).isascii(),
+        dsn=mail_parameters(envelope),
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, refused_here
 from smtp_proxy.delivery.dialogue import NotReady
+from smtp_proxy.delivery.dsn import rcpt_parameters
 from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.pool import Pool
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
@@ -119,11 +120,12 @@ def _without_smtputf8(
 
 
 def _addressees(job: Job, route: Route, results: dict[int, RecipientResult]) -> list[Addressee]:
-    """Encode the recipients; those whose address may not be sent get their result here."""
+    """Encode the recipients; those that may not be sent as they are get their result here."""
     addressees = []
     for recipient in job.recipients:
         try:
-            addressees.append(Addressee(recipient.number, path_bytes(recipient.address, "5.1.3")))
+            path = path_bytes(recipient.address, "5.1.3")
+            addressees.append(Addressee(recipient.number, path, rcpt_parameters(recipient)))
         except UnfitForWire as reason:
             results[recipient.number] = _unfit(recipient.number, reason, route)
     return addressees

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.classify import from_reply, no_reply
 from smtp_proxy.delivery.connection import CHUNK_BYTES
+from smtp_proxy.delivery.dsn import on_the_wire
 from smtp_proxy.delivery.wire import END_OF_DATA
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Addressee:
 
     number: int
     path: bytes
+    dsn: str = ""  # parameters of RCPT, for a server that offers DSN
 
 
 @dataclass(slots=True)
@@ -73,9 +75,16 @@ class _Transaction:
     # -- the questions: RSET if one is due, MAIL, RCPT..., DATA
 
     def _commands(self) -> list[bytes]:
+        capabilities = self._connection.capabilities
         utf8_recipient = any(not addressee.path.isascii() for addressee in self._addressees)
-        mail = self._message.mail_command(self._connection.capabilities, utf8_recipient=utf8_recipient)
-        return [mail, *[b"RCPT TO:<" + addressee.path + b">" for addressee in self._addressees], b"DATA"]
+        mail = self._message.mail_command(capabilities, utf8_recipient=utf8_recipient)
+        recipients = [b"RCPT TO:<" + addressee.path + b">" for addressee in self._addressees]
+        if capabilities.dsn:
+            smtputf8 = self._message.asks_smtputf8(capabilities, utf8_recipient=utf8_recipient)
+            for place, addressee in enumerate(self._addressees):
+                if addressee.dsn:
+                    recipients[place] += on_the_wire(addressee.dsn, smtputf8=smtputf8)
+        return [mail, *recipients, b"DATA"]
 
     async def _ask_at_once(self) -> list[Reply]:
         connection = self._connection

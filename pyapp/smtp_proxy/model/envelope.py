@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
 
+from smtp_proxy.model.dsn import Notify, Ret
+
 
 class BodyType(IntEnum):
     """What the BODY parameter of MAIL declared (RFC 6152)."""
@@ -40,6 +42,9 @@ class Envelope:
     helo: str = ""
     client_address: str = ""
     tls: bool = True
+    # RFC 3461; None: not given.
+    ret: Ret | None = None
+    envid: str | None = None  # xtext
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,9 @@ class Recipient:
     number: int  # position among the envelope's recipients, from 0
     address: str
     attempt_number: int  # the attempt about to be made, from 1
+    # RFC 3461; None: not given.
+    notify: Notify | None = None
+    orcpt: str | None = None  # type;xtext
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import DeliveryState
 
 
@@ -54,6 +55,9 @@ class Delivery:
     claimed_by: UUID | None
     finished_at: datetime | None
     attempts: tuple[AttemptRecord, ...]
+    # RFC 3461; None: not given.
+    notify: Notify | None = None
+    orcpt: str | None = None  # type;xtext
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,6 @@ class Message:
 
     summary: MessageSummary
     deliveries: tuple[Delivery, ...]
+    # RFC 3461; None: not given.
+    ret: Ret | None = None
+    envid: str | None = None  # xtext

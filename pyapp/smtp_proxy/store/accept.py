@@ -6,18 +6,22 @@ here, byte for byte alike: for batches that are stored in parts, and for everybo
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from smtp_proxy.model.dsn import DsnRow
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, query_message
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
-# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970).
-CoreEnvelope: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int]
+# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970), DSN if asked for.
+CoreEnvelope: TypeAlias = tuple[
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, DsnRow | None
+]
 # What `_core.Batch.encode` is: given deliveries.sweep_at in microseconds since 1970, all of a batch for a Writer.
 Encoder: TypeAlias = Callable[[int], bytes]
 
@@ -25,6 +29,7 @@ _NOBODY: Final = bytes(16)
 # PostgreSQL's manual, "COPY", "Binary Format": signature, no flags, no header extension; and what ends it.
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
+_NULL: Final = b"\xff\xff\xff\xff"
 _COPY_DONE: Final = b"c\0\0\0\x04"
 # Where a timestamptz begins: 2000-01-01, in microseconds since 1970.
 EPOCH_US: Final = 946_684_800_000_000
@@ -47,7 +52,7 @@ async def rehearse(writer: Writer, now: datetime) -> None:
 
     The savepoint makes the transaction one that has written, so its commit goes to disk like any other.
     """
-    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0)
+    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0, None)
     try:
         await writer.copy(_REHEARSE, encode([row], microseconds(now)), 1)
     except BaseException:
@@ -63,12 +68,11 @@ def microseconds(moment: datetime) -> int:
 def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> bytes:
     """What `_core.Batch.encode` gives for the same envelopes."""
     sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
-    deliveries = (
-        _row(row[0], _INT2.pack(number), recipient.encode(), sweep_at)
-        for row in batch
-        for number, recipient in enumerate(row[4])
+    tables = (
+        map(_envelope, batch),
+        (_row(row[0], row[5]) for row in batch),
+        (delivery for row in batch for delivery in _deliveries(row, sweep_at)),
     )
-    tables = (map(_envelope, batch), (_row(row[0], row[5]) for row in batch), deliveries)
     return b"".join(map(_table, tables))
 
 
@@ -86,7 +90,9 @@ def _envelope(row: CoreEnvelope) -> bytes:
         address,
         tls,
         received,
+        dsn,
     ) = row
+    ret, envid, _ = dsn or (None, None, [])
     return _row(
         envelope_id,
         tenant,
@@ -100,13 +106,36 @@ def _envelope(row: CoreEnvelope) -> bytes:
         address.encode(),
         b"\1" if tls else b"\0",
         _INT8.pack(received - EPOCH_US),
+        _optional_int2(ret),
+        _optional_text(envid),
     )
 
 
-def _row(*fields: bytes) -> bytes:
+def _deliveries(row: CoreEnvelope, sweep_at: bytes) -> Iterator[bytes]:
+    asked = row[12][2] if row[12] is not None else itertools.repeat((None, None), len(row[4]))
+    for number, (recipient, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True)):
+        yield _row(
+            row[0],
+            _INT2.pack(number),
+            recipient.encode(),
+            sweep_at,
+            _optional_int2(notify),
+            _optional_text(orcpt),
+        )
+
+
+def _optional_int2(number: int | None) -> bytes | None:
+    return None if number is None else _INT2.pack(number)
+
+
+def _optional_text(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _row(*fields: bytes | None) -> bytes:
     parts = [_INT2.pack(len(fields))]
     for field in fields:
-        parts += (_INT4.pack(len(field)), field)
+        parts += (_NULL,) if field is None else (_INT4.pack(len(field)), field)
     return b"".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
 from smtp_proxy.store.queries import QUERIES
 
@@ -68,6 +69,17 @@ def _job(rows: list[asyncpg.Record], body: bytes) -> Job:
         helo=first["helo"],
         client_address=first["client_address"],
         tls=first["tls"],
+        ret=optional(Ret, first["dsn_ret"]),
+        envid=first["dsn_envid"],
     )
-    recipients = (Recipient(row["recipient_number"], row["recipient"], row["attempt_count"] + 1) for row in rows)
-    return Job(envelope, tuple(sorted(recipients, key=lambda recipient: recipient.number)))
+    return Job(envelope, tuple(sorted(map(_recipient, rows), key=lambda recipient: recipient.number)))
+
+
+def _recipient(row: asyncpg.Record) -> Recipient:
+    return Recipient(
+        row["recipient_number"],
+        row["recipient"],
+        row["attempt_count"] + 1,
+        optional(Notify, row["dsn_notify"]),
+        row["dsn_orcpt"],
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
+from smtp_proxy.model.dsn import DsnRow
 from smtp_proxy.store.accept import EPOCH_US, HEADER, CoreEnvelope
 
 _INT2, _INT4, _INT8 = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!q")
@@ -17,25 +18,41 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
     envelopes, bodies, deliveries = (list(_rows(stream)) for stream in _streams(encoded))
     contents = {row[0]: row[1] for row in bodies}
     recipients: dict[bytes, list[str]] = {row[0]: [] for row in envelopes}
+    asked: dict[bytes, list[tuple[int | None, str | None]]] = {row[0]: [] for row in envelopes}
     for row in deliveries:
-        recipients[row[0]].append(row[2].decode())
+        recipients[row[0]].append(_text(row[2]) or "")
+        asked[row[0]].append((_int2(row[4]), _text(row[5])))
     return [
         (
             row[0],
             row[1],
             row[2],
-            row[3].decode(),
+            _text(row[3]) or "",
             recipients[row[0]],
             contents[row[0]],
-            _INT2.unpack(row[6])[0],
+            _int2(row[6]) or 0,
             row[7] == b"\1",
-            row[8].decode(),
-            row[9].decode(),
+            _text(row[8]) or "",
+            _text(row[9]) or "",
             row[10] == b"\1",
             _INT8.unpack(row[11])[0] + EPOCH_US,
+            _dsn(_int2(row[12]), _text(row[13]), asked[row[0]]),
         )
         for row in envelopes
     ]
+
+
+def _dsn(ret: int | None, envid: str | None, asked: list[tuple[int | None, str | None]]) -> DsnRow | None:
+    is_nothing = ret is None and envid is None and all(each == (None, None) for each in asked)
+    return None if is_nothing else (ret, envid, asked)
+
+
+def _int2(field: bytes | None) -> int | None:
+    return None if field is None else int(_INT2.unpack(field)[0])
+
+
+def _text(field: bytes | None) -> str | None:
+    return None if field is None else field.decode()
 
 
 def _streams(encoded: bytes) -> Iterator[bytes]:
@@ -54,16 +71,17 @@ def _streams(encoded: bytes) -> Iterator[bytes]:
         at += 1 + length
 
 
-def _rows(stream: bytes) -> Iterator[list[bytes]]:
+def _rows(stream: bytes) -> Iterator[list[Any]]:
+    """The fields of each row: bytes, or None where there is no value."""
     if not stream.startswith(HEADER):
         raise ValueError("this is no COPY stream")
     at = len(HEADER)
     while (count := _INT2.unpack_from(stream, at)[0]) >= 0:
         at += _INT2.size
-        fields = []
+        fields: list[bytes | None] = []
         for _ in range(count):
             (length,) = _INT4.unpack_from(stream, at)
             at += _INT4.size
-            fields.append(stream[at : at + length])
-            at += length
+            fields.append(stream[at : at + length] if length >= 0 else None)
+            at += max(length, 0)
         yield fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
@@ -46,6 +47,8 @@ def message(row: asyncpg.Record, deliveries: Sequence[asyncpg.Record], attempts:
     return Message(
         summary(row, [d["recipient"] for d in deliveries], [d["state"] for d in deliveries]),
         tuple(_delivery(d, by_recipient.get(d["recipient_number"], [])) for d in deliveries),
+        ret=optional(Ret, row["dsn_ret"]),
+        envid=row["dsn_envid"],
     )
 
 
@@ -59,6 +62,8 @@ def _delivery(row: asyncpg.Record, attempts: Sequence[AttemptRecord]) -> Deliver
         claimed_by=row["claimed_by"],
         finished_at=row["finished_at"],
         attempts=tuple(attempts),
+        notify=optional(Notify, row["dsn_notify"]),
+        orcpt=row["dsn_orcpt"],
     )
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
+from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
@@ -41,6 +42,8 @@ class _Row:
     attempt_count: int = 0
     claimed_by: UUID | None = None
     finished_at: datetime | None = None
+    notify: Notify | None = None
+    orcpt: str | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
@@ -80,7 +83,11 @@ class MemoryStore:
             raise AlreadyExists
         for envelope, row in zip(envelopes, batch, strict=True):
             self._envelopes[envelope.id] = envelope
-            self._rows[envelope.id] = [_Row(envelope.id, n, address, now, sweep_at) for n, address in enumerate(row[4])]
+            asked = row[12][2] if row[12] else [(None, None)] * len(row[4])
+            self._rows[envelope.id] = [
+                _Row(envelope.id, n, address, now, sweep_at, notify=optional(Notify, notify), orcpt=orcpt)
+                for n, (address, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True))
+            ]
 
     async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
         await self.accept(decode(encoder(0))[:messages], sweep_after_seconds=sweep_after_seconds)
@@ -112,7 +119,10 @@ class MemoryStore:
             row.state, row.claimed_by = DeliveryState.SENDING, worker_id
             row.sweep_at = now + timedelta(seconds=lease_seconds)
         return [
-            Job(self._envelopes[i], tuple(Recipient(r.number, r.recipient, r.attempt_count + 1) for r in due[i]))
+            Job(
+                self._envelopes[i],
+                tuple(Recipient(r.number, r.recipient, r.attempt_count + 1, r.notify, r.orcpt) for r in due[i]),
+            )
             for i in kept
         ]
 
@@ -239,7 +249,8 @@ class MemoryStore:
         self._reachable()
         if envelope_id not in self._envelopes:
             raise NotFound
-        return Message(self._summary(envelope_id), tuple(_delivery(row) for row in self._rows[envelope_id]))
+        envelope, rows = self._envelopes[envelope_id], self._rows[envelope_id]
+        return Message(self._summary(envelope_id), tuple(map(_delivery, rows)), envelope.ret, envelope.envid)
 
     # -- below
 
@@ -330,14 +341,15 @@ class MemoryLeadership:
 
 
 def _envelope(row: CoreEnvelope) -> Envelope:
+    ret, envid, _ = row[12] or (None, None, [])
     return Envelope(
         UUID(bytes=row[0]), UUID(bytes=row[1]), UUID(bytes=row[2]), row[3], row[5], BodyType(row[6]), row[7],
-        _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], row[10],
+        _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], row[10], optional(Ret, ret), envid,
     )  # fmt: skip
 
 
 def _delivery(row: _Row) -> Delivery:
     return Delivery(
         row.number, row.recipient, row.state, row.attempt_count, row.next_attempt_at, row.claimed_by, row.finished_at,
-        tuple(row.attempts),
+        tuple(row.attempts), row.notify, row.orcpt,
     )  # fmt: skip

@@ -8,9 +8,9 @@ SELECT 1;
 -- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
 -- (core_rs/server/src/copy.rs), so columns change there and here together.
 COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
-    helo, client_address, tls, received_at) FROM STDIN (FORMAT binary);
+    helo, client_address, tls, received_at, dsn_ret, dsn_envid) FROM STDIN (FORMAT binary);
 COPY bodies (envelope_id, content) FROM STDIN (FORMAT binary);
-COPY deliveries (envelope_id, recipient_number, recipient, sweep_at) FROM STDIN (FORMAT binary);
+COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt) FROM STDIN (FORMAT binary);
 
 -- name: is_read_only
 SHOW transaction_read_only;
@@ -31,9 +31,9 @@ SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval
 FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count,
+RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
-    e.helo, e.client_address, e.tls;
+    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid;
 
 -- name: bodies
 -- $1 ids, $2 lowest id, $3 highest id
@@ -170,11 +170,12 @@ ORDER BY e.id DESC
 LIMIT $4;
 
 -- name: message
-SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls
+SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls, dsn_ret, dsn_envid
 FROM envelopes WHERE id = $1;
 
 -- name: message_deliveries
-SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at
+SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at,
+    dsn_notify, dsn_orcpt
 FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
 
 -- name: message_attempts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from scripted_server import HANG_UP, STALL, Answer, ScriptedServer
 
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.dsn import Notify, Ret
+from smtp_proxy.model.envelope import Job, Recipient
 
 pytestmark = pytest.mark.integration
 
@@ -247,6 +250,56 @@ class TestRefusedHere:
         assert result.outcome is Outcome.DELIVERED
         assert server.received[0].reverse_path.endswith(b" SMTPUTF8")
         assert server.received[0].recipients == ["TO:<jörg@bücher.example>".encode()]
+
+
+class TestDsn:
+    """RFC 3461 5.2.1: what was asked for goes on as it was, to a server that offers DSN."""
+
+    ASKED = Job(
+        dataclasses.replace(envelope(), ret=Ret.FULL, envid="QQ+2B1"),
+        (
+            Recipient(0, "a@x", 1, Notify.SUCCESS | Notify.FAILURE, "rfc822;A+2Bb@x"),
+            Recipient(1, "b@x", 1),
+            Recipient(2, "c@x", 1, Notify.NEVER),
+            Recipient(3, "d@x", 1, None, "utf-8;jörg@x"),
+        ),
+    )
+
+    async def deliver(self, transport_to: TransportTo, *extensions: bytes) -> ScriptedServer:
+        server = ScriptedServer(extensions=extensions)
+        async with server.running():
+            transport = transport_to(server.port)
+            results = await transport.deliver(self.ASKED)
+            await transport.close()
+        assert {r.outcome for r in results} == {Outcome.DELIVERED}
+        return server
+
+    @pytest.mark.parametrize("pipelining", [(b"PIPELINING",), ()])
+    async def test_where_it_is_offered(self, transport_to: TransportTo, pipelining: tuple[bytes, ...]) -> None:
+        (received,) = (await self.deliver(transport_to, b"DSN", *pipelining)).received
+        assert received.reverse_path == b"FROM:<a@sender.example> RET=FULL ENVID=QQ+2B1"
+        assert received.recipients == [
+            b"TO:<a@x> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;A+2Bb@x",
+            b"TO:<b@x>",
+            b"TO:<c@x> NOTIFY=NEVER",
+            b"TO:<d@x> ORCPT=utf-8;j\\x{F6}rg@x",
+        ]
+
+    async def test_where_it_is_not_offered(self, transport_to: TransportTo) -> None:
+        (received,) = (await self.deliver(transport_to, b"PIPELINING")).received
+        assert received.reverse_path == b"FROM:<a@sender.example>"
+        assert received.recipients == [b"TO:<a@x>", b"TO:<b@x>", b"TO:<c@x>", b"TO:<d@x>"]
+
+    async def test_a_parameter_that_may_not_be_sent(self, transport_to: TransportTo) -> None:
+        evil = Recipient(0, "a@x", 1, None, "rfc822;a\r\nRCPT TO:<evil@x>")
+        server = ScriptedServer(extensions=(b"PIPELINING", b"DSN"))
+        async with server.running():
+            transport = transport_to(server.port)
+            refused, taken = await transport.deliver(Job(envelope(), (evil, Recipient(1, "b@x", 1))))
+            await transport.close()
+        assert (refused.outcome, refused.enhanced_code) == (Outcome.REFUSED, "5.5.4")
+        assert taken.outcome is Outcome.DELIVERED
+        assert server.received[0].recipients == [b"TO:<b@x>"]
 
 
 class TestPool:

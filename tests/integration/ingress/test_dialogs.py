@@ -24,6 +24,7 @@ from smtp_proxy.core import (
     BODY,
     BODY_TYPE,
     CREDENTIAL_ID,
+    DSN,
     HELO,
     ID,
     RECIPIENTS,
@@ -34,6 +35,7 @@ from smtp_proxy.core import (
 )
 from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.ingress import serve
+from smtp_proxy.model.dsn import DsnRow, Notify, Ret
 from smtp_proxy.model.tenant import Credential, Identity
 from smtp_proxy.store.memory import MemoryStore
 from smtp_proxy.stream.memory import MemoryDepth, MemoryPublisher, MemoryServer
@@ -215,10 +217,21 @@ class Replay:
             "body-type": ("7bit", "8bitmime")[row[BODY_TYPE]],
             "smtputf8": "yes" if row[SMTPUTF8] else "no",
             "helo": row[HELO],
+            "dsn": shown_dsn(row[DSN]),
             "username": (await self._store.usernames())[row[CREDENTIAL_ID]],
         }[name]
         given = found if isinstance(found, bytes) else found.encode()
         assert value.fullmatch(given), given
+
+
+def shown_dsn(dsn: DsnRow | None) -> str:
+    """`FULL id | SUCCESS,DELAY rfc822;a | - -`; `-` is what was not given."""
+    if dsn is None:
+        return "-"
+    ret, envid, recipients = dsn
+    parts = [f"{'-' if ret is None else Ret(ret).name} {envid or '-'}"]
+    parts += [f"{'-' if bits is None else Notify(bits).keywords} {orcpt or '-'}" for bits, orcpt in recipients]
+    return " | ".join(parts)
 
 
 @contextlib.asynccontextmanager

@@ -23,6 +23,11 @@ MAILS = [
     ("<jürgen@bücher.example> SMTPUTF8", ["<用户@例子.example>"], "Subject: Grüße\r\n\r\n".encode()),
     ('<"quoted local"@[IPv6:2001:db8::1]> BODY=8BITMIME', ["<b@[192.0.2.1]>"] * 9, BIG),
     ("<a@sender.example>", ["<b@rcpt.example>"], BIG),
+    (
+        "<a@sender.example> RET=HDRS ENVID=QQ314159",
+        ["<b@rcpt.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@rcpt.example", "<c@rcpt.example> NOTIFY=NEVER", "<d@x>"],
+        b"Subject: dsn\r\n\r\n",
+    ),
 ]
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
+from store_suite import core_envelope
 
 from smtp_proxy.errors import SchemaMismatch
-from smtp_proxy.store import Store, migrate
+from smtp_proxy.store import Store, accept, migrate
+from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,6 +99,47 @@ async def test_an_older_release_runs_beside_a_newer_pre_but_not_a_newer_post(con
     await migrate.apply_migrations(connection, migrations)
     with pytest.raises(SchemaMismatch, match="0002_post_two of a newer release"):
         await migrate.check_schema(connection, migrations[:1])
+
+
+async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(empty: Settings) -> None:
+    """0002 locks two tables that others lock in either order; nobody is a deadlock's victim."""
+    connection = await open_connection(empty, "test")
+    migrations = migrate.read_migrations()
+    await migrate.apply_migrations(connection, migrations[:1])
+    done = asyncio.Event()
+
+    async def accepts() -> int:
+        """As the previous release does: the statement names no column of DSN."""
+        own, count = await open_connection(empty, "accepts"), 0
+        while not done.is_set():
+            await accept.accept(own, [core_envelope() for _ in range(1 + count % 60)], datetime.now(UTC))
+            count += 1
+        await own.close()
+        return count
+
+    async def claims() -> int:
+        own, count = await open_connection(empty, "claims"), 0
+        statement = QUERIES["claim"].replace(" d.dsn_notify, d.dsn_orcpt,", "").replace(", e.dsn_ret, e.dsn_envid", "")
+        while not done.is_set():
+            ids = [row["envelope_id"] for row in await own.fetch(QUERIES["sweep"], 10, timedelta(0))] or [new_id_now()]
+            await own.fetch(statement, ids, min(ids), max(ids), new_id_now(), timedelta(seconds=1))
+            count += 1
+        await own.close()
+        return count
+
+    busy = [asyncio.create_task(work()) for work in (accepts, claims, accepts, claims)]
+    await asyncio.sleep(0.5)
+    assert next(m.label for m in await migrate.apply_migrations(connection, migrations)) == "0002_pre_dsn"
+    await asyncio.sleep(0.2)
+    done.set()
+    assert all(count > 1 for count in await asyncio.gather(*busy))
+    await accept.accept(connection, [core_envelope(dsn=(1, "id", [(0, None)]))], datetime.now(UTC))
+    assert await connection.fetchval("SELECT count(*) FROM envelopes WHERE dsn_envid = 'id'") == 1
+    await connection.close()
+
+
+def new_id_now() -> UUID:
+    return new_id(datetime.now(UTC))
 
 
 async def test_a_migration_that_fails_leaves_nothing(connection: Connection) -> None:

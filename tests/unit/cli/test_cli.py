@@ -431,6 +431,26 @@ def test_a_message_is_shown(shell: Shell, mail: list[UUID]) -> None:
     assert "outcome" not in shell.out
 
 
+def test_what_was_asked_for_with_dsn_is_shown(shell: Shell) -> None:
+    dsn = (2, "Q+2B1", [(5, "rfc822;a@x.example"), (None, None), (0, None)])
+    row = core_envelope(["a@x.example", "b@x.example", "c@x.example"], dsn=dsn)
+    asyncio.run(shell.store.accept([row, plain := core_envelope()], sweep_after_seconds=15))
+    shown = shell.json("messages", "show", str(UUID(bytes=row[0])))
+    assert (shown["ret"], shown["envid"]) == ("hdrs", "Q+2B1")
+    assert [(d["notify"], d["orcpt"]) for d in shown["deliveries"]] == [
+        (["success", "delay"], "rfc822;a@x.example"),
+        (None, None),
+        (["never"], None),
+    ]
+    assert shell("messages", "show", str(UUID(bytes=row[0]))) == 0
+    assert (
+        "DSN       RET=HDRS ENVID=Q+2B1; <a@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@x.example; "
+        "<c@x.example> NOTIFY=NEVER\n"
+    ) in shell.out
+    assert shell("messages", "show", str(UUID(bytes=plain[0]))) == 0
+    assert "DSN" not in shell.out
+
+
 def test_messages_that_cannot_be_shown(shell: Shell) -> None:
     assert shell("messages", "show", str(UUID(int=1))) == 1
     assert shell("messages", "show", "latest") == 2

@@ -11,13 +11,15 @@ from mail import envelope
 from smtp_proxy.config import Settings
 from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
 from smtp_proxy.delivery.classify import from_reply, outcome_of
+from smtp_proxy.delivery.dsn import on_the_wire, rcpt_parameters
 from smtp_proxy.delivery.message import compose
 from smtp_proxy.delivery.reply import Reply
 from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.trace import received_field
 from smtp_proxy.delivery.wire import UnfitForWire
 from smtp_proxy.model.attempt import Outcome
-from smtp_proxy.model.envelope import BodyType, Envelope
+from smtp_proxy.model.dsn import Notify, Ret
+from smtp_proxy.model.envelope import BodyType, Envelope, Recipient
 
 EVERYTHING = Capabilities(pipelining=True, eight_bit_mime=True, smtputf8=True, size=True, size_bytes=10_000)
 NOTHING = Capabilities()
@@ -43,6 +45,62 @@ def test_plain_mail() -> None:
 
 def test_the_null_reverse_path() -> None:
     assert mail(reverse_path="")[1] == b"MAIL FROM:<>"
+
+
+def test_ret_and_envid_go_to_who_offers_dsn() -> None:
+    asked = replace(envelope(), ret=Ret.HDRS, envid="QQ+2B1")
+    message = compose(asked, "mx.example")
+    dsn = Capabilities(dsn=True)
+    assert message.mail_command(dsn, utf8_recipient=False) == b"MAIL FROM:<a@sender.example> RET=HDRS ENVID=QQ+2B1"
+    assert message.mail_command(NOTHING, utf8_recipient=False) == b"MAIL FROM:<a@sender.example>"
+    only = compose(replace(envelope(), envid="x"), "mx.example")
+    assert only.mail_command(dsn, utf8_recipient=False).endswith(b"> ENVID=x")
+    assert compose(envelope(), "mx.example").mail_command(dsn, utf8_recipient=False).endswith(b".example>")
+
+
+@pytest.mark.parametrize(
+    ("notify", "orcpt", "parameters"),
+    [
+        (None, None, ""),
+        (Notify.NEVER, None, " NOTIFY=NEVER"),
+        (Notify.DELAY | Notify.SUCCESS, None, " NOTIFY=SUCCESS,DELAY"),
+        (None, "rfc822;a+2Bb@x", " ORCPT=rfc822;a+2Bb@x"),
+        (Notify.FAILURE, "utf-8;jörg@x", " NOTIFY=FAILURE ORCPT=utf-8;jörg@x"),
+    ],
+)
+def test_notify_and_orcpt(notify: Notify | None, orcpt: str | None, parameters: str) -> None:
+    assert rcpt_parameters(Recipient(0, "b@x", 1, notify, orcpt)) == parameters
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a\r\nRCPT TO:<x@y>", "a\0", "a=b", "a\x7f", "a\x85", "a\u2028", "\ud800"])
+def test_a_parameter_cannot_add_another(bad: str) -> None:
+    with pytest.raises(UnfitForWire):
+        rcpt_parameters(Recipient(0, "b@x", 1, None, bad))
+    with pytest.raises(UnfitForWire):
+        compose(replace(envelope(), envid=bad), "mx.example")
+
+
+@pytest.mark.parametrize(
+    ("orcpt", "in_ascii"),
+    [
+        ("rfc822;a+2Bb@x", "rfc822;a+2Bb@x"),
+        ("utf-8;jörg@x", "utf-8;j\\x{F6}rg@x"),
+        ("utf-8;用户+tag@x", "utf-8;\\x{7528}\\x{6237}\\x{2B}tag@x"),
+        ("utf-8;\\x{2B}é@x", "utf-8;\\x{2B}\\x{E9}@x"),
+        ('utf-8;"a\\"é"@x', 'utf-8;"a\\x{5C}"\\x{E9}"@x'),
+        ("utf-8;📧@x", "utf-8;\\x{1F4E7}@x"),
+    ],
+)
+def test_orcpt_where_utf8_may_not_be_sent(orcpt: str, in_ascii: str) -> None:
+    """RFC 6533 3: utf-8-addr-unitext becomes utf-8-addr-xtext."""
+    parameters = f" NOTIFY=NEVER ORCPT={orcpt}"
+    assert on_the_wire(parameters, smtputf8=True) == parameters.encode()
+    assert on_the_wire(parameters, smtputf8=False) == f" NOTIFY=NEVER ORCPT={in_ascii}".encode("ascii")
+
+
+def test_an_orcpt_that_grows_too_long_is_left_out() -> None:
+    long = "utf-8;" + "ü" * 60 + "@" + "ü" * 60 + ".example"
+    assert on_the_wire(f" NOTIFY=DELAY ORCPT={long}", smtputf8=False) == b" NOTIFY=DELAY"
 
 
 def test_eight_bit_is_told_by_the_content() -> None:
@@ -202,12 +260,14 @@ def test_ehlo() -> None:
         b"AUTH PLAIN LOGIN",
         b"AUTH=CRAM-MD5",
         b"8bitmime",
+        b"dsn",
         b"",
         b"X\xff",
     ]
     assert read_ehlo(Reply(250, lines)) == Capabilities(
         pipelining=True,
         eight_bit_mime=True,
+        dsn=True,
         size=True,
         size_bytes=1000,
         auth=frozenset({"PLAIN", "LOGIN", "CRAM-MD5"}),

@@ -112,6 +112,12 @@ def test_a_large_batch_goes_in_several_messages() -> None:
     assert encoded.count(b"d\0\4") == 2  # two full ones of over 256 KiB, and the rest
 
 
+def test_what_nobody_asked_for_has_no_value() -> None:
+    plain = core_envelope(["a@x.example", "b@x.example"])
+    asked = core_envelope(["c@x.example", "d@x.example"], dsn=(1, "id", [(3, None), (None, "rfc822;d")]))
+    assert decode(encode([plain, asked], 0)) == [plain, asked]
+
+
 def test_our_migrations_are_numbered_without_a_gap() -> None:
     migrations = read_migrations()
     assert [m.number for m in migrations] == list(range(1, len(migrations) + 1))

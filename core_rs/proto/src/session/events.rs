@@ -60,9 +60,9 @@ pub enum Event {
 /// What the session waits for; the caller maps it to deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// A command, or the rest of one, or a line of AUTH.
+    /// A command, or the rest of one, or a line of AUTH, or octets that are only read off.
     Command,
-    /// The message's text.
+    /// The message's text, or the next chunk of it.
     Data,
     /// A verdict on a login or an envelope: ours to give, not the client's to hurry.
     Waiting,

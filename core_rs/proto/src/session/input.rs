@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::Cell::{Login, Out, Stay, To};
-use super::{Answer, Event, Gate, Mode, Session, Transaction, auth_answer, cell};
+use super::{Answer, Event, Gate, Mode, Session, State, Transaction, auth_answer, cell};
 use crate::auth::{Exchange, Step};
 use crate::command::{self, Verb};
 use crate::data::Defect;
@@ -27,14 +27,19 @@ impl Session {
             if input.len() < limit_bytes {
                 return (0, Event::NeedInput);
             }
-            self.mode = Mode::Skip;
+            let exchange = std::mem::replace(&mut self.mode, Mode::Skip);
             self.spoken = true;
+            if !matches!(exchange, Mode::Auth(_)) && command::begins_chunk(within) {
+                return (within.len(), self.out_of_step(&too_long, out));
+            }
             return (within.len(), self.say(&too_long, out));
         };
-        let line = command::line(within.get(..=end).unwrap_or_default());
-        let event = match std::mem::replace(&mut self.mode, Mode::Command) {
-            Mode::Auth(exchange) => self.auth_line(exchange, line, out),
-            _ => self.command_line(line, gate, out),
+        let bytes = within.get(..=end).unwrap_or_default();
+        let line = command::line(bytes);
+        let event = match (std::mem::replace(&mut self.mode, Mode::Command), line) {
+            (Mode::Auth(exchange), line) => self.auth_line(exchange, line, out),
+            (_, Err(reply)) if command::begins_chunk(bytes) => self.out_of_step(&reply, out),
+            (_, line) => self.command_line(line, gate, out),
         };
         self.spoken = true;
         (end + 1, event)
@@ -82,6 +87,9 @@ impl Session {
     }
 
     fn command(&mut self, verb: Verb, arguments: &str, gate: Gate, out: &mut Vec<u8>) -> Event {
+        if verb == Verb::Bdat {
+            return self.begin_chunk(arguments, out);
+        }
         let answer = match cell(self.state, verb) {
             Out => Answer::Say(reply::BAD_SEQUENCE),
             Login => Answer::Say(self.login_needed()),
@@ -136,19 +144,24 @@ impl Session {
         if !done {
             return (taken, Event::NeedInput);
         }
+        (taken, self.hand_over(out))
+    }
+
+    /// The text is complete: the transaction ends, and leaves as an envelope if it is one.
+    pub(super) fn hand_over(&mut self, out: &mut Vec<u8>) -> Event {
         let transaction = self.transaction.take();
         self.mode = Mode::Command;
-        self.succeed(Verb::Data);
+        self.enter(State::Ready);
         match transaction
             .zip(self.identity.clone())
             .map(|(transaction, identity)| self.envelope(*transaction, identity))
         {
             Some(Ok(envelope)) => {
                 self.mode = Mode::AwaitEnvelope;
-                (taken, Event::Envelope(envelope))
+                Event::Envelope(envelope)
             }
-            Some(Err(refusal)) => (taken, self.say(&refusal, out)),
-            None => (taken, self.say(&reply::LOGIN_NEEDED, out)),
+            Some(Err(refusal)) => self.say(&refusal, out),
+            None => self.say(&reply::LOGIN_NEEDED, out),
         }
     }
 
@@ -163,6 +176,7 @@ impl Session {
             body_type,
             smtputf8,
             text,
+            dsn,
         } = transaction;
         let mut body = text.finish().map_err(Defect::reply)?;
         let config = &self.config;
@@ -183,6 +197,7 @@ impl Session {
             helo,
             security: self.security,
             missing,
+            dsn,
         })
     }
 }

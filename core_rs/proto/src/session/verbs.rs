@@ -5,7 +5,7 @@ use super::{Answer, Gate, Mode, Session, Transaction, auth_answer, is_used_up};
 use crate::auth::{Exchange, Mechanism};
 use crate::command::{self, Verb};
 use crate::data::Text;
-use crate::{BodyType, Reply, Security, reply};
+use crate::{BodyType, Dsn, RecipientDsn, Reply, Security, reply};
 
 impl Session {
     pub(super) fn handle(
@@ -28,6 +28,7 @@ impl Session {
             Verb::Vrfy => vrfy(arguments),
             Verb::Help => Answer::Say(reply::HELP),
             Verb::Quit => quit(arguments),
+            // BDAT does not come here: it is answered after its octets.
             Verb::Expn | Verb::Bdat => Answer::Say(reply::NOT_IMPLEMENTED),
         }
     }
@@ -51,6 +52,8 @@ impl Session {
             &size,
             "8BITMIME",
             "SMTPUTF8",
+            "DSN",
+            "CHUNKING",
         ];
         lines.extend(security);
         lines.push("ENHANCEDSTATUSCODES");
@@ -137,6 +140,7 @@ impl Session {
             },
             smtputf8: mail.smtputf8,
             text: Text::new(mail.size_bytes),
+            dsn: mail_dsn(&mail),
         })
     }
 
@@ -153,8 +157,31 @@ impl Session {
             return Answer::Say(reply::TOO_MANY_RECIPIENTS);
         }
         transaction.recipients.push(rcpt.forward_path.to_owned());
+        if rcpt.notify.is_some() || rcpt.orcpt.is_some() {
+            transaction.dsn.get_or_insert_default();
+        }
+        if let Some(dsn) = &mut transaction.dsn {
+            // Those before it have asked for nothing, if they are not there.
+            dsn.recipients
+                .resize_with(transaction.recipients.len(), RecipientDsn::default);
+            if let Some(last) = dsn.recipients.last_mut() {
+                last.notify = rcpt.notify;
+                last.orcpt = rcpt.orcpt.map(str::to_owned);
+            }
+        }
         Answer::Say(reply::RECIPIENT_OK)
     }
+}
+
+/// Nothing, as a rule.
+fn mail_dsn(mail: &command::Mail<'_>) -> Option<Box<Dsn>> {
+    (mail.ret.is_some() || mail.envid.is_some()).then(|| {
+        Box::new(Dsn {
+            ret: mail.ret,
+            envid: mail.envid.map(str::to_owned),
+            recipients: Vec::new(),
+        })
+    })
 }
 
 fn data(arguments: &str) -> Answer {
