@@ -1,8 +1,9 @@
-//! MAIL's and RCPT's arguments: what is taken is harmless, and is taken again as it is.
+//! MAIL's and RCPT's arguments: what is taken is harmless, and is taken again as it is. Sender patterns: the spelling that
+//! is kept means the same, and a mailbox allows itself.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use smtp_proxy_proto::{address, command};
+use smtp_proxy_proto::{SenderPattern, Senders, address, command};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -10,7 +11,12 @@ fuzz_target!(|input: &[u8]| {
     };
     let _ = command::mail(text);
     let _ = command::rcpt(text, true);
-    let _ = address::mailbox(text);
+    if let Ok(pattern) = text.parse::<SenderPattern>() {
+        assert_eq!(pattern.to_string().parse(), Ok(pattern));
+    }
+    if let Ok(mailbox) = address::mailbox(text) {
+        assert!(Senders::read([mailbox]).is_ok_and(|senders| senders.allow(mailbox)));
+    }
     for path in [address::reverse_path(text), address::forward_path(text)]
         .into_iter()
         .flatten()
