@@ -17,7 +17,11 @@ from smtp_proxy.core import Batch, Server, ServerConfig
 IDENTITY = (b"t" * 16, b"c" * 16, "bench")
 SENDER, RECIPIENT = "sender@load.example", "recipient@load.example"
 TRANSACTION = f"MAIL FROM:<{SENDER}>\r\nRCPT TO:<{RECIPIENT}>\r\nDATA\r\n".encode()
-_HEADER = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: bench\r\n\r\n".encode()
+# Complete, as libraries make it: nothing is added, and what is stored is what was sent.
+_HEADER = (
+    f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: bench\r\n"
+    "Date: Mon, 04 May 2026 03:02:01 +0000\r\nMessage-ID: <1@bench.invalid>\r\n\r\n"
+).encode()
 _TIMEOUT_SECONDS = 20.0
 
 

@@ -138,5 +138,27 @@ fn addresses(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, sessions, connections, texts, addresses);
+/// Ten fields before the text. `complete` needs no mending; `bcc` costs a move of the whole.
+fn headers(criterion: &mut Criterion) {
+    let fields = "X-Header-Of-A-Usual-Length: with a value of a usual length\r\n".repeat(8);
+    let mut group = criterion.benchmark_group("mending");
+    for (name, added, bytes) in [
+        ("complete 4KiB", "Date: x\r\nMessage-ID: <x@y>\r\n", 4096),
+        ("complete 1MiB", "Date: x\r\nMessage-ID: <x@y>\r\n", 1 << 20),
+        ("bcc 4KiB", "Date: x\r\nBcc: a@b\r\n", 4096),
+        ("bcc 1MiB", "Date: x\r\nBcc: a@b\r\n", 1 << 20),
+    ] {
+        let message = [fields.as_bytes(), added.as_bytes(), b"\r\n", &text(bytes)].concat();
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched_ref(
+                || message.clone(),
+                |message| Submission::default().mend(black_box(message), 100),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sessions, connections, texts, addresses, headers);
 criterion_main!(benches);

@@ -1,8 +1,9 @@
-//! MAIL's, RCPT's and BDAT's arguments: what is taken is harmless, and is taken again as it is.
+//! MAIL's, RCPT's and BDAT's arguments: what is taken is harmless, and is taken again as it is. Sender patterns: the
+//! spelling that is kept means the same, and a mailbox allows itself.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use smtp_proxy_proto::{address, command, dsn};
+use smtp_proxy_proto::{SenderPattern, Senders, address, command, dsn};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -16,7 +17,12 @@ fuzz_target!(|input: &[u8]| {
     if dsn::orcpt(text, false).is_some() {
         assert!(text.is_ascii() && dsn::orcpt(text, true) == Some(text));
     }
-    let _ = address::mailbox(text);
+    if let Ok(pattern) = text.parse::<SenderPattern>() {
+        assert_eq!(pattern.to_string().parse(), Ok(pattern));
+    }
+    if let Ok(mailbox) = address::mailbox(text) {
+        assert!(Senders::read([mailbox]).is_ok_and(|senders| senders.allow(mailbox)));
+    }
     for path in [address::reverse_path(text), address::forward_path(text)]
         .into_iter()
         .flatten()

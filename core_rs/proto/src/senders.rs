@@ -131,8 +131,8 @@ fn parse(text: &str) -> Option<SenderPattern> {
         Some(domain) => (domain, true),
         None => (lower.as_str(), false),
     };
-    if let Some(below) = domain.strip_prefix("*.") {
-        return is_domain(below).then(|| SenderPattern::Below(format!(".{below}")));
+    if let Some(below) = domain.strip_prefix("*.").filter(|below| is_domain(below)) {
+        return Some(SenderPattern::Below(format!(".{below}")));
     }
     if is_domain(domain) && (has_at || domain.contains('.')) {
         return Some(SenderPattern::Domain(domain.to_owned()));
@@ -168,9 +168,10 @@ fn unquoted(local_part: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The other way, where it must be.
+/// The other way, where it must be; `*@` without quotes would be a whole domain.
 fn quoted(local_part: &str) -> Cow<'_, str> {
-    if address::mailbox(&format!("{local_part}@b")).is_ok() && !local_part.starts_with('"') {
+    let is_bare = local_part != "*" && !local_part.starts_with('"');
+    if is_bare && address::mailbox(&format!("{local_part}@b")).is_ok() {
         return Cow::Borrowed(local_part);
     }
     Cow::Owned(format!(
@@ -276,6 +277,8 @@ mod tests {
             ("\"\"@example.com", "\"\"@example.com"),
             ("@example.com", "example.com"),
             ("*@example.com", "example.com"),
+            ("\"\\*\"@example.com", "\"*\"@example.com"), // Not the whole domain.
+            ("*.u@example.com", "*.u@example.com"),       // An odd mailbox, but one.
             ("@localhost", "@localhost"),
             ("@*.Example.com", "*.example.com"),
             ("[192.0.2.1]", "@[192.0.2.1]"),

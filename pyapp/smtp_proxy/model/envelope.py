@@ -28,7 +28,7 @@ class DeliveryState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What was accepted. `body` is the message as received: CRLF lines, dots unstuffed, no final dot."""
+    """What was accepted. `body` is the message as received and mended: CRLF lines, dots unstuffed, no final dot."""
 
     id: UUID
     tenant_id: UUID
