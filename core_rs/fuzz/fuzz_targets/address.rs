@@ -1,33 +1,4 @@
-//! MAIL's and RCPT's arguments: what is taken is harmless, and is taken again as it is.
+//! See `smtp_proxy_fuzz::targets`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use smtp_proxy_proto::{address, command};
-
-fuzz_target!(|input: &[u8]| {
-    let Ok(text) = std::str::from_utf8(input) else {
-        return;
-    };
-    let _ = command::mail(text);
-    let _ = command::rcpt(text, true);
-    let _ = address::mailbox(text);
-    for path in [address::reverse_path(text), address::forward_path(text)]
-        .into_iter()
-        .flatten()
-    {
-        let found = path.address;
-        assert!(text.starts_with('<') && text.len() - path.rest.len() <= address::PATH_BYTES);
-        assert!(!found.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')));
-        assert!(
-            found.is_empty()
-                || found.eq_ignore_ascii_case("postmaster")
-                || address::mailbox(found) == Ok(found)
-        );
-        assert_eq!(
-            address::forward_path(&format!("<{found}>"))
-                .map(|path| path.address)
-                .ok(),
-            Some(found).filter(|a| !a.is_empty())
-        );
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| smtp_proxy_fuzz::targets::address::run(input));
