@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.trace import received_field
-from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, header_of, path_bytes, stuffed
+from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, check_nul, header_of, path_bytes, stuffed
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.capabilities import Capabilities
@@ -60,6 +60,7 @@ def compose(envelope: Envelope, hostname: str) -> Message:
     """Prepare an envelope. Raises UnfitForWire when the body or the reverse-path may not be sent."""
     body = envelope.body
     check_line_ends(body)
+    check_nul(body)
     trace = received_field(envelope, hostname)
     ascii_body = body.isascii()
     return Message(
