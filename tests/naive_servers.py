@@ -1,8 +1,8 @@
 """Next hops with other people's bugs: they keep every byte, and end a message where a careful server would not.
 
 A `NaiveServer` reads as its `Reading` says: it first changes the bytes as such servers do (drops NULs, takes several
-CRs for one), then ends a message at the first of its `ends`. Commands it takes with any line end. With `STRICT`, the one
-that is right, it is the recording server.
+CRs for one), then ends a message at the first of its `ends`. Commands it takes with any line end. With `STRICT`, the
+one that is right, it is the recording server.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class NaiveServer:
     port: int = 0
     wires: list[bytearray] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
+    open: int = 0
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[NaiveServer]:
@@ -64,11 +65,14 @@ class NaiveServer:
             yield self
         finally:
             server.close()
+            while self.open:
+                await asyncio.sleep(0.005)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = bytearray()
         self.wires.append(wire)
         session = _Session(self.reading, self.messages)
+        self.open += 1
         writer.write(GREETING)
         try:
             while not session.over and (data := await reader.read(65_536)):
@@ -78,7 +82,10 @@ class NaiveServer:
         except OSError:
             pass
         finally:
-            writer.transport.abort()
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self.open -= 1
 
 
 class _Session:

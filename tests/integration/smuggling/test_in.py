@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fix_ingress import Client, House, MakeHouse
+from fix_ingress import PASSWORD, USERNAME, Client, House, MakeHouse, eventually, plain
 from smuggling_vectors import PLACES, SMUGGLED, Place, Sequence, exchanges, sequences
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
@@ -90,11 +90,29 @@ async def test_exchanges_bring_at_most_one(house: House, name: str) -> None:
         await house.sql("TRUNCATE envelopes CASCADE")
 
 
+async def test_nothing_said_in_clear_lives_on_under_tls(house: House) -> None:
+    """CVE-2011-0411: a whole transaction, with a good login, in one packet with STARTTLS."""
+    client = await house.connected("starttls")
+    await client.expect(220)
+    await client.command(250, "EHLO client.example")
+    client.send(b"STARTTLS\r\nEHLO evil\r\nAUTH PLAIN " + plain(USERNAME, PASSWORD).encode() + b"\r\n" + SMUGGLED)
+    await client.expect(220)
+    await client.start_tls(house.tls)
+    assert await client.say("NOOP") == "250 2.0.0 OK"
+    await client.command(250, "EHLO client.example")
+    assert (await client.say("MAIL FROM:<a@sender.example>")).startswith("530")
+    assert not await house.stored()
+
+
 async def test_the_attack_itself_can_succeed(house: House) -> None:
     """The test of the tests: CRLF . CRLF does end a message, and the attack with it is told apart."""
     with pytest.raises((AssertionError, OSError)):
         await attack(house, Sequence("real", b"\r\n.\r\n", "one", "RFC 5321 4.1.1.4"), "body")
-    assert await house.sql("SELECT 1 FROM deliveries WHERE recipient LIKE 'victim%'")
+
+    async def arrived() -> bool:
+        return bool(await house.sql("SELECT 1 FROM deliveries WHERE recipient LIKE 'victim%'"))
+
+    await eventually(arrived)
 
 
 def test_the_vectors_are_whole() -> None:

@@ -55,8 +55,8 @@ async def transport() -> AsyncIterator[Any]:
         await transport.close()
 
 
-async def attack_directly(server: NaiveServer, body: bytes) -> None:
-    """As a careless relay would pass it on: as it is, with a dot behind it."""
+async def careless_relay(server: NaiveServer, body: bytes) -> None:
+    """It passes on what it took as it is, with a dot behind it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"EHLO x\r\nMAIL FROM:<a@x>\r\nRCPT TO:<b@x>\r\nDATA\r\n" + body + b"\r\n.\r\nQUIT\r\n")
     await reader.read()
@@ -70,7 +70,7 @@ async def test_the_receiver_is_naive(reading: Reading) -> None:
         fooled = 0
         for sequence in sequences():
             server.messages.clear()
-            await attack_directly(server, b"A: b\r\n\r\nfirst" + sequence.content + SMUGGLED)
+            await careless_relay(server, b"A: b\r\n\r\nfirst" + sequence.content + SMUGGLED)
             fooled += any(b"smuggled" in message and b"MAIL FROM" not in message for message in server.messages)
     assert fooled
 
@@ -144,7 +144,7 @@ async def test_from_the_store(settings: Settings, postgres: PostgresServer, read
 
 
 async def test_through_the_front_door(make_house: MakeHouse) -> None:
-    """Submitted over TLS, stored, delivered: as many messages at the other end as were answered 250, all of them whole."""
+    """Submitted over TLS, stored, delivered: as many messages arrive as were answered 250, all of them whole."""
     house = await make_house(
         smtp_max_errors_per_session=10_000,
         smarthost_host="127.0.0.1",
