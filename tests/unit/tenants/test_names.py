@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smtp_proxy.errors import InvalidValue
 from smtp_proxy.tenants import names
 
 texts = st.one_of(
