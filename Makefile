@@ -64,7 +64,7 @@ deny: ## licences, bans and sources of the crates (deny.toml), where cargo-deny 
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 	else echo 'deny: cargo-deny is not installed (cargo install cargo-deny); nothing was checked'; fi
 
-audit: setup ## known vulnerabilities of the pinned packages and crates, as far as the services that know them can be reached
+audit: ## known vulnerabilities of the pinned packages and crates, as far as the services that know them can be reached
 	@sh devstack/audit.sh
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
