@@ -1,4 +1,175 @@
-//! What is fuzzed: one function per target, so that `tests/replay.rs` calls the same ones without libFuzzer.
+//! What is fuzzed, in `targets`, and the caller's part of a session, as the targets of the session play it.
 
-pub mod caller;
 pub mod targets;
+
+use std::sync::Arc;
+
+use smtp_proxy_proto::{
+    Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginVerdict,
+    Phase, Reply, Security, Session, SessionConfig, reply,
+};
+
+/// Keeps what was not taken, gives verdicts, and checks what must always hold.
+pub struct Caller {
+    session: Session,
+    buffered: Vec<u8>,
+    shaking_hands: bool,
+    /// All that was answered.
+    pub replies: Vec<u8>,
+    /// All that was handed over.
+    pub envelopes: Vec<Envelope>,
+    /// The session ended.
+    pub closed: bool,
+}
+
+fn identity() -> Arc<Identity> {
+    Arc::new(Identity {
+        tenant_id: [1; 16],
+        credential_id: [2; 16],
+        username: "tenant1@example.com".into(),
+    })
+}
+
+fn config(preset: bool) -> Arc<SessionConfig> {
+    let limits = Limits {
+        message_bytes: 2000,
+        text_line_bytes: 200,
+        command_line_bytes: 300,
+        auth_line_bytes: 500,
+        recipients: 3,
+        errors_per_session: 30,
+        auth_failures_per_session: 5,
+        messages_per_session: 20,
+    };
+    Arc::new(SessionConfig {
+        hostname: "mx.example.com".into(),
+        software: "smtp-proxy".into(),
+        limits,
+        starttls: !preset,
+        identity: preset.then(identity),
+        allow_plaintext_submission: preset,
+    })
+}
+
+impl Caller {
+    /// `listener`: 0 = STARTTLS, 1 = TLS, 2 = plaintext with a preset identity.
+    #[must_use]
+    pub fn new(listener: u8) -> Self {
+        let security = if listener % 3 == 1 {
+            Security::Tls
+        } else {
+            Security::Plaintext
+        };
+        let session = Session::new(config(listener % 3 == 2), security);
+        let (buffered, replies, envelopes) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            session,
+            buffered,
+            shaking_hands: false,
+            replies,
+            envelopes,
+            closed: false,
+        }
+    }
+
+    /// One read of the caller's.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.buffered.extend_from_slice(bytes);
+        while !self.closed {
+            let before = self.replies.len();
+            let (taken, event) =
+                self.session
+                    .advance(&self.buffered, Gate::Open, &mut self.replies);
+            assert!(taken <= self.buffered.len());
+            self.buffered.drain(..taken);
+            check_replies(&self.replies[before..]);
+            let answered = match event {
+                Event::NeedInput => break,
+                Event::Close => Event::Close,
+                // A real caller discards what is buffered. Here it is kept, so that cuts make no difference.
+                Event::StartTls => {
+                    self.shaking_hands = true;
+                    self.session.tls_established();
+                    Event::NeedInput
+                }
+                Event::Login(request) => self
+                    .session
+                    .login_answered(login(request.password.expose()), &mut self.replies),
+                Event::Envelope(envelope) => self.take(envelope),
+            };
+            self.closed = matches!(answered, Event::Close);
+        }
+        assert!(self.closed || self.session.phase() != Phase::Tls);
+        assert!(
+            self.session.body_bytes() <= 64 * 1024,
+            "a body far over the limit is held"
+        );
+        assert!(
+            self.closed || self.buffered.len() < 500,
+            "a line over the limit is left with the caller"
+        );
+    }
+
+    /// True once STARTTLS was taken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.shaking_hands
+    }
+
+    fn take(&mut self, envelope: Envelope) -> Event {
+        check_envelope(&envelope);
+        let verdict = match envelope.body.len() % 3 {
+            0 => EnvelopeVerdict::Deferred,
+            1 => EnvelopeVerdict::Refused(Reply::new(550, Enhanced(5, 7, 1), "no")),
+            _ => EnvelopeVerdict::Queued {
+                id: EnvelopeId([7; 16]),
+            },
+        };
+        self.envelopes.push(envelope);
+        self.session.envelope_answered(verdict, &mut self.replies)
+    }
+}
+
+fn login(password: &str) -> LoginVerdict {
+    match password {
+        "secret" => LoginVerdict::Accepted(identity()),
+        "down" => LoginVerdict::Unavailable,
+        _ => LoginVerdict::Rejected,
+    }
+}
+
+/// Whole lines of at most 512 bytes that begin with a code.
+pub fn check_replies(replies: &[u8]) {
+    let text = std::str::from_utf8(replies).expect("replies are UTF-8");
+    assert!(text.is_empty() || text.ends_with("\r\n"));
+    for line in text.split_terminator("\r\n") {
+        assert!(line.len() + 2 <= reply::REPLY_LINE_BYTES);
+        assert!(!line.contains(['\r', '\n', '\0']));
+        let (code, rest) = line.split_at(3);
+        assert!(
+            code.parse::<u16>()
+                .is_ok_and(|code| (200..600).contains(&code))
+        );
+        assert!(rest.starts_with([' ', '-']));
+    }
+}
+
+/// Nothing in it can be mistaken further on.
+pub fn check_envelope(envelope: &Envelope) {
+    assert!(!envelope.recipients.is_empty() && envelope.recipients.len() <= 3);
+    for address in envelope.recipients.iter().chain([&envelope.reverse_path]) {
+        assert!(!address.contains(char::is_control));
+        assert!(envelope.smtputf8 || address.is_ascii());
+    }
+    check_body(&envelope.body);
+    assert!(envelope.body.len() <= 2000);
+}
+
+/// CRLF only, no NUL, a whole last line.
+pub fn check_body(body: &[u8]) {
+    assert!(body.is_empty() || body.ends_with(b"\r\n"));
+    let crlf = body.windows(2).filter(|pair| pair == b"\r\n").count();
+    assert_eq!(crlf, body.iter().filter(|byte| **byte == b'\r').count());
+    assert_eq!(crlf, body.iter().filter(|byte| **byte == b'\n').count());
+    assert!(!body.contains(&0));
+}

@@ -1,6 +1,6 @@
 //! A message's text: it ends at the first CRLF `.` CRLF and nowhere else, and what is kept, stuffed again, is what came.
 
-use crate::caller::check_body;
+use crate::check_body;
 use smtp_proxy_proto::Limits;
 use smtp_proxy_proto::data::Text;
 

@@ -1,6 +1,6 @@
 //! Any bytes at any listener: no panic, well-formed replies, harmless envelopes. The first byte chooses the listener.
 
-use crate::caller::Caller;
+use crate::Caller;
 
 /// See above.
 pub fn run(input: &[u8]) {

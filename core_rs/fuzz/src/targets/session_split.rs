@@ -1,6 +1,6 @@
 //! The same bytes in one read, one by one, and in pieces of a size that the first byte gives: the same replies and envelopes.
 
-use crate::caller::Caller;
+use crate::Caller;
 
 /// See above.
 pub fn run(input: &[u8]) {
