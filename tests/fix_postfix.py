@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -97,7 +98,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture
 def postfix() -> Iterator[Postfix]:
-    if shutil.which("postfix") is None:
+    if shutil.which("postfix") is None or "postfix" not in {user.pw_name for user in pwd.getpwall()}:
         pytest.skip("Postfix is not installed: apt-get install --no-install-recommends postfix")
     if os.geteuid() != 0:
         pytest.skip("Postfix needs root for its own users")
@@ -111,7 +112,8 @@ def postfix() -> Iterator[Postfix]:
 
 @contextlib.contextmanager
 def _running(postfix: Postfix) -> Iterator[None]:
-    daemons = subprocess.run(["postconf", "-h", "daemon_directory"], check=True, capture_output=True, text=True)
+    ask = ["postconf", "-c", str(postfix.folder / "etc"), "-h", "daemon_directory"]
+    daemons = subprocess.run(ask, check=True, capture_output=True, text=True)
     # -d keeps it in the foreground, as a child of ours.
     command = [f"{daemons.stdout.strip()}/master", "-c", str(postfix.folder / "etc"), "-d"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
