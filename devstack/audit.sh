@@ -48,11 +48,11 @@ crates() {
         return 3
     fi
     if ! cargo deny fetch db >"$work/fetched" 2>&1; then
-        say "NOT CHECKED, Rust: RustSec's database cannot be fetched: $(tail -n 1 "$work/fetched")"
+        say "NOT CHECKED, Rust: RustSec's database cannot be fetched: $(grep -i "error\|failed\|resolve" "$work/fetched" | tail -n 1)"
         return 3
     fi
     cargo deny --offline check advisories || return 1
-    cargo deny --offline --manifest-path core_rs/fuzz/Cargo.toml check --config deny.toml advisories || return 1
+    cargo deny --offline --manifest-path core_rs/fuzz/Cargo.toml --config deny.toml check advisories || return 1
     say "Rust: nothing known"
 }
 
