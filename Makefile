@@ -1,7 +1,7 @@
-# `make help` lists the targets. `make check` is exactly what CI runs.
+# `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format bench bench-quick bench-border \
-    lock deny fuzz clean
+    lock deny audit fuzz clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -22,6 +22,7 @@ test: setup test-rust test-python ## every test
 
 test-rust:
 	$(CARGO) test --workspace --locked --quiet
+	cd core_rs/fuzz && $(CARGO) test --locked --quiet
 
 test-python:
 	$(PYTHON_BIN)/pytest $(PYTEST_ARGS)
@@ -38,8 +39,9 @@ lint-python:
 lint-rust:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cd core_rs/fuzz && $(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked --quiet -- -D warnings
 
-check: lint test ## what CI runs
+check: lint test ## what CI runs first; then it runs `make fuzz`
 
 format: setup ## let the formatters have their way
 	$(PYTHON_BIN)/ruff format .
@@ -62,9 +64,11 @@ deny: ## licences, bans and sources of the crates (deny.toml), where cargo-deny 
 	@if command -v cargo-deny >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 	else echo 'deny: cargo-deny is not installed (cargo install cargo-deny); nothing was checked'; fi
 
-fuzz: ## every fuzz target for FUZZ_SECONDS (60) each; needs a nightly Rust and cargo-fuzz
-	@cd core_rs/fuzz && for target in $$($(CARGO) fuzz list); do \
-		$(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60) || exit 1; done
+audit: ## known vulnerabilities of the pinned packages and crates, as far as the services that know them can be reached
+	@sh devstack/audit.sh
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
+	@core_rs/fuzz/run.sh $(ARGS)
 
 clean: ## remove what was built; the data in .data stays
 	rm -rf .venv target build dist .mypy_cache .ruff_cache .pytest_cache

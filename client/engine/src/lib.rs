@@ -18,6 +18,7 @@ mod error;
 mod failure;
 mod message;
 mod plan;
+mod reply;
 mod report;
 mod run;
 mod schedule;

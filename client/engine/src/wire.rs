@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Buf;
-use memchr::memchr;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
@@ -15,11 +14,10 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use crate::failure::{Failure, Phase};
+use crate::reply::{Line, Replies};
 
 /// Room that a read is offered, bytes.
 const READ_BYTES: usize = 2048;
-/// A server that sends more than this without ending its reply speaks something else, bytes.
-const REPLY_BYTES: usize = 64 * 1024;
 
 /// A TCP connection, encrypted or not.
 pub(crate) enum Stream {
@@ -30,23 +28,21 @@ pub(crate) enum Stream {
 /// A connection and what was read from it but not used yet.
 pub(crate) struct Wire {
     stream: Stream,
-    buffer: Vec<u8>,
-    used: usize,
+    replies: Replies,
 }
 
 impl Wire {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            buffer: Vec::with_capacity(READ_BYTES),
-            used: 0,
+            replies: Replies::default(),
         }
     }
 
     /// The stream, for the TLS handshake. Refused if the server sent more than its reply: that would be injected
     /// plaintext (RFC 3207 4.2, CVE-2011-0411).
     pub(crate) fn into_stream(self) -> Result<Stream, Failure> {
-        if self.used < self.buffer.len() {
+        if !self.replies.is_empty() {
             return Err(Failure::fatal(
                 Phase::StartTls,
                 "plaintext after the reply to STARTTLS",
@@ -87,49 +83,31 @@ impl Wire {
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
         loop {
-            let line = self.line(phase).await?;
-            let (got, rest) = line
-                .split_at_checked(3)
-                .ok_or_else(|| Failure::fatal(phase, "a reply without a code"))?;
-            let number = std::str::from_utf8(got)
-                .ok()
-                .and_then(|digits| digits.parse::<u16>().ok());
-            let number = number.ok_or_else(|| Failure::fatal(phase, "a reply without a code"))?;
-            each(line);
-            if rest.first() == Some(&b'-') {
-                continue;
+            let next = self.replies.next_line();
+            match next.map_err(|trouble| Failure::fatal(phase, trouble.name()))? {
+                None => {}
+                Some(Line {
+                    code: got,
+                    last,
+                    text,
+                }) => {
+                    each(text);
+                    if !last {
+                        continue;
+                    }
+                    return if got == code {
+                        Ok(())
+                    } else {
+                        Err(Failure::reply(phase, got, text))
+                    };
+                }
             }
-            return if number == code {
-                Ok(())
-            } else {
-                Err(Failure::reply(phase, number, line))
-            };
-        }
-    }
-
-    async fn line(&mut self, phase: Phase) -> Result<&[u8], Failure> {
-        let mut searched = 0;
-        let end = loop {
-            let unused = self.buffer.get(self.used..).unwrap_or_default();
-            if let Some(at) = memchr(b'\n', unused.get(searched..).unwrap_or_default()) {
-                break self.used + searched + at;
-            }
-            searched = unused.len();
             self.read_more(phase).await?;
-        };
-        let line = self.buffer.get(self.used..end).unwrap_or_default();
-        self.used = end + 1;
-        Ok(line.strip_suffix(b"\r").unwrap_or(line))
+        }
     }
 
     async fn read_more(&mut self, phase: Phase) -> Result<(), Failure> {
-        self.buffer.drain(..self.used);
-        self.used = 0;
-        if self.buffer.len() > REPLY_BYTES {
-            return Err(Failure::fatal(phase, "a reply without end"));
-        }
-        self.buffer.reserve(READ_BYTES);
-        match self.stream.read_buf(&mut self.buffer).await {
+        match self.stream.read_buf(self.replies.room(READ_BYTES)).await {
             Ok(0) => Err(Failure::fatal(phase, "the server closed the connection")),
             Ok(_) => Ok(()),
             Err(error) => Err(Failure::io(phase, &error)),

@@ -1,23 +1,4 @@
-//! The same bytes in one read, one by one, and in pieces of a size that the first byte gives: the same replies and envelopes.
+//! See `smtp_proxy_fuzz::targets`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use smtp_proxy_fuzz::Caller;
-
-fuzz_target!(|input: &[u8]| {
-    let Some((first, bytes)) = input.split_first() else {
-        return;
-    };
-    let mut whole = Caller::new(first % 3);
-    whole.send(bytes);
-    for size in [1, usize::from(first / 3) + 2] {
-        let mut pieces = Caller::new(first % 3);
-        bytes.chunks(size).for_each(|piece| pieces.send(piece));
-        assert_eq!(whole.replies, pieces.replies);
-        assert_eq!(whole.envelopes, pieces.envelopes);
-        assert_eq!(
-            (whole.closed, whole.is_tls()),
-            (pieces.closed, pieces.is_tls())
-        );
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| smtp_proxy_fuzz::targets::session_split::run(input));

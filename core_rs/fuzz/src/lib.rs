@@ -1,4 +1,6 @@
-//! The caller's part of a session, as every target plays it.
+//! What is fuzzed, in `targets`, and the caller's part of a session, as the targets of the session play it.
+
+pub mod targets;
 
 use std::sync::Arc;
 

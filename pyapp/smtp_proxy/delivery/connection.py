@@ -68,6 +68,12 @@ class Connection(asyncio.Protocol):
         if self.failure is None and self._transport is not None:
             self._transport.write(data)
 
+    def ask(self, commands: bytes) -> None:
+        """Send commands. What is there already answers something else, unless it is the server's farewell (421)."""
+        if not self._parser.at_rest and not any(reply.code == 421 for reply in self._parser.replies):
+            self.abort("the server broke the protocol: it answered before it was asked")
+        self.send(commands)
+
     async def send_large(self, data: bytes, timeout_seconds: float) -> None:
         """Hand over in pieces as the peer takes them, each within `timeout_seconds` (RFC 5321 4.5.3.2.5).
 
@@ -95,7 +101,7 @@ class Connection(asyncio.Protocol):
         """
         arrived = self._parser.replies
         if len(arrived) < count and self.failure is None and not any(reply.code == 421 for reply in arrived):
-            self._expected = count
+            self._expected = self._parser.wanted = count
             self._waiter = self._loop.create_future()
             self._watch(timeout_seconds)
             try:
@@ -117,7 +123,7 @@ class Connection(asyncio.Protocol):
 
     async def command(self, line: bytes, timeout_seconds: float) -> Reply:
         """Send one command line, without its CRLF, and wait for the reply. Raises LinkLost."""
-        self.send(line + b"\r\n")
+        self.ask(line + b"\r\n")
         return await self.reply(timeout_seconds)
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, timeout_seconds: float) -> None:
@@ -181,13 +187,15 @@ class Connection(asyncio.Protocol):
         if self._upgrading:
             self.abort("the server, or someone between, sent data in clear after its answer to STARTTLS")
             return
+        replies = self._parser.replies
+        before = len(replies)
         try:
             self._parser.feed(data)
         except MalformedReply as problem:
             self.abort(f"the server broke the protocol: {problem}")
             return
-        replies = self._parser.replies
-        if self._waiter is not None and replies:
+        # Only a whole reply earns the next one its time: a server that drips bytes would be waited for without end.
+        if self._waiter is not None and len(replies) > before:
             if len(replies) >= self._expected or replies[-1].code == 421:
                 self._wake()
             else:

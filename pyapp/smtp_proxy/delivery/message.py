@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.dsn import mail_parameters
 from smtp_proxy.delivery.trace import received_field
-from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, header_of, path_bytes, stuffed
+from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, check_nul, header_of, path_bytes, stuffed
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.capabilities import Capabilities
@@ -68,6 +68,7 @@ def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> 
     """Prepare an envelope. Raises UnfitForWire when the body or the reverse-path may not be sent."""
     body = envelope.body
     check_line_ends(body)
+    check_nul(body)
     trace = received_field(envelope, hostname, hide_client=hide_client)
     ascii_body = body.isascii()
     return Message(

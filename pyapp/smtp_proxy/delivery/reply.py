@@ -13,14 +13,15 @@ from typing import Final
 # RFC 5321 4.5.3.1.5 says 512 octets; long policy texts with links exceed it in the wild.
 LINE_BYTES: Final = 4096
 REPLY_LINES: Final = 100
-# Replies that may wait unread: more than any pipelined group asks for.
-_WAITING_REPLIES: Final = 40_000
+# Replies that may come beyond those that were asked for, before it is a flood.
+_UNASKED_REPLIES: Final = 100
 
 _DIGITS: Final = frozenset(range(0x30, 0x3A))
 _SPACE: Final = 0x20
 _HYPHEN: Final = 0x2D
 _ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t]|$)")
-_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+# Controls, and what is invisible or turns the direction of what is beside it: a log line shows what was said.
+_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+")
 
 
 class MalformedReply(Exception):
@@ -62,12 +63,13 @@ def printable(raw: bytes, limit: int = 1000) -> str:
 
 
 class ReplyParser:
-    """Splits the byte stream into replies."""
+    """Splits the byte stream into replies. `wanted`: how many were asked for, so that no more are kept than a few."""
 
-    __slots__ = ("_buffer", "_code", "_lines", "_scanned", "replies")
+    __slots__ = ("_buffer", "_code", "_lines", "_scanned", "replies", "wanted")
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
+        self.wanted = 1
         self._buffer = bytearray()
         self._scanned = 0
         self._code = 0
@@ -110,5 +112,5 @@ class ReplyParser:
             return
         self.replies.append(Reply(code, self._lines))
         self._lines = []
-        if len(self.replies) > _WAITING_REPLIES:
+        if len(self.replies) > self.wanted + _UNASKED_REPLIES:
             raise MalformedReply("replies that nobody asked for")

