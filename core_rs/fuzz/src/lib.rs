@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use smtp_proxy_proto::{
-    Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginVerdict,
-    Phase, Reply, Security, Session, SessionConfig, reply,
+    Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
+    LoginVerdict, Phase, Reply, Secret, Security, Session, SessionConfig, reply,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -92,7 +92,7 @@ impl Caller {
                 }
                 Event::Login(request) => self
                     .session
-                    .login_answered(login(request.password.expose()), &mut self.replies),
+                    .login_answered(login(&request), &mut self.replies),
                 Event::Envelope(envelope) => self.take(envelope),
             };
             self.closed = matches!(answered, Event::Close);
@@ -128,8 +128,8 @@ impl Caller {
     }
 }
 
-fn login(password: &str) -> LoginVerdict {
-    match password {
+fn login(request: &LoginRequest) -> LoginVerdict {
+    match request.password().map_or("", Secret::expose) {
         "secret" => LoginVerdict::Accepted(identity()),
         "down" => LoginVerdict::Unavailable,
         _ => LoginVerdict::Rejected,

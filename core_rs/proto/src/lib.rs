@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod envelope;
 mod error;
 mod limits;
@@ -20,7 +21,8 @@ pub mod data;
 pub mod reply;
 pub mod session;
 
-pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism};
+pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism, Proof};
+pub use crate::certificate::ClientCertificate;
 pub use crate::envelope::{BodyType, Envelope, EnvelopeId, EnvelopeVerdict, Identity, Security};
 pub use crate::error::Error;
 pub use crate::limits::Limits;

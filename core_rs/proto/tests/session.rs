@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smtp_proxy_proto::{
     Enhanced, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
-    LoginVerdict, Mechanism, Phase, Reply, Secret, Security, Session, SessionConfig,
+    LoginVerdict, Mechanism, Phase, Proof, Reply, Secret, Security, Session, SessionConfig,
 };
 
 fn config(limits: Limits) -> Arc<SessionConfig> {
@@ -256,7 +256,7 @@ fn debug_shows_neither_mail_nor_password() {
     assert!(!format!("{event:?}").contains("private"));
     let request = LoginRequest {
         username: "u".into(),
-        password: Secret::new("hunter2"),
+        proof: Proof::Password(Secret::new("hunter2")),
         mechanism: Mechanism::Plain,
     };
     assert!(!format!("{request:?}").contains("hunter2"));
