@@ -5,12 +5,18 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use smtp_proxy_proto::{Identity, Limits};
-use smtp_proxy_server::{CertificatePem, Config, Timeouts};
+use smtp_proxy_server::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
 
 use crate::error::{bad_setting, exception};
 
-/// Chain and key, PEM.
-pub(crate) type Pem = (Vec<u8>, Vec<u8>);
+/// Chain and key, PEM; and in the longer form a response to be stapled and what errors shall call it.
+#[derive(FromPyObject)]
+pub(crate) enum Pem {
+    #[pyo3(transparent)]
+    Whole((Vec<u8>, Vec<u8>, Vec<u8>, String)),
+    #[pyo3(transparent)]
+    Pair((Vec<u8>, Vec<u8>)),
+}
 type PresetIdentity = (Vec<u8>, Vec<u8>, String);
 
 /// All that a server is told at its start.
@@ -40,6 +46,11 @@ impl ServerConfig {
         max_in_flight_bytes = 268_435_456,
         max_waiting_messages = 10_000,
         threads = 0,
+        tls13_only = false,
+        ticket_seconds = 43_200,
+        client_auth = "none",
+        client_ca = Vec::new(),
+        client_crl = Vec::new(),
     ))]
     // One keyword per setting is the point of this object.
     #[allow(clippy::too_many_arguments)]
@@ -61,6 +72,11 @@ impl ServerConfig {
         max_in_flight_bytes: usize,
         max_waiting_messages: usize,
         threads: usize,
+        tls13_only: bool,
+        ticket_seconds: u32,
+        client_auth: &str,
+        client_ca: Vec<u8>,
+        client_crl: Vec<u8>,
     ) -> PyResult<Self> {
         // A name is resolved here, and that may take its time.
         let [starttls, tls, plaintext] = py.detach(|| {
@@ -79,6 +95,15 @@ impl ServerConfig {
             plaintext: plaintext.map_err(exception)?,
             plaintext_identity: plaintext_identity.map(preset_identity).transpose()?,
             certificates: pems(certificates),
+            tls_options: TlsOptions {
+                tls13_only,
+                ticket_lifetime: Duration::from_secs(ticket_seconds.into()),
+                client_auth: read_client_auth(client_auth)?,
+            },
+            client_trust: ClientTrust {
+                ca: client_ca,
+                crl: client_crl,
+            },
             limits: read_limits(limits)?,
             timeouts: Timeouts {
                 command: seconds("command_timeout_seconds", command_timeout_seconds)?,
@@ -108,8 +133,32 @@ impl ServerConfig {
 pub(crate) fn pems(certificates: Vec<Pem>) -> Vec<CertificatePem> {
     certificates
         .into_iter()
-        .map(|(chain, key)| CertificatePem { chain, key })
+        .map(|pem| match pem {
+            Pem::Pair((chain, key)) => CertificatePem {
+                chain,
+                key,
+                ..CertificatePem::default()
+            },
+            Pem::Whole((chain, key, ocsp, name)) => CertificatePem {
+                chain,
+                key,
+                ocsp,
+                name,
+            },
+        })
         .collect()
+}
+
+fn read_client_auth(name: &str) -> PyResult<ClientAuth> {
+    match name {
+        "none" => Ok(ClientAuth::None),
+        "optional" => Ok(ClientAuth::Optional),
+        "required" => Ok(ClientAuth::Required),
+        other => Err(bad_setting(
+            "client_auth",
+            &format!("{other:?} is none of none, optional, required"),
+        )),
+    }
 }
 
 /// `bytes` of a UUID.
