@@ -136,9 +136,7 @@ class Server:
             ConfigError: it is none of these.
         """
 
-    def reload_tls(
-        self, certificates: Sequence[_Certificate], client_ca: bytes = ..., client_crl: bytes = ...
-    ) -> None:
+    def reload_tls(self, certificates: Sequence[_Certificate], client_ca: bytes = ..., client_crl: bytes = ...) -> None:
         """Use these certificates for new handshakes; connections that stand are not touched. Without the GIL.
 
         Session tickets stay good, unless `client_ca` or `client_crl` differ from before.
@@ -169,9 +167,9 @@ class Server:
 
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
-        tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups. Now:
-        connections_active, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
-        bytes_in_flight.
+        tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
+        auth_unavailable, wakeups. Now: connections_active, envelopes_waiting (for their verdict), envelopes_queued
+        (not taken yet), logins_queued, bytes_in_flight.
         """
 
 @final

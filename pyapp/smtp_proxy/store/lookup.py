@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +21,10 @@ def tenant(row: asyncpg.Record) -> Tenant:
 
 def credential(row: asyncpg.Record) -> Credential:
     return Credential(**dict(row))
+
+
+def certificate_identity(row: asyncpg.Record) -> CertificateIdentity:
+    return CertificateIdentity(**dict(row))
 
 
 def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None) -> MessageSummary:
