@@ -1,4 +1,4 @@
-"""--pin: the server's public key must be a known one, beside or instead of its CA."""
+"""--pin: the server's public key must be a known one, beside or instead of its CA. REQ-INFRA-TLS-015."""
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding

@@ -220,6 +220,7 @@ fn rules_that_cannot_be_are_refused_and_the_old_ones_stay() {
     );
 }
 
+/// REQ-INFRA-TLS-014.
 #[test]
 fn what_is_stapled_reaches_the_client() {
     #[derive(Debug)]

@@ -110,6 +110,8 @@ class TestCertificates:
 
 
 class TestPins:
+    """REQ-INFRA-TLS-015."""
+
     @staticmethod
     def pin(file: Path) -> str:
         return pin_of(ssl.PEM_cert_to_DER_cert(file.read_text().partition("-----BEGIN PRIVATE KEY")[0]))
