@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use smtp_proxy_proto::{
-    Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
-    LoginVerdict, Phase, Reply, Secret, Security, Session, SessionConfig, reply,
+    ClientCertificate, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity,
+    Limits, LoginRequest, LoginVerdict, Phase, Reply, Secret, Security, Session, SessionConfig,
+    reply,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -58,7 +59,13 @@ impl Caller {
         } else {
             Security::Plaintext
         };
-        let session = Session::new(config(listener % 3 == 2), security);
+        let mut session = Session::new(config(listener % 3 == 2), security);
+        // Under implicit TLS the client has shown a certificate, after STARTTLS it has not.
+        let certificate = ClientCertificate {
+            fingerprint: [3; 32],
+            names: Vec::new(),
+        };
+        session.certificate_shown((listener % 3 == 1).then(|| Arc::new(certificate)));
         let (buffered, replies, envelopes) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             session,
@@ -129,7 +136,13 @@ impl Caller {
 }
 
 fn login(request: &LoginRequest) -> LoginVerdict {
-    match request.password().map_or("", Secret::expose) {
+    // The certificate stands for whoever asks for nobody else.
+    let own = if request.username.is_empty() {
+        "secret"
+    } else {
+        ""
+    };
+    match request.password().map_or(own, Secret::expose) {
         "secret" => LoginVerdict::Accepted(identity()),
         "down" => LoginVerdict::Unavailable,
         _ => LoginVerdict::Rejected,

@@ -161,6 +161,8 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         b"dXNlcg==\r\n",
         b"Z29vZA==\r\n",
         b"*\r\n",
+        b"AUTH EXTERNAL =\r\n",
+        b"AUTH EXTERNAL\r\n",
         b"AUTH XYZ\r\n",
         b"AUTH PLAIN ?\r\n",
         b"\x16\x03\x01",
