@@ -107,3 +107,35 @@ impl ProducesTickets for NoTickets {
         None
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_opened_for_its_lifetime_by_the_keys_that_made_it() {
+        let trust = ClientTrust::default();
+        let tickets = Tickets::new(Duration::from_secs(2), &trust).unwrap();
+        let ticket = tickets.of(Port::Tls).encrypt(b"a session").unwrap();
+        let opened = |by: &Tickets, port| by.of(port).decrypt(&ticket);
+        assert_eq!(tickets.of(Port::Tls).lifetime(), 2);
+        assert_eq!(opened(&tickets, Port::Tls).unwrap(), b"a session");
+        assert_eq!(opened(&tickets, Port::StartTls), None);
+        let same = tickets.under(&trust).unwrap();
+        assert_eq!(opened(&same, Port::Tls).unwrap(), b"a session");
+        let other = ClientTrust {
+            crl: b"another list".to_vec(),
+            ..trust
+        };
+        assert_eq!(opened(&tickets.under(&other).unwrap(), Port::Tls), None);
+        // The key turns when it is used, and opens for one more half.
+        for _ in 0..3 {
+            sleep(Duration::from_millis(2100));
+            let _ = tickets.of(Port::Tls).encrypt(b"another");
+        }
+        assert_eq!(opened(&tickets, Port::Tls), None);
+    }
+}
