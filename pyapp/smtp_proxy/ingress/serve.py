@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
-from smtp_proxy.errors import CertificateProblem, ConfigurationError, SmtpProxyError
-from smtp_proxy.ingress import certificates, control
+from smtp_proxy.errors import CertificateProblem, ConfigurationError
+from smtp_proxy.ingress import certificates
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.ingress.reload import Reloader
+from smtp_proxy.ingress.requests import reloading
 from smtp_proxy.model.tenant import Identity
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -36,7 +36,7 @@ from smtp_proxy.tenants.certificates import CertificateChecker
 from smtp_proxy.tenants.logins import LoginChecker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
     from smtp_proxy.config import Settings
     from smtp_proxy.ingress.certificates import CertificateSet
@@ -267,41 +267,6 @@ async def _serve(
         REGISTRY.unregister(stats)
         await publisher.close()
         await depth.close()
-
-
-@contextlib.asynccontextmanager
-async def reloading(settings: Settings, lifecycle: Lifecycle, store: Store, reloader: Reloader) -> AsyncIterator[None]:
-    """Reload certificates, whoever asks for it, while the block runs."""
-    loop, asked = asyncio.get_running_loop(), set[asyncio.Task[None]]()
-
-    async def at_signal() -> None:
-        with contextlib.suppress(SmtpProxyError):  # It has been logged.
-            await reloader.reload("SIGHUP")
-
-    def hung_up() -> None:
-        task = asyncio.create_task(at_signal(), name="reload")
-        asked.add(task)
-        task.add_done_callback(asked.discard)
-
-    async def reload() -> dict[str, Any]:
-        return {"certificates": await reloader.reload("socket")}
-
-    async def listed() -> dict[str, Any]:
-        return {"certificates": reloader.listed()}
-
-    watches = [
-        asyncio.create_task(reloader.watch(), name="certificate-watch"),
-        asyncio.create_task(store.listen_certificates(reloader.notice), name="certificate-news"),
-    ]
-    for watch in watches:
-        lifecycle.watch(watch)
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
-    try:
-        async with control.serve(settings.control_socket, {"reload": reload, "certificates": listed}):
-            yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        await end([*watches, *asked])
 
 
 def _start(service: Service) -> dict[str, tuple[str, int]]:
