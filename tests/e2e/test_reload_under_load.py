@@ -24,7 +24,7 @@ from tls_sessions import connected
 from smtp_proxy.cli.control import ask
 from smtp_proxy.errors import CertificateProblem
 
-IDLE = 600
+IDLE = 1000
 PROCESSES, CLIENTS = 2, 4
 RELOADS = 50
 NAME = "mx.example.com"
