@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 
@@ -42,6 +43,63 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.issue(*names, days=days))
         return context
+
+    def pair(self, folder: Path, *names: str, days: int = 1) -> x509.Certificate:
+        """`fullchain.pem` and `privkey.pem` in a folder, as ACME clients leave them; what is there is replaced."""
+        folder.mkdir(parents=True, exist_ok=True)
+        both = self.issue(*names, days=days).read_bytes()
+        at = both.index(b"-----BEGIN PRIVATE KEY")
+        for name, content in (("privkey.pem", both[at:]), ("fullchain.pem", both[:at])):
+            part = folder / f".{name}"
+            part.write_bytes(content)
+            part.replace(folder / name)
+        return x509.load_pem_x509_certificate(both)
+
+    def revoke(self, *revoked: x509.Certificate) -> bytes:
+        """A revocation list, PEM."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - timedelta(hours=1))
+            .next_update(now + timedelta(days=1))
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for certificate in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def ocsp(
+        self,
+        certificate: x509.Certificate,
+        *,
+        status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+        begins: timedelta = timedelta(hours=-1),
+        lasts: timedelta | None = timedelta(days=1),
+    ) -> bytes:
+        """A response about the certificate, DER."""
+        this_update = datetime.now(UTC) + begins
+        revoked_at = this_update if status is ocsp.OCSPCertStatus.REVOKED else None
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=certificate,
+            issuer=self._certificate,
+            algorithm=hashes.SHA1(),
+            cert_status=status,
+            this_update=this_update,
+            next_update=None if lasts is None else this_update + lasts,
+            revocation_time=revoked_at,
+            revocation_reason=None,
+        )
+        signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self._certificate).sign(
+            self._key, hashes.SHA256()
+        )
+        return signed.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def certificate_pem(self) -> bytes:
+        return self.ca_file.read_bytes()
 
     def issue(self, *names: str, days: int = 1) -> Path:
         """A file with a certificate for these names, and its key."""

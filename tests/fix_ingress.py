@@ -273,10 +273,11 @@ def client_tls(authority: Authority) -> ssl.SSLContext:
 
 
 @pytest.fixture(scope="session")
-def smtp_settings(authority: Authority) -> dict[str, Any]:
+def smtp_settings(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Listeners on free ports with a certificate, and short time-outs."""
     file = authority.issue("localhost")
     return {
+        "data_dir": tmp_path_factory.mktemp("data"),
         "hostname": "mx.example.com",
         "smtp_starttls_port": 0,
         "smtp_tls_port": 0,

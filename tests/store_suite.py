@@ -375,6 +375,43 @@ class StoreSuite:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
+    async def test_certificates_of_clients(self, stores: Stores) -> None:
+        store = stores.store
+        acme = await store.create_tenant("acme")
+        await store.create_credential(acme.id, "app", "hash")
+        await store.create_credential(acme.id, "batch", "hash")
+        added = await store.add_certificate("app", "sha256:00")
+        assert (added.identity, added.username) == ("sha256:00", "app")
+        await store.add_certificate("app", "dns:app.example")
+        await store.add_certificate("batch", "dns:batch.example")
+        with pytest.raises(AlreadyExists):
+            await store.add_certificate("batch", "dns:app.example")
+        with pytest.raises(NotFound):
+            await store.add_certificate("nobody", "dns:nobody.example")
+        assert [c.identity for c in await store.list_certificates("app")] == ["dns:app.example", "sha256:00"]
+        assert [c.username for c in await store.list_certificates()] == ["app", "app", "batch"]
+        asked = ["sha256:00", "dns:batch.example", "dns:nobody.example"]
+        assert await store.usernames_by_certificate(asked) == {"sha256:00": "app", "dns:batch.example": "batch"}
+        with pytest.raises(NotFound):
+            await store.remove_certificate("batch", "sha256:00")
+        await store.remove_certificate("app", "sha256:00")
+        assert await store.usernames_by_certificate(["sha256:00"]) == {}
+
+    async def test_changes_of_certificates_are_told(self, stores: Stores) -> None:
+        acme = await stores.store.create_tenant("acme")
+        await stores.store.create_credential(acme.id, "app", "hash")
+        told: asyncio.Queue[None] = asyncio.Queue()
+        listening = asyncio.create_task(stores.store.listen_credentials(lambda: told.put_nowait(None)))
+        try:
+            await asyncio.wait_for(told.get(), 20)  # once for the connection
+            await stores.store.add_certificate("app", "dns:app.example")
+            await asyncio.wait_for(told.get(), 20)
+            await stores.store.remove_certificate("app", "dns:app.example")
+            await asyncio.wait_for(told.get(), 20)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
     # -- looking up
 
     async def test_messages_are_listed_newest_first_page_by_page(self, stores: Stores) -> None:

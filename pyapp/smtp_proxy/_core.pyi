@@ -14,6 +14,9 @@ __all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "
 
 _Dsn: TypeAlias = tuple[int | None, str | None, list[tuple[int | None, str | None]]]
 
+# PEM chain, PEM key; and perhaps OCSP response, name for errors.
+_Certificate: TypeAlias = tuple[bytes, bytes] | tuple[bytes, bytes, bytes, str]
+
 class ConfigError(ValueError):
     """A setting is missing or cannot be; the message names it and says what would do."""
 
@@ -33,7 +36,7 @@ class ServerConfig:
         tls_address: str | None = None,
         plaintext_address: str | None = None,
         plaintext_identity: tuple[bytes, bytes, str, Sequence[str]] | tuple[bytes, bytes, str] | None = None,
-        certificates: Sequence[tuple[bytes, bytes]] = ...,
+        certificates: Sequence[_Certificate] = ...,
         limits: dict[str, int] = ...,
         command_timeout_seconds: float = 300.0,
         data_timeout_seconds: float = 180.0,
@@ -45,6 +48,11 @@ class ServerConfig:
         threads: int = 0,
         add_missing_headers: bool = True,
         strip_bcc: bool = True,
+        tls13_only: bool = False,
+        ticket_seconds: int = 43_200,
+        client_auth: str = "none",
+        client_ca: bytes = ...,
+        client_crl: bytes = ...,
     ) -> ServerConfig:
         """Check what can be checked without opening anything.
 
@@ -57,8 +65,8 @@ class ServerConfig:
             plaintext_address: loopback only; neither TLS nor AUTH is spoken there. For benchmarks.
             plaintext_identity: tenant id, credential id, username that the plaintext listener submits as, and
                 the sender patterns that bind it; without them, or with none, any reverse-path is taken.
-            certificates: PEM chain and unencrypted PEM key of each. Chosen by SNI: exact name, else wildcard, else the
-                first one.
+            certificates: PEM chain and unencrypted PEM key of each, and perhaps an OCSP response (DER; empty: none) to
+                be stapled and what errors shall call it. Chosen by SNI: exact name, else wildcard, else the first one.
             limits: of a session, by the names of the proto crate's `Limits`; the rest keeps its defaults.
             command_timeout_seconds: from our reply to the client's next whole command (RFC 5321 4.5.3.2.7).
             data_timeout_seconds: between two pieces of a message (RFC 5321 4.5.3.2.5), and for taking our replies.
@@ -71,6 +79,11 @@ class ServerConfig:
             add_missing_headers: Date and Message-ID where they are missing, an empty line where text has no header
                 (RFC 6409 8).
             strip_bcc: take Bcc and Resent-Bcc out (RFC 5322 3.6.3, 3.6.6).
+            tls13_only: TLS 1.2 is refused.
+            ticket_seconds: so long at most a session ticket is good; 0: none are given. At most 43,200.
+            client_auth: "none"; "optional": clients are asked for a certificate; "required": none is served without.
+            client_ca: PEM certificates of the CAs that issue those.
+            client_crl: PEM revocation lists, one of each CA; empty: nobody is revoked.
 
         Raises:
             ConfigError: names the setting and what would do.
@@ -131,12 +144,15 @@ class Server:
             ConfigError: it is none of these.
         """
 
-    def reload_tls(self, certificates: Sequence[tuple[bytes, bytes]]) -> None:
+    def reload_tls(self, certificates: Sequence[_Certificate], client_ca: bytes = ..., client_crl: bytes = ...) -> None:
         """Use these certificates for new handshakes; connections that stand are not touched. Without the GIL.
+
+        Session tickets stay good, unless `client_ca` or `client_crl` differ from before.
 
         Raises:
             CertificateError: one of them cannot be used; those in place stay.
-            ConfigError: the server was made without certificates.
+            ConfigError: the server was made without certificates, or client_ca or client_crl cannot be used; what is
+                in place stays.
         """
 
     def drain(self) -> None:
@@ -159,9 +175,9 @@ class Server:
 
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
-        tls_handshakes, tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups. Now:
-        connections_active, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
-        bytes_in_flight.
+        tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
+        auth_unavailable, wakeups. Now: connections_active, envelopes_waiting (for their verdict), envelopes_queued
+        (not taken yet), logins_queued, bytes_in_flight.
         """
 
 @final
@@ -224,8 +240,13 @@ class LoginBatch:
     def __len__(self) -> int:
         """Return how many are not answered yet."""
 
-    def requests(self) -> list[tuple[str, str, str]]:
-        """Return username, password and client's IP address of each; nothing after the answer."""
+    def requests(self) -> list[tuple[str, str, str] | tuple[str, str, list[str], str]]:
+        """Return what each claims; nothing after the answer.
+
+        By password: username, password, client's IP address. By the certificate of the handshake (AUTH EXTERNAL):
+        username asked for or "", its SHA-256 fingerprint (64 lower-case hexadecimal digits), whom it names (`dns:`,
+        `email:`, `uri:`, `ip:`, else `cn:`), client's IP address.
+        """
 
     def answer(self, verdicts: Sequence[Any]) -> None:
         """Answer all, in the order of `requests`; a second answer is none.

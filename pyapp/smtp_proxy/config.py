@@ -32,6 +32,9 @@ _PREFIXED = ("mode", "data_dir", "hostname")
 _HOSTNAME_MAX_BYTES = 253
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
+# 32 bytes in base64 (RFC 4648 4).
+_PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=", re.ASCII)
+
 
 def environment_name(field: str) -> str:
     """The environment variable of a setting: `smtp_tls_port` -> SMTP_TLS_PORT, `mode` -> SMTP_PROXY_MODE."""
@@ -106,6 +109,32 @@ class Settings(BaseModel):
     smtp_strip_bcc: bool = Field(default=True, description="take Bcc and Resent-Bcc out (RFC 5322 3.6.3)")
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    tls_cert_dir: Path | None = Field(
+        default=None, description="NAME/fullchain.pem (or cert.pem) with NAME/privkey.pem (or key.pem), of every NAME"
+    )
+    tls_default_name: str = Field(
+        default="", description="shown to who names no server; else TLS_CERT_FILE, else the first of TLS_CERT_DIR"
+    )
+    tls_ocsp_file: Path | None = Field(
+        default=None, description="OCSP response (DER) to staple to TLS_CERT_FILE; in TLS_CERT_DIR it is NAME/ocsp.der"
+    )
+    tls_min_version: Literal["1.2", "1.3"] = "1.2"
+    tls_ticket_seconds: int = Field(
+        default=43_200, ge=0, le=43_200, description="session tickets are good so long at most; 0: there are none"
+    )
+    tls_client_auth: Literal["none", "optional", "required"] = Field(
+        default="none", description="are clients asked for a certificate"
+    )
+    tls_client_ca_file: Path | None = Field(default=None, description="the CAs of client certificates, PEM")
+    tls_client_crl_file: Path | None = Field(
+        default=None, description="revocation lists of client certificates, PEM, one of each CA"
+    )
+    tls_watch_seconds: float = Field(
+        default=0.5, ge=0, le=3600, description="look so often whether certificate files changed; 0: never"
+    )
+    smtp_control_socket: Path | None = Field(
+        default=None, description="`smtp-proxy certs` asks here; by default control/smtp.sock in the data directory"
+    )
 
     # -- ingress
     ingress_batch_messages: int = Field(default=500, ge=1)
@@ -135,6 +164,10 @@ class Settings(BaseModel):
     smarthost_port: int = Field(default=2525, ge=1, le=65535)
     smarthost_tls: Literal["none", "starttls", "implicit"] = "starttls"
     smarthost_ca_file: Path | None = None
+    smarthost_tls_pins: str = Field(
+        default="",
+        description="sha256/BASE64 of the smarthost's public key (RFC 7469 2.4), several with commas: one must match",
+    )
     smarthost_username: str = ""
     smarthost_password: SecretStr = SecretStr("")
     smarthost_connections: int = Field(default=16, ge=1)
@@ -170,6 +203,14 @@ class Settings(BaseModel):
             raise ValueError("must be a host name, such as mail.example.com, or an address")
         return value
 
+    @field_validator("smarthost_tls_pins")
+    @classmethod
+    def _pins_are_digests(cls, value: str) -> str:
+        for pin in filter(None, (part.strip() for part in value.split(","))):
+            if not _PIN.fullmatch(pin):
+                raise ValueError(f"{pin!r} is no pin: write sha256/ and 44 characters of base64")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url_can_be_used(cls, value: SecretStr) -> SecretStr:
@@ -191,6 +232,12 @@ class Settings(BaseModel):
             raise ValueError("INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
+        if self.tls_ocsp_file is not None and self.tls_cert_file is None:
+            raise ValueError("TLS_OCSP_FILE belongs to TLS_CERT_FILE, which is not set")
+        if self.tls_client_auth != "none" and self.tls_client_ca_file is None:
+            raise ValueError(f"TLS_CLIENT_AUTH={self.tls_client_auth} needs TLS_CLIENT_CA_FILE")
+        if self.smarthost_tls_pins and self.smarthost_tls == "none":
+            raise ValueError("SMARTHOST_TLS_PINS needs SMARTHOST_TLS=starttls or implicit")
         if self.smarthost_username and self.smarthost_tls == "none" and self.mode == "production":
             raise ValueError(
                 "SMARTHOST_USERNAME needs SMARTHOST_TLS=starttls or implicit where SMTP_PROXY_MODE is production"
@@ -228,6 +275,11 @@ class Settings(BaseModel):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables: only what differs from the defaults."""
         return {environment_name(field): str(value) for field, value in self._changed()}
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the SMTP service is asked to reload its certificates."""
+        return self.smtp_control_socket or self.data_dir / "control" / "smtp.sock"
 
     def toml(self) -> str:
         """These settings as a file for SMTP_PROXY_CONFIG: only what differs from the defaults. It holds secrets."""

@@ -32,12 +32,14 @@ __all__ = [
     "TENANT_ID",
     "TLS",
     "Batch",
+    "Certificate",
     "CertificateError",
     "ConfigError",
     "CoreServer",
     "EnvelopeRow",
     "Gate",
     "LoginBatch",
+    "LoginRequest",
     "LoginVerdict",
     "Server",
     "ServerConfig",
@@ -63,6 +65,11 @@ RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
 
 Gate: TypeAlias = Literal["open", "busy", "store_down", "draining"]
+# PEM chain, PEM key, OCSP response to be stapled (DER; empty: none), what errors shall call it.
+Certificate: TypeAlias = tuple[bytes, bytes, bytes, str]
+# Username, password, client's address; or username ("": whoever the certificate stands for), its fingerprint, its
+# names, client's address.
+LoginRequest: TypeAlias = tuple[str, str, str] | tuple[str, str, list[str], str]
 # Tenant id, credential id, username, sender patterns (none: any): accepted. False: rejected. None: cannot be told now.
 LoginVerdict: TypeAlias = tuple[bytes, bytes, str, Sequence[str]] | Literal[False] | None
 
@@ -144,9 +151,12 @@ class CoreServer:
         """Say whether mail may come in."""
         self.server.set_gate(gate)
 
-    def reload_tls(self, certificates: Sequence[tuple[bytes, bytes]]) -> None:
-        """Use these certificates from now on. Raises CertificateError; then those in place stay."""
-        self.server.reload_tls(certificates)
+    def reload_tls(self, certificates: Sequence[Certificate], client_ca: bytes = b"", client_crl: bytes = b"") -> None:
+        """Use these certificates from now on. Raises CertificateError, ConfigError; then those in place stay.
+
+        May be called in a thread: it takes as long as a handshake with each certificate.
+        """
+        self.server.reload_tls(certificates, client_ca, client_crl)
 
     async def drain(self) -> None:
         """Close the listeners, send idle sessions away, and wait until the others have finished their message.

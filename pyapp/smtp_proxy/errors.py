@@ -12,6 +12,7 @@
     ├── StreamUnavailable       temporary: Redis/Valkey cannot be reached; mail is accepted all the same
     ├── DeliveryError           remote: what the next hop did; see `delivery.classify`
     ├── CertificateProblem      operator: a certificate or key file cannot be used
+    ├── ControlUnreachable      us: no service answers at its control socket
     └── ServiceFailed           us: a service or one of its parts ended without being asked to
 
 Each class says whose `fault` it is and whether trying again may help (`temporary`): fields, never text to
@@ -105,6 +106,12 @@ class CertificateProblem(SmtpProxyError):
     """A certificate or its key can not be used."""
 
     fault = "operator"
+
+
+class ControlUnreachable(SmtpProxyError):
+    """No service answers at its control socket."""
+
+    temporary = True
 
 
 class ServiceFailed(SmtpProxyError):

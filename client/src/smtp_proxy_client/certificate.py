@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from smtp_proxy_client.dial import Dialer
 from smtp_proxy_client.errors import CertificateRejected, ClientError
+from smtp_proxy_client.pins import pin_of
 from smtp_proxy_client.reply import printable
 
 # OpenSSL x509_vfy.h, X509_V_ERR_*: what it means, and what to do about it.
@@ -66,6 +67,7 @@ def describe(der: bytes, now: datetime) -> Iterator[tuple[str, str]]:
     yield "SHA-256", hashlib.sha256(der).digest().hex(":").upper()
     if certificate is not None:
         yield "SPKI SHA-256", key_fingerprint(certificate)
+        yield "pin", pin_of(der)
 
 
 def alternative_names(certificate: x509.Certificate) -> list[str]:

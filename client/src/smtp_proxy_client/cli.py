@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from smtp_proxy_client import __version__, certificate, report
+from smtp_proxy_client import __version__, certificate, pins, report
 from smtp_proxy_client.batch import Batch, Plan
 from smtp_proxy_client.dial import Dialer, Login, Mechanism, Secret, Target, TlsMode
 from smtp_proxy_client.errors import (
@@ -83,6 +83,10 @@ TemplateFile = Annotated[
 ]
 CaFile = Annotated[Path | None, typer.Option("--ca-file", help="Trust these CAs (PEM), and no others.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Do not verify the certificate.")]
+Pins = Annotated[
+    list[str] | None,
+    typer.Option("--pin", metavar="sha256/BASE64", help="The server's public key must be this one; may be repeated."),
+]
 ServerName = Annotated[str, typer.Option("--server-name", help="Name for SNI and verification. Default: --host.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.001, max=86400, help="Seconds to wait for each answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON (schema.json).")]
@@ -143,6 +147,7 @@ def send(
     template: TemplateFile = None,
     ca_file: CaFile = None,
     insecure: Insecure = False,
+    pin: Pins = None,
     server_name: ServerName = "",
     timeout: Timeout = 30.0,
     json: Json = False,
@@ -157,6 +162,7 @@ def send(
         login=login,
         ca_file=ca_file,
         insecure=insecure,
+        pins=pins.checked(pin or []),
         server_name=server_name,
         timeout_seconds=timeout,
     )
@@ -203,6 +209,7 @@ def batch(
     messages_per_connection: MailsPerConnection = 1,
     ca_file: CaFile = None,
     insecure: Insecure = False,
+    pin: Pins = None,
     server_name: ServerName = "",
     timeout: Timeout = 30.0,
     json: Json = False,
@@ -221,6 +228,7 @@ def batch(
         login=login,
         ca_file=ca_file,
         insecure=insecure,
+        pins=pins.checked(pin or []),
         server_name=server_name,
         timeout_seconds=timeout,
     )
@@ -317,6 +325,7 @@ def target_from(
     login: Login | None,
     ca_file: Path | None,
     insecure: bool,
+    pins: tuple[str, ...],
     server_name: str,
     timeout_seconds: float,
 ) -> Target:
@@ -326,8 +335,10 @@ def target_from(
     if not host:
         raise UsageError("--host is empty")
     checked_line(server_name, "--server-name")
+    if pins and tls is TlsMode.NONE:
+        raise UsageError("--pin without TLS", hint="--tls starttls, or --tls implicit")
     port = port or tls.default_port
-    return Target(host, port, tls, login, ca_file, insecure, server_name, timeout_seconds)
+    return Target(host, port, tls, login, ca_file, insecure, server_name, timeout_seconds, pins)
 
 
 def template_from(file: Path | None, subject: str | None, body: str | None, body_file: Path | None) -> Template | None:

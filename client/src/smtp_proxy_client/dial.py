@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from smtp_proxy_client import pins
 from smtp_proxy_client.errors import (
     AuthFailed,
     ClientError,
@@ -96,6 +97,7 @@ class Target:
     insecure: bool = False
     server_name: str = ""
     timeout_seconds: float = 30.0
+    pins: tuple[str, ...] = ()
 
     @property
     def expected_name(self) -> str:
@@ -241,6 +243,8 @@ class Dialer:
     def _start_tls(self, wire: Wire, context: ssl.SSLContext) -> None:
         try:
             wire.start_tls(context, self.target.expected_name)
+            if context is self._context and self.target.pins:
+                pins.check(self.target.pins, wire.tls.getpeercert(binary_form=True) if wire.tls else None)
         except (ValueError, UnicodeError) as error:
             name = self.target.expected_name
             raise UsageError(f"{name!r} cannot be the name of a server: {error}") from error

@@ -4,7 +4,8 @@ ClientError
 ├── UsageError             2  the options make no sense together, or a file cannot be read
 ├── ConnectionFailed       3  no connection, a lost one, silence, or a peer that speaks no SMTP
 ├── TlsFailed              4  no STARTTLS, or the handshake failed
-│   └── CertificateRejected   the handshake failed because the certificate was not trusted
+│   ├── CertificateRejected   the handshake failed because the certificate was not trusted
+│   └── PinMismatch           the certificate was trusted, but has another public key than --pin
 ├── AuthFailed             5  the server refused the login, or offers none that we know
 └── Refused                1  the server answered 4xx or 5xx to anything else
 
@@ -91,6 +92,10 @@ class CertificateRejected(TlsFailed):
     def __init__(self, reason: str, *, verify_code: int, hint: str = "") -> None:
         super().__init__(reason, hint=hint)
         self.verify_code = verify_code
+
+
+class PinMismatch(TlsFailed):
+    """The server has another public key than those that were pinned."""
 
 
 class AuthFailed(ClientError):

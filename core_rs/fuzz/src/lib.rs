@@ -5,8 +5,9 @@ pub mod targets;
 use std::sync::Arc;
 
 use smtp_proxy_proto::{
-    Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
-    LoginVerdict, Phase, Reply, Security, Senders, Session, SessionConfig, Submission, reply,
+    ClientCertificate, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity,
+    Limits, LoginRequest, LoginVerdict, Phase, Reply, Secret, Security, Senders, Session,
+    SessionConfig, Submission, reply,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -63,7 +64,13 @@ impl Caller {
         } else {
             Security::Plaintext
         };
-        let session = Session::new(config(listener % 3 == 2), security);
+        let mut session = Session::new(config(listener % 3 == 2), security);
+        // Under implicit TLS the client has shown a certificate, after STARTTLS it has not.
+        let certificate = ClientCertificate {
+            fingerprint: [3; 32],
+            names: Vec::new(),
+        };
+        session.certificate_shown((listener % 3 == 1).then(|| Arc::new(certificate)));
         let (buffered, replies, envelopes) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             session,
@@ -97,7 +104,7 @@ impl Caller {
                 }
                 Event::Login(request) => self
                     .session
-                    .login_answered(login(request.password.expose()), &mut self.replies),
+                    .login_answered(login(&request), &mut self.replies),
                 Event::Envelope(envelope) => self.take(envelope),
             };
             self.closed = matches!(answered, Event::Close);
@@ -133,8 +140,14 @@ impl Caller {
     }
 }
 
-fn login(password: &str) -> LoginVerdict {
-    match password {
+fn login(request: &LoginRequest) -> LoginVerdict {
+    // The certificate stands for whoever asks for nobody else.
+    let own = if request.username.is_empty() {
+        "secret"
+    } else {
+        ""
+    };
+    match request.password().map_or(own, Secret::expose) {
         "secret" => LoginVerdict::Accepted(identity()),
         "down" => LoginVerdict::Unavailable,
         _ => LoginVerdict::Rejected,

@@ -1,4 +1,5 @@
-//! AUTH PLAIN (RFC 4616) and AUTH LOGIN, each with and without an initial response (RFC 4954).
+//! AUTH PLAIN (RFC 4616), LOGIN and EXTERNAL (RFC 4422 appendix A), each with and without an initial
+//! response (RFC 4954).
 //!
 //! An exchange only turns the client's lines into a [`LoginRequest`]; whether it is true is decided
 //! outside. A rejected login is told the same way whether or not the user exists.
@@ -6,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Identity, Reply, Secret, reply};
+use crate::{ClientCertificate, Identity, Reply, Secret, reply};
 
 /// How the client logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Mechanism {
     Plain,
     /// Two questions; never standardised, and what many clients still prefer.
     Login,
+    /// RFC 4422 A: by the certificate of the TLS handshake.
+    External,
 }
 
 impl Mechanism {
@@ -24,6 +27,7 @@ impl Mechanism {
         match name {
             _ if name.eq_ignore_ascii_case("PLAIN") => Some(Self::Plain),
             _ if name.eq_ignore_ascii_case("LOGIN") => Some(Self::Login),
+            _ if name.eq_ignore_ascii_case("EXTERNAL") => Some(Self::External),
             _ => None,
         }
     }
@@ -32,12 +36,32 @@ impl Mechanism {
 /// A login to be verified; answered by [`crate::Session::login_answered`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginRequest {
-    /// UTF-8 without control characters, not empty.
+    /// UTF-8 without control characters. Empty with a certificate alone: whoever it stands for.
     pub username: String,
-    /// UTF-8 without NUL, not empty.
-    pub password: Secret,
+    /// What shall prove it.
+    pub proof: Proof,
     /// How it came.
     pub mechanism: Mechanism,
+}
+
+/// What the client has to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// UTF-8 without NUL, not empty.
+    Password(Secret),
+    /// Verified in the handshake; what is left to ask is whose it is.
+    Certificate(Arc<ClientCertificate>),
+}
+
+impl LoginRequest {
+    /// The password, if that is the proof.
+    #[must_use]
+    pub fn password(&self) -> Option<&Secret> {
+        match &self.proof {
+            Proof::Password(password) => Some(password),
+            Proof::Certificate(_) => None,
+        }
+    }
 }
 
 /// What became of a [`LoginRequest`].
@@ -69,6 +93,7 @@ enum Awaited {
     Plain,
     LoginUsername,
     LoginPassword { username: String },
+    External(Arc<ClientCertificate>),
 }
 
 impl fmt::Debug for Exchange {
@@ -77,6 +102,7 @@ impl fmt::Debug for Exchange {
             Awaited::Plain => "Exchange(Plain)",
             Awaited::LoginUsername => "Exchange(LoginUsername)",
             Awaited::LoginPassword { .. } => "Exchange(LoginPassword)",
+            Awaited::External(_) => "Exchange(External)",
         })
     }
 }
@@ -88,12 +114,20 @@ const ASK_PASSWORD: &str = "UGFzc3dvcmQ6";
 
 impl Exchange {
     /// Begins with what followed the mechanism's name: nothing, `=` for an empty response (RFC 4954
-    /// 4), or base64.
+    /// 4), or base64. EXTERNAL is only known where there is a verified `certificate`.
     #[must_use]
-    pub fn begin(mechanism: Mechanism, initial_response: Option<&str>) -> Step {
-        let (challenge, exchange) = match mechanism {
-            Mechanism::Plain => ("", Self(Awaited::Plain)),
-            Mechanism::Login => (ASK_USERNAME, Self(Awaited::LoginUsername)),
+    pub fn begin(
+        mechanism: Mechanism,
+        initial_response: Option<&str>,
+        certificate: Option<&Arc<ClientCertificate>>,
+    ) -> Step {
+        let (challenge, exchange) = match (mechanism, certificate) {
+            (Mechanism::Plain, _) => ("", Self(Awaited::Plain)),
+            (Mechanism::Login, _) => (ASK_USERNAME, Self(Awaited::LoginUsername)),
+            (Mechanism::External, Some(certificate)) => {
+                ("", Self(Awaited::External(Arc::clone(certificate))))
+            }
+            (Mechanism::External, None) => return Step::Refuse(reply::UNKNOWN_MECHANISM),
         };
         match initial_response {
             None => Step::Ask(challenge, exchange),
@@ -124,11 +158,12 @@ impl Exchange {
                 password(response.expose_bytes()).map(|password| {
                     Step::Login(LoginRequest {
                         username,
-                        password,
+                        proof: Proof::Password(password),
                         mechanism: Mechanism::Login,
                     })
                 })
             }
+            Awaited::External(certificate) => external(&response, certificate),
         };
         step.unwrap_or(Step::Refuse(reply::BAD_RESPONSE))
     }
@@ -146,8 +181,23 @@ fn plain(response: &Secret) -> Option<Step> {
     }
     Some(Step::Login(LoginRequest {
         username,
-        password,
+        proof: Proof::Password(password),
         mechanism: Mechanism::Plain,
+    }))
+}
+
+/// RFC 4422 A.1: nothing, or the identity that the client asks to act as.
+fn external(response: &Secret, certificate: Arc<ClientCertificate>) -> Option<Step> {
+    let asked = response.expose_bytes();
+    let username = if asked.is_empty() {
+        String::new()
+    } else {
+        name(asked)?
+    };
+    Some(Step::Login(LoginRequest {
+        username,
+        proof: Proof::Certificate(certificate),
+        mechanism: Mechanism::External,
     }))
 }
 
@@ -229,7 +279,7 @@ mod tests {
         match step {
             Step::Login(request) => Some((
                 request.username.clone(),
-                request.password.expose().to_owned(),
+                request.password()?.expose().to_owned(),
             )),
             _ => None,
         }
@@ -285,10 +335,14 @@ mod tests {
     fn plain_in_one_line_and_in_two() {
         let expected = Some(("user".to_owned(), "pass".to_owned()));
         assert_eq!(
-            login(Exchange::begin(Mechanism::Plain, Some("AHVzZXIAcGFzcw=="))),
+            login(Exchange::begin(
+                Mechanism::Plain,
+                Some("AHVzZXIAcGFzcw=="),
+                None
+            )),
             expected
         );
-        let Step::Ask("", exchange) = Exchange::begin(Mechanism::Plain, None) else {
+        let Step::Ask("", exchange) = Exchange::begin(Mechanism::Plain, None, None) else {
             panic!("no question")
         };
         assert_eq!(login(exchange.next("dXNlcgB1c2VyAHBhc3M=")), expected);
@@ -297,14 +351,16 @@ mod tests {
     #[test]
     fn login_in_two_lines_and_in_three() {
         let expected = Some(("user".to_owned(), "pass".to_owned()));
-        let Step::Ask(ASK_USERNAME, exchange) = Exchange::begin(Mechanism::Login, None) else {
+        let Step::Ask(ASK_USERNAME, exchange) = Exchange::begin(Mechanism::Login, None, None)
+        else {
             panic!("no question")
         };
         let Step::Ask(ASK_PASSWORD, exchange) = exchange.next("dXNlcg==") else {
             panic!("no question")
         };
         assert_eq!(login(exchange.next("cGFzcw==")), expected);
-        let Step::Ask(ASK_PASSWORD, exchange) = Exchange::begin(Mechanism::Login, Some("dXNlcg=="))
+        let Step::Ask(ASK_PASSWORD, exchange) =
+            Exchange::begin(Mechanism::Login, Some("dXNlcg=="), None)
         else {
             panic!("no question")
         };
@@ -327,24 +383,79 @@ mod tests {
             ("*", reply::BAD_BASE64),
         ] {
             assert_eq!(
-                refusal(Exchange::begin(Mechanism::Plain, Some(response))),
+                refusal(Exchange::begin(Mechanism::Plain, Some(response), None)),
                 Some(wanted),
                 "{response}"
             );
         }
-        let Step::Ask(_, exchange) = Exchange::begin(Mechanism::Login, None) else {
+        let Step::Ask(_, exchange) = Exchange::begin(Mechanism::Login, None, None) else {
             panic!("no question")
         };
         assert_eq!(refusal(exchange.next("*")), Some(reply::AUTH_CANCELLED));
-        let Step::Ask(_, exchange) = Exchange::begin(Mechanism::Login, None) else {
+        let Step::Ask(_, exchange) = Exchange::begin(Mechanism::Login, None, None) else {
             panic!("no question")
         };
         assert_eq!(refusal(exchange.next("")), Some(reply::BAD_RESPONSE));
     }
 
+    fn certificate() -> Arc<ClientCertificate> {
+        Arc::new(ClientCertificate {
+            fingerprint: [0xab; 32],
+            names: vec!["dns:app.example".to_owned()],
+        })
+    }
+
+    #[test]
+    fn external_with_and_without_an_initial_response() {
+        let shown = certificate();
+        let begin = |response| Exchange::begin(Mechanism::External, response, Some(&shown));
+        let asked = |step| match step {
+            Step::Login(request) => {
+                assert_eq!(request.proof, Proof::Certificate(certificate()));
+                assert_eq!(request.mechanism, Mechanism::External);
+                Some(request.username)
+            }
+            _ => None,
+        };
+        assert_eq!(asked(begin(Some("="))).unwrap(), "");
+        assert_eq!(asked(begin(Some("dXNlcg=="))).unwrap(), "user");
+        for (line, username) in [("", ""), ("dXNlcg==", "user")] {
+            let Step::Ask("", exchange) = begin(None) else {
+                panic!("no question")
+            };
+            assert_eq!(asked(exchange.next(line)).unwrap(), username);
+        }
+        for (response, wanted) in [
+            ("dXMAZXI=", reply::BAD_RESPONSE), // us\0er
+            ("/w==", reply::BAD_RESPONSE),     // not UTF-8
+            ("user?", reply::BAD_BASE64),
+        ] {
+            assert_eq!(refusal(begin(Some(response))), Some(wanted), "{response}");
+        }
+        let Step::Ask(_, exchange) = begin(None) else {
+            panic!("no question")
+        };
+        assert_eq!(refusal(exchange.next("*")), Some(reply::AUTH_CANCELLED));
+    }
+
+    #[test]
+    fn external_is_unknown_without_a_certificate() {
+        for response in [None, Some("="), Some("dXNlcg==")] {
+            assert_eq!(
+                refusal(Exchange::begin(Mechanism::External, response, None)),
+                Some(reply::UNKNOWN_MECHANISM)
+            );
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_hexadecimal() {
+        assert_eq!(certificate().fingerprint_hex(), "ab".repeat(32));
+    }
+
     #[test]
     fn debug_shows_no_secret() {
-        let step = Exchange::begin(Mechanism::Plain, Some("AHVzZXIAcGFzcw=="));
+        let step = Exchange::begin(Mechanism::Plain, Some("AHVzZXIAcGFzcw=="), None);
         assert!(!format!("{step:?}").contains("pass\""));
     }
 }

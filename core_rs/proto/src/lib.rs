@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod envelope;
 mod error;
 mod limits;
@@ -24,7 +25,8 @@ pub mod reply;
 pub mod session;
 pub mod submission;
 
-pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism};
+pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism, Proof};
+pub use crate::certificate::ClientCertificate;
 pub use crate::dsn::{Dsn, Notify, RecipientDsn, Ret};
 pub use crate::envelope::{BodyType, Envelope, EnvelopeId, EnvelopeVerdict, Identity, Security};
 pub use crate::error::Error;

@@ -34,7 +34,8 @@ use crate::auth::{Exchange, Step};
 use crate::command::Verb;
 use crate::data::Text;
 use crate::{
-    BodyType, Dsn, EnvelopeVerdict, Identity, LoginRequest, LoginVerdict, Reply, Security, reply,
+    BodyType, ClientCertificate, Dsn, EnvelopeVerdict, Identity, LoginRequest, LoginVerdict, Reply,
+    Security, reply,
 };
 
 /// How far the dialogue is.
@@ -148,6 +149,8 @@ struct Transaction {
 pub struct Session {
     config: Arc<SessionConfig>,
     identity: Option<Arc<Identity>>,
+    /// Of the TLS handshake; what EXTERNAL logs in by.
+    certificate: Option<Arc<ClientCertificate>>,
     helo: Option<Arc<str>>,
     transaction: Option<Box<Transaction>>,
     mode: Mode,
@@ -179,6 +182,7 @@ impl Session {
         Self {
             identity: config.identity.clone(),
             config,
+            certificate: None,
             helo: None,
             transaction: None,
             mode: Mode::Command,
@@ -267,9 +271,16 @@ impl Session {
     pub fn tls_established(&mut self) {
         self.security = Security::Tls;
         self.identity = self.config.identity.clone();
+        self.certificate = None;
         self.helo = None;
         self.mode = Mode::Command;
         self.enter(Fresh);
+    }
+
+    /// The client's certificate, verified in the handshake that was just made. Without this call
+    /// there is none.
+    pub fn certificate_shown(&mut self, certificate: Option<Arc<ClientCertificate>>) {
+        self.certificate = certificate;
     }
 
     /// 421 4.4.2, and closed.

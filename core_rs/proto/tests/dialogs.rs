@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_proxy_proto::{
-    BodyType, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Facts, Gate, Identity,
-    Limits, LoginVerdict, Notify, Phase, Reply, Ret, Security, Senders, Session, SessionConfig,
-    Submission,
+    BodyType, ClientCertificate, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event,
+    Facts, Gate, Identity, Limits, LoginVerdict, Notify, Phase, Proof, Reply, Ret, Security,
+    Senders, Session, SessionConfig, Submission,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -277,12 +277,25 @@ impl<'a> Replay<'a> {
             awaits_tls: false,
             closed: false,
         };
+        if dialog.option("listener") == "tls" {
+            replay.show_certificate();
+        }
         let event = replay.session.greet(replay.gate, &mut replay.replies);
         replay.act_on(event);
         if !dialog.option("gate_after_greeting").is_empty() {
             replay.gate = gate(dialog.option("gate_after_greeting"));
         }
         replay
+    }
+
+    fn show_certificate(&mut self) {
+        let shown = (self.dialog.option("certificate") == "client").then(|| {
+            Arc::new(ClientCertificate {
+                fingerprint: [3; 32],
+                names: vec!["cn:client".to_owned()],
+            })
+        });
+        self.session.certificate_shown(shown);
     }
 
     fn run(mut self) -> Vec<Envelope> {
@@ -324,6 +337,7 @@ impl<'a> Replay<'a> {
                 assert!(self.awaits_tls, "no STARTTLS before the handshake");
                 self.awaits_tls = false;
                 self.session.tls_established();
+                self.show_certificate();
             }
             Step::Handed(field, value) if field == "none" => {
                 assert_eq!(value.concat(), b"");
@@ -368,11 +382,18 @@ impl<'a> Replay<'a> {
             }
             Event::Login(request) => {
                 assert_eq!(self.session.phase(), Phase::Waiting);
-                let known = request.username == "tenant1@example.com"
-                    && request.password.expose() == "secret";
+                // The client's certificate stands for tenant1@example.com.
+                let asked = match (&request.proof, request.username.as_str()) {
+                    (Proof::Certificate(_), "") => "tenant1@example.com",
+                    (_, username) => username,
+                };
+                let known = asked == "tenant1@example.com"
+                    && request
+                        .password()
+                        .is_none_or(|password| password.expose() == "secret");
                 let verdict = match self.dialog.option("login") {
                     "unavailable" => LoginVerdict::Unavailable,
-                    _ if known => LoginVerdict::Accepted(identity(&request.username, self.dialog)),
+                    _ if known => LoginVerdict::Accepted(identity(asked, self.dialog)),
                     _ => LoginVerdict::Rejected,
                 };
                 self.session.login_answered(verdict, &mut self.replies)
@@ -500,6 +521,7 @@ fn every_dialog_names_a_listener_and_known_options() {
                 "headers",
                 "bcc",
                 "senders",
+                "certificate",
             ]
             .contains(&name.as_str());
             assert!(

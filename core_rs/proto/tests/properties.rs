@@ -9,8 +9,8 @@ use proptest::sample::select;
 use smtp_proxy_proto::data::{Defect, Text};
 use smtp_proxy_proto::{
     BodyType, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
-    LoginVerdict, Reply, Security, Senders, Session, SessionConfig, Submission, address, auth,
-    reply,
+    LoginVerdict, Reply, Secret, Security, Senders, Session, SessionConfig, Submission, address,
+    auth, reply,
 };
 
 /// base64 of `\0user\0good`; what ends in `bad` is rejected.
@@ -82,14 +82,14 @@ impl Caller {
                 Event::StartTls => unreachable!("not offered"),
                 Event::Close => Event::Close,
                 Event::Login(request) => {
-                    let verdict = match request.password.expose() {
+                    let verdict = match request.password().map_or("", Secret::expose) {
                         "good" => LoginVerdict::Accepted(identity()),
                         "down" => LoginVerdict::Unavailable,
                         _ => LoginVerdict::Rejected,
                     };
                     self.logins.push((
                         request.username.clone(),
-                        request.password.expose().to_owned(),
+                        request.password().map_or("", Secret::expose).to_owned(),
                     ));
                     self.session.login_answered(verdict, &mut self.replies)
                 }
@@ -181,6 +181,8 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         b"dXNlcg==\r\n",
         b"Z29vZA==\r\n",
         b"*\r\n",
+        b"AUTH EXTERNAL =\r\n",
+        b"AUTH EXTERNAL\r\n",
         b"AUTH XYZ\r\n",
         b"AUTH PLAIN ?\r\n",
         b"\x16\x03\x01",

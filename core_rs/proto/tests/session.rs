@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use smtp_proxy_proto::{
     Enhanced, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
-    LoginVerdict, Mechanism, Phase, Reply, Secret, Security, Senders, Session, SessionConfig,
-    Submission,
+    LoginVerdict, Mechanism, Phase, Proof, Reply, Secret, Security, Senders, Session,
+    SessionConfig, Submission,
 };
 
 fn config(limits: Limits) -> Arc<SessionConfig> {
@@ -323,7 +323,7 @@ fn debug_shows_neither_mail_nor_password() {
     assert!(!format!("{event:?}").contains("private"));
     let request = LoginRequest {
         username: "u".into(),
-        password: Secret::new("hunter2"),
+        proof: Proof::Password(Secret::new("hunter2")),
         mechanism: Mechanism::Plain,
     };
     assert!(!format!("{request:?}").contains("hunter2"));

@@ -6,12 +6,18 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use smtp_proxy_proto::{Identity, Limits, SenderPattern, Senders, Submission};
-use smtp_proxy_server::{CertificatePem, Config, Timeouts};
+use smtp_proxy_server::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
 
 use crate::error::{bad_setting, exception};
 
-/// Chain and key, PEM.
-pub(crate) type Pem = (Vec<u8>, Vec<u8>);
+/// Chain and key, PEM; and in the longer form a response to be stapled and what errors shall call it.
+#[derive(FromPyObject)]
+pub(crate) enum Pem {
+    #[pyo3(transparent)]
+    Whole((Vec<u8>, Vec<u8>, Vec<u8>, String)),
+    #[pyo3(transparent)]
+    Pair((Vec<u8>, Vec<u8>)),
+}
 
 /// Who somebody is, as Python says it: tenant id, credential id, username, and the reverse-paths that it may use, which may
 /// be left out when it may use any.
@@ -69,6 +75,11 @@ impl ServerConfig {
         threads = 0,
         add_missing_headers = true,
         strip_bcc = true,
+        tls13_only = false,
+        ticket_seconds = 43_200,
+        client_auth = "none",
+        client_ca = Vec::new(),
+        client_crl = Vec::new(),
     ))]
     // One keyword per setting is the point of this object.
     #[allow(clippy::too_many_arguments)]
@@ -92,6 +103,11 @@ impl ServerConfig {
         threads: usize,
         add_missing_headers: bool,
         strip_bcc: bool,
+        tls13_only: bool,
+        ticket_seconds: u32,
+        client_auth: &str,
+        client_ca: Vec<u8>,
+        client_crl: Vec<u8>,
     ) -> PyResult<Self> {
         // A name is resolved here, and that may take its time.
         let [starttls, tls, plaintext] = py.detach(|| {
@@ -110,6 +126,15 @@ impl ServerConfig {
             plaintext: plaintext.map_err(exception)?,
             plaintext_identity: plaintext_identity.map(preset_identity).transpose()?,
             certificates: pems(certificates),
+            tls_options: TlsOptions {
+                tls13_only,
+                ticket_lifetime: Duration::from_secs(ticket_seconds.into()),
+                client_auth: read_client_auth(client_auth)?,
+            },
+            client_trust: ClientTrust {
+                ca: client_ca,
+                crl: client_crl,
+            },
             limits: read_limits(limits)?,
             timeouts: Timeouts {
                 command: seconds("command_timeout_seconds", command_timeout_seconds)?,
@@ -143,8 +168,32 @@ impl ServerConfig {
 pub(crate) fn pems(certificates: Vec<Pem>) -> Vec<CertificatePem> {
     certificates
         .into_iter()
-        .map(|(chain, key)| CertificatePem { chain, key })
+        .map(|pem| match pem {
+            Pem::Pair((chain, key)) => CertificatePem {
+                chain,
+                key,
+                ..CertificatePem::default()
+            },
+            Pem::Whole((chain, key, ocsp, name)) => CertificatePem {
+                chain,
+                key,
+                ocsp,
+                name,
+            },
+        })
         .collect()
+}
+
+fn read_client_auth(name: &str) -> PyResult<ClientAuth> {
+    match name {
+        "none" => Ok(ClientAuth::None),
+        "optional" => Ok(ClientAuth::Optional),
+        "required" => Ok(ClientAuth::Required),
+        other => Err(bad_setting(
+            "client_auth",
+            &format!("{other:?} is none of none, optional, required"),
+        )),
+    }
 }
 
 /// `bytes` of a UUID.

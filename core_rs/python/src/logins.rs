@@ -5,10 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
-use smtp_proxy_proto::LoginVerdict;
+use smtp_proxy_proto::{LoginVerdict, Proof};
 use smtp_proxy_server as server;
 
 use crate::config::GivenIdentity;
+
+/// Username, password, client address; or username (may be empty), fingerprint of the client's
+/// certificate, its names, client address.
+#[derive(IntoPyObject)]
+pub(crate) enum Request {
+    #[pyo3(transparent)]
+    Password((String, String, String)),
+    #[pyo3(transparent)]
+    Certificate((String, String, Vec<String>, String)),
+}
 
 /// Logins to be verified.
 #[pyclass(frozen, module = "smtp_proxy._core")]
@@ -34,14 +44,24 @@ impl LoginBatch {
         self.inner().len()
     }
 
-    fn requests(&self) -> Vec<(String, String, String)> {
+    fn requests(&self) -> Vec<Request> {
         let inner = self.inner();
         let told = |login: &server::Login| {
-            (
+            let (username, address) = (
                 login.request.username.clone(),
-                login.request.password.expose().to_owned(),
                 login.client_address.to_string(),
-            )
+            );
+            match &login.request.proof {
+                Proof::Password(password) => {
+                    Request::Password((username, password.expose().to_owned(), address))
+                }
+                Proof::Certificate(certificate) => Request::Certificate((
+                    username,
+                    certificate.fingerprint_hex(),
+                    certificate.names.clone(),
+                    address,
+                )),
+            }
         };
         inner.logins().iter().map(told).collect()
     }

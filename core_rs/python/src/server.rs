@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
-use smtp_proxy_server::{self as server, Gate, Interest};
+use smtp_proxy_server::{self as server, ClientTrust, Gate, Interest};
 
 use crate::batch::Batch;
 use crate::config::{Pem, ServerConfig, pems};
@@ -77,9 +77,20 @@ impl Server {
         Ok(())
     }
 
-    fn reload_tls(&self, py: Python<'_>, certificates: Vec<Pem>) -> PyResult<()> {
+    #[pyo3(signature = (certificates, client_ca = Vec::new(), client_crl = Vec::new()))]
+    fn reload_tls(
+        &self,
+        py: Python<'_>,
+        certificates: Vec<Pem>,
+        client_ca: Vec<u8>,
+        client_crl: Vec<u8>,
+    ) -> PyResult<()> {
         let certificates = pems(certificates);
-        py.detach(|| self.server.reload_tls(&certificates))
+        let trust = ClientTrust {
+            ca: client_ca,
+            crl: client_crl,
+        };
+        py.detach(|| self.server.reload_tls(&certificates, &trust))
             .map_err(exception)
     }
 

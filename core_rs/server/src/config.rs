@@ -9,12 +9,59 @@ use smtp_proxy_proto::{Identity, Limits, Submission};
 use crate::Error;
 
 /// One certificate chain with its key, in PEM.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct CertificatePem {
     /// The server's certificate first, then what leads to the root.
     pub chain: Vec<u8>,
     /// PKCS#8, PKCS#1 or SEC1, unencrypted.
     pub key: Vec<u8>,
+    /// An OCSP response (DER) to be stapled (RFC 6066 8, RFC 8446 4.4.2.1); empty: none. Whether it is
+    /// the certificate's and still fresh is the caller's to know.
+    pub ocsp: Vec<u8>,
+    /// What errors shall call it, such as its file; may be empty.
+    pub name: String,
+}
+
+/// Are clients asked for a certificate?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// No.
+    #[default]
+    None,
+    /// Asked, and one that is shown must be good; a client without is taken all the same.
+    Optional,
+    /// A handshake without a good one fails.
+    Required,
+}
+
+/// Whose client certificates are good. May be reloaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTrust {
+    /// PEM certificates of the CAs that issue them.
+    pub ca: Vec<u8>,
+    /// PEM revocation lists, one of each CA; empty: nobody is revoked.
+    pub crl: Vec<u8>,
+}
+
+/// How TLS is spoken; for good.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// TLS 1.2 is refused.
+    pub tls13_only: bool,
+    /// So long at most a session ticket is good; zero: none are given.
+    pub ticket_lifetime: Duration,
+    /// Are clients asked for a certificate?
+    pub client_auth: ClientAuth,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self {
+            tls13_only: false,
+            ticket_lifetime: Duration::from_secs(12 * 3600),
+            client_auth: ClientAuth::None,
+        }
+    }
 }
 
 impl fmt::Debug for CertificatePem {
@@ -65,6 +112,10 @@ pub struct Config {
     pub plaintext_identity: Option<Identity>,
     /// The first one is shown to clients that name no server, or none that we know.
     pub certificates: Vec<CertificatePem>,
+    /// How TLS is spoken.
+    pub tls_options: TlsOptions,
+    /// Whose client certificates are good, where they are asked for.
+    pub client_trust: ClientTrust,
     /// How much a client may send.
     pub limits: Limits,
     /// How long a client may take.
@@ -91,6 +142,8 @@ impl Default for Config {
             plaintext: None,
             plaintext_identity: None,
             certificates: Vec::new(),
+            tls_options: TlsOptions::default(),
+            client_trust: ClientTrust::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             max_connections: 20_000,
@@ -138,6 +191,13 @@ impl Config {
                 "certificates",
                 "starttls_address and tls_address need at least one certificate",
             );
+        }
+        if self.tls_options.client_auth != ClientAuth::None && self.client_trust.ca.is_empty() {
+            return refuse("client_ca", "client_auth needs the CA of the clients");
+        }
+        // Beyond, rustls' own keys would turn before ours.
+        if self.tls_options.ticket_lifetime > Duration::from_secs(12 * 3600) {
+            return refuse("ticket_seconds", "must be 43200 (12 hours) at most");
         }
         if let Some(address) = self.plaintext {
             if !address.ip().to_canonical().is_loopback() {
@@ -274,6 +334,7 @@ mod tests {
         let pem = CertificatePem {
             chain: b"chain".to_vec(),
             key: b"hunter2".to_vec(),
+            ..CertificatePem::default()
         };
         assert_eq!(format!("{pem:?}"), "CertificatePem { .. }");
     }

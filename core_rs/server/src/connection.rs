@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use smtp_proxy_proto::{
     Envelope, EnvelopeVerdict, Event, LoginRequest, LoginVerdict, Phase, Security, Session,
 };
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::server::TlsStream;
 
 use crate::budget::{Charge, PIECE_BYTES, Share};
 use crate::deadline::Deadline;
@@ -98,7 +100,7 @@ impl<S: Io> Connection<S> {
     /// From the greeting to the end.
     pub(crate) async fn run(mut self, port: Port) {
         let implicit_tls = port.security() == Security::Tls;
-        if implicit_tls && self.shake_hands().await.is_err() {
+        if implicit_tls && self.shake_hands(port).await.is_err() {
             return;
         }
         if self.converse().await.is_err() && self.session.in_transaction() {
@@ -147,8 +149,8 @@ impl<S: Io> Connection<S> {
     async fn start_tls(&mut self) -> Result<Event, Gone> {
         self.flush().await?;
         self.kept = Vec::new();
-        self.shake_hands().await?;
         self.session.tls_established();
+        self.shake_hands(Port::StartTls).await?;
         Ok(Event::NeedInput)
     }
 
@@ -213,13 +215,14 @@ impl<S: Io> Connection<S> {
         }
     }
 
-    async fn shake_hands(&mut self) -> Result<(), Gone> {
+    /// Of a certificate that the client shows, the session gets to know.
+    async fn shake_hands(&mut self, port: Port) -> Result<(), Gone> {
         let (Some(tls), Some(io)) = (&self.shared.tls, self.stream.take_plain()) else {
             return Err(Gone);
         };
         let mut handshake = Box::pin(timeout(
             self.shared.timeouts.handshake,
-            tls.acceptor().accept(io),
+            tls.acceptor(port).accept(io),
         ));
         let mailbox = self.seat.mailbox();
         let done = poll_fn(|cx| {
@@ -231,14 +234,26 @@ impl<S: Io> Connection<S> {
         .await;
         match done {
             Some(Ok(Ok(stream))) => {
-                self.shared.metrics.tls_handshakes_total.one();
-                self.stream = Stream::Tls(Box::new(stream));
-                return Ok(());
+                if let Ok(certificate) = tls.client(stream.get_ref().1) {
+                    self.session.certificate_shown(certificate);
+                    self.shaken_hands(stream);
+                    return Ok(());
+                }
+                self.shared.metrics.tls_failures_total.one();
             }
             Some(_) => self.shared.metrics.tls_failures_total.one(),
             None => {} // We are leaving; it is nobody's failure.
         }
         Err(Gone)
+    }
+
+    fn shaken_hands(&mut self, stream: TlsStream<S>) {
+        let metrics = &self.shared.metrics;
+        metrics.tls_handshakes_total.one();
+        if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+            metrics.tls_resumptions_total.one();
+        }
+        self.stream = Stream::Tls(Box::new(stream));
     }
 
     /// Writes all replies. A client that does not read them has the time of one piece to begin.

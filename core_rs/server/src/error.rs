@@ -21,6 +21,8 @@ pub enum Error {
     Certificate {
         /// Position in the list, from 0.
         number: usize,
+        /// What the caller calls it; may be empty.
+        name: String,
         /// What is wrong.
         problem: String,
     },
@@ -43,7 +45,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setting { name, problem } => write!(f, "{name}: {problem}"),
-            Self::Certificate { number, problem } => write!(f, "certificate {number}: {problem}"),
+            Self::Certificate {
+                number,
+                name,
+                problem,
+            } if name.is_empty() => write!(f, "certificate {number}: {problem}"),
+            Self::Certificate { name, problem, .. } => write!(f, "{name}: {problem}"),
             Self::Listen {
                 name,
                 address,

@@ -32,7 +32,7 @@ mod tls;
 mod wakeup;
 
 pub use crate::batch::{Batch, Letter};
-pub use crate::config::{CertificatePem, Config, Timeouts};
+pub use crate::config::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
 pub use crate::error::Error;
 pub use crate::logins::{Login, LoginBatch};
 pub use crate::server::{Addresses, Server};

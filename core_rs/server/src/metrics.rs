@@ -58,6 +58,8 @@ metrics! {
     budget_waits_total,
     /// TLS handshakes that succeeded.
     tls_handshakes_total,
+    /// TLS handshakes that resumed a session, among those that succeeded.
+    tls_resumptions_total,
     /// TLS handshakes that failed.
     tls_failures_total,
     /// Certificates replaced while running.

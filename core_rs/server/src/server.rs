@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Connections;
 use crate::tls::Tls;
 use crate::wakeup::{Interest, Wakeup};
-use crate::{CertificatePem, Config, Error, Timeouts};
+use crate::{CertificatePem, ClientTrust, Config, Error, Timeouts};
 
 /// So long `stop` waits for what a worker thread is in the middle of.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -43,7 +43,11 @@ impl Shared {
         config.check()?;
         let tls = match config.certificates.as_slice() {
             [] => None,
-            certificates => Some(Tls::new(certificates)?),
+            certificates => Some(Tls::new(
+                certificates,
+                &config.client_trust,
+                config.tls_options.clone(),
+            )?),
         };
         let wakeup = Arc::new(Wakeup::new().map_err(Error::System)?);
         Ok(Self {
@@ -197,14 +201,18 @@ impl Server {
     }
 
     /// New handshakes use these; refused as a whole if one of them cannot be used.
-    pub fn reload_tls(&self, certificates: &[CertificatePem]) -> Result<(), Error> {
+    pub fn reload_tls(
+        &self,
+        certificates: &[CertificatePem],
+        client_trust: &ClientTrust,
+    ) -> Result<(), Error> {
         let Some(tls) = &self.shared.tls else {
             return Err(Error::Setting {
                 name: "certificates",
                 problem: "this server was started without TLS".to_owned(),
             });
         };
-        tls.reload(certificates)?;
+        tls.reload(certificates, client_trust)?;
         self.shared.metrics.tls_reloads_total.one();
         Ok(())
     }

@@ -1,195 +1,147 @@
-//! Certificates: an immutable snapshot that handshakes read and a reload swaps whole.
+//! TLS: an immutable snapshot that handshakes read and a reload swaps whole.
 //!
-//! A new set is validated first, each chain with its key, its dates and its names, and refused with
-//! the reason while the old one serves. TLS 1.2 and 1.3 only; no ALPN, since none is registered for
-//! submission.
+//! A new set is validated first (`validate`: chain, key, dates, names; `canary`: a handshake against
+//! itself) and refused with the reason while the old one serves. TLS 1.2 and 1.3 only, or 1.3 alone; no
+//! ALPN, since none is registered for submission. `names` chooses the certificate, `tickets` keeps
+//! resumption apart where it must be, `client` knows whose certificates we take.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod canary;
+mod client;
+mod names;
+mod tickets;
+mod validate;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use smtp_proxy_proto::ClientCertificate;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::id::since_epoch;
-use crate::{CertificatePem, Error};
+use self::names::Names;
+use self::tickets::Tickets;
+use crate::listener::Port;
+use crate::{CertificatePem, ClientAuth, ClientTrust, Error, TlsOptions};
 
 /// What all handshakes use.
 pub(crate) struct Tls {
-    current: ArcSwap<rustls::ServerConfig>,
+    current: ArcSwap<Snapshot>,
     provider: Arc<CryptoProvider>,
-    /// Kept over reloads, so that they cost nobody a full handshake. The keys rotate by themselves.
-    tickets: Arc<dyn ProducesTickets>,
+    options: TlsOptions,
+    /// Kept over reloads, so that they cost nobody a full handshake. The lock makes reloads take turns.
+    tickets: Mutex<Tickets>,
 }
 
+/// One per listener, since a ticket of the one is none at the other.
+struct Snapshot {
+    starttls: Arc<ServerConfig>,
+    implicit: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// The client shows no certificate where one is needed, or one that is no longer good.
+pub(crate) struct NotTrusted;
+
 impl Tls {
-    pub(crate) fn new(certificates: &[CertificatePem]) -> Result<Self, Error> {
+    pub(crate) fn new(
+        certificates: &[CertificatePem],
+        trust: &ClientTrust,
+        options: TlsOptions,
+    ) -> Result<Self, Error> {
         let provider = Arc::new(ring::default_provider());
-        let tickets =
-            ring::Ticketer::new().map_err(|error| Error::System(std::io::Error::other(error)))?;
-        let config = server_config(certificates, &provider, &tickets)?;
+        let tickets = Tickets::new(options.ticket_lifetime, trust)?;
+        let snapshot = snapshot(certificates, trust, &options, &provider, &tickets)?;
         Ok(Self {
-            current: ArcSwap::from_pointee(config),
+            current: ArcSwap::from_pointee(snapshot),
             provider,
-            tickets,
+            options,
+            tickets: Mutex::new(tickets),
         })
     }
 
     /// Handshakes from now on use these; connections that stand are not touched.
-    pub(crate) fn reload(&self, certificates: &[CertificatePem]) -> Result<(), Error> {
-        let config = server_config(certificates, &self.provider, &self.tickets)?;
-        self.current.store(Arc::new(config));
+    pub(crate) fn reload(
+        &self,
+        certificates: &[CertificatePem],
+        trust: &ClientTrust,
+    ) -> Result<(), Error> {
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = tickets.under(trust)?;
+        let snapshot = snapshot(certificates, trust, &self.options, &self.provider, &next)?;
+        *tickets = next;
+        self.current.store(Arc::new(snapshot));
         Ok(())
     }
 
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+    pub(crate) fn acceptor(&self, port: Port) -> TlsAcceptor {
+        let current = self.current.load();
+        TlsAcceptor::from(Arc::clone(match port {
+            Port::Tls => &current.implicit,
+            Port::StartTls | Port::Plaintext => &current.starttls,
+        }))
+    }
+
+    /// Whom the client has proved to be, if it showed a certificate. A ticket brings back what was
+    /// verified when it was issued, so that is looked at again: by now it may have expired.
+    pub(crate) fn client(
+        &self,
+        connection: &ServerConnection,
+    ) -> Result<Option<Arc<ClientCertificate>>, NotTrusted> {
+        let current = self.current.load();
+        let Some(verifier) = &current.clients else {
+            return Ok(None);
+        };
+        client::shown(connection, verifier.as_ref())
     }
 }
 
-fn server_config(
+fn snapshot(
     certificates: &[CertificatePem],
+    trust: &ClientTrust,
+    options: &TlsOptions,
     provider: &Arc<CryptoProvider>,
-    tickets: &Arc<dyn ProducesTickets>,
-) -> Result<rustls::ServerConfig, Error> {
-    let names = Names::read(certificates, provider)?;
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|error| Error::System(std::io::Error::other(error)))?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(names));
-    config.ticketer = Arc::clone(tickets);
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    // Mail clients open one connection after another rather than several at once.
-    config.send_tls13_tickets = 1;
-    Ok(config)
-}
-
-/// Which certificate for which name: exact, else wildcard, else the first one, which also serves the
-/// many clients that name no server (RFC 6066 3).
-#[derive(Debug)]
-struct Names {
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`; a wildcard stands for one label (RFC 6125 6.4.3).
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
-}
-
-impl Names {
-    fn read(certificates: &[CertificatePem], provider: &CryptoProvider) -> Result<Self, Error> {
-        let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
-        let mut default = None;
-        for (number, pem) in certificates.iter().enumerate() {
-            let (key, names) = certified(pem, provider)
-                .map_err(|problem| Error::Certificate { number, problem })?;
-            let key = Arc::new(key);
-            for name in names {
-                match name.strip_prefix("*.") {
-                    Some(parent) => wildcard
-                        .entry(parent.to_owned())
-                        .or_insert_with(|| Arc::clone(&key)),
-                    None => exact.entry(name).or_insert_with(|| Arc::clone(&key)),
-                };
-            }
-            default.get_or_insert(key);
-        }
-        let default = default.ok_or_else(|| Error::Certificate {
-            number: 0,
-            problem: "the list is empty".to_owned(),
-        })?;
-        Ok(Self {
-            exact,
-            wildcard,
-            default,
-        })
-    }
-
-    fn choose(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        let Some(name) = name.map(str::to_ascii_lowercase) else {
-            return &self.default;
-        };
-        let name = name.trim_end_matches('.');
-        let parent = || {
-            name.split_once('.')
-                .and_then(|(_, parent)| self.wildcard.get(parent))
-        };
-        self.exact
-            .get(name)
-            .or_else(parent)
-            .unwrap_or(&self.default)
-    }
-}
-
-impl ResolvesServerCert for Names {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(self.choose(hello.server_name())))
-    }
-}
-
-/// Chain and key as rustls wants them, and the names in lower case; or what is wrong.
-fn certified(
-    pem: &CertificatePem,
-    provider: &CryptoProvider,
-) -> Result<(CertifiedKey, Vec<String>), String> {
-    let chain = CertificateDer::pem_slice_iter(&pem.chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("the chain is not PEM ({error})"))?;
-    let leaf = chain
-        .first()
-        .ok_or("the chain has no certificate in it, it needs at least one CERTIFICATE block")?;
-    let names = names_and_dates(leaf)?;
-    // What the parser says of a broken key might quote it.
-    let key = PrivateKeyDer::from_pem_slice(&pem.key)
-        .map_err(|_| "the key is not an unencrypted PEM private key (PKCS#8, PKCS#1 or SEC1)")?;
-    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            "the key does not belong to the certificate".to_owned()
-        }
-        error => format!("the certificate or its key cannot be used: {error}"),
-    })?;
-    Ok((key, names))
-}
-
-fn names_and_dates(leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
-    let broken =
-        |error: &dyn std::fmt::Display| format!("the first certificate cannot be read ({error})");
-    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| broken(&error))?;
-    let subject = leaf.subject();
-    let now = i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX);
-    let validity = leaf.validity();
-    if validity.not_after.timestamp() < now {
-        return Err(format!(
-            "{subject} expired on {}, renew it",
-            validity.not_after
-        ));
-    }
-    if validity.not_before.timestamp() > now {
-        return Err(format!(
-            "{subject} is not valid before {}, check the machine's clock",
-            validity.not_before
-        ));
-    }
-    let names = leaf
-        .subject_alternative_name()
-        .map_err(|error| broken(&error))?;
-    let dns_name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
+    tickets: &Tickets,
+) -> Result<Snapshot, Error> {
+    let versions: &[&SupportedProtocolVersion] = if options.tls13_only {
+        &[&TLS13]
+    } else {
+        &[&TLS13, &TLS12]
     };
-    Ok(names.map_or_else(Vec::new, |names| {
-        names
-            .value
-            .general_names
-            .iter()
-            .filter_map(dns_name)
-            .collect()
-    }))
+    let names = Arc::new(Names::read(certificates, versions, provider)?);
+    let clients = client::verifier(options.client_auth, trust, provider)?;
+    let config = |port| -> Result<Arc<ServerConfig>, Error> {
+        let verifier = clients
+            .clone()
+            .unwrap_or_else(WebPkiClientVerifier::no_client_auth);
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_protocol_versions(versions)
+            .map_err(system)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::clone(&names) as _);
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = tickets.of(port);
+        // Mail clients open one connection after another rather than several at once.
+        config.send_tls13_tickets = usize::from(config.ticketer.enabled());
+        Ok(Arc::new(config))
+    };
+    Ok(Snapshot {
+        starttls: config(Port::StartTls)?,
+        implicit: config(Port::Tls)?,
+        clients,
+    })
+}
+
+fn system(error: rustls::Error) -> Error {
+    Error::System(std::io::Error::other(error))
+}
+
+impl ClientAuth {
+    fn is_asked_for(self) -> bool {
+        self != Self::None
+    }
 }

@@ -23,6 +23,7 @@ from smtp_proxy import __version__
 from smtp_proxy.cli import readiness
 from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
+from smtp_proxy.cli.certificates import certs_app, client_certificates_app
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.config import Settings, environment_name
@@ -43,6 +44,8 @@ app = typer.Typer(
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(credential_app, name="credential")
 app.add_typer(messages_app, name="messages")
+app.add_typer(certs_app, name="certs")
+credential_app.add_typer(client_certificates_app, name="certificate")
 
 
 class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum

@@ -153,6 +153,12 @@ class Connection(asyncio.Protocol):
         self._transport = upgraded
         self.capabilities = Capabilities()  # RFC 3207 4.2: what was said in clear is forgotten
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """What the server has shown under TLS, DER."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return None if tls is None else tls.getpeercert(binary_form=True)
+
     def quit(self) -> None:
         """Say QUIT and close; does not wait for the answer longer than a moment, nor make the caller wait."""
         if self.failure is not None or self._leaving:

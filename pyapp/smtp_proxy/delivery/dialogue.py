@@ -12,6 +12,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from smtp_proxy.delivery import pins
 from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
 from smtp_proxy.delivery.classify import is_login_trouble
 from smtp_proxy.delivery.connection import Connection, LinkLost, tls_trouble
@@ -73,6 +74,8 @@ async def _connect(route: Route) -> Connection:
 
 async def _introduce(connection: Connection, route: Route) -> None:
     timeout = route.command_timeout_seconds
+    if route.tls == "implicit":
+        _check_pins(connection, route)
     greeting = await connection.reply(timeout)
     if greeting.code != 220:
         raise NotReady(f"the server turned us away: {greeting.code} {greeting.text}", greeting)
@@ -112,6 +115,13 @@ async def _start_tls(connection: Connection, route: Route) -> None:
         await connection.start_tls(context, route.host, route.connect_timeout_seconds)
     except LinkLost as lost:
         raise NotReady(str(lost), operator=lost.operator) from None
+    _check_pins(connection, route)
+
+
+def _check_pins(connection: Connection, route: Route) -> None:
+    trouble = pins.trouble(route.tls_pins, connection.peer_certificate) if route.tls_pins else None
+    if trouble is not None:
+        raise NotReady(trouble, operator=True)
 
 
 async def _log_in(connection: Connection, route: Route) -> None:

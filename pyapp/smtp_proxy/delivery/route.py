@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from smtp_proxy.delivery.pins import read_pins
 from smtp_proxy.errors import CertificateProblem
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Route:
     username: str = ""
     password: SecretStr | None = None
     tls_context: ssl.SSLContext | None = field(default=None, repr=False)
+    tls_pins: frozenset[str] = frozenset()  # one must be the server's; see `pins`
     connections: int = 16
     messages_per_connection: int = 1000
     idle_seconds: float = 20.0
@@ -74,6 +76,7 @@ def smarthost(settings: Settings) -> Route:
         username=settings.smarthost_username,
         password=settings.smarthost_password,
         tls_context=None if settings.smarthost_tls == "none" else tls_context(settings.smarthost_ca_file),
+        tls_pins=read_pins(settings.smarthost_tls_pins),
         connections=settings.smarthost_connections,
         messages_per_connection=settings.smarthost_messages_per_connection,
         idle_seconds=settings.smarthost_idle_seconds,

@@ -11,8 +11,8 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smtp_proxy.core import LoginVerdict
-    from smtp_proxy.ingress.ports import Checker, Logins, LoginSource
+    from smtp_proxy.core import LoginRequest, LoginVerdict
+    from smtp_proxy.ingress.ports import CertificateChecker, Checker, Logins, LoginSource
     from smtp_proxy.tenants.logins import Verdict
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 class LoginDesk:
     """Takes logins from the core and answers them."""
 
-    def __init__(self, source: LoginSource, checker: Checker) -> None:
+    def __init__(self, source: LoginSource, checker: Checker, certificates: CertificateChecker | None = None) -> None:
         self._source = source
         self._checker = checker
+        self._certificates = certificates
         self._checks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -40,7 +41,18 @@ class LoginDesk:
                 check.cancel()
 
     def _are_known(self, logins: Logins) -> bool:
-        return all(self._checker.cached(username, password) is not None for username, password, _ in logins.requests())
+        return all(self._known(request) is not None for request in logins.requests())
+
+    def _known(self, request: LoginRequest) -> Verdict:
+        if len(request) == 3:
+            return self._checker.cached(request[0], request[1])
+        return self._certificates.cached(request[0], request[1]) if self._certificates is not None else None
+
+    async def _check(self, request: LoginRequest) -> Verdict:
+        if len(request) == 3:
+            return await self._checker.check(request[0], request[1])
+        username, fingerprint, names, _ = request
+        return await self._certificates.check(username, fingerprint, names) if self._certificates is not None else None
 
     def _answer_later(self, logins: Logins) -> None:
         check = asyncio.create_task(self._answer(logins), name="login")
@@ -50,7 +62,7 @@ class LoginDesk:
     async def _answer(self, logins: Logins) -> None:
         try:
             requests = logins.requests()
-            logins.answer([_verdict(await self._checker.check(name, password)) for name, password, _ in requests])
+            logins.answer([_verdict(await self._check(request)) for request in requests])
         except Exception:
             # The session hears 454; the next one may fare better.
             log.exception("a login could not be checked", extra={"action": "login_failed"})

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from smtp_proxy.core import EnvelopeRow, Gate, LoginVerdict
+    from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
     from smtp_proxy.tenants.logins import Verdict
 
 
@@ -40,7 +40,7 @@ class EnvelopeSource(Protocol):
 class Logins(Protocol):
     """Logins of the core; see `core.LoginBatch`. Dropped unanswered, they cannot be checked."""
 
-    def requests(self) -> list[tuple[str, str, str]]: ...
+    def requests(self) -> Sequence[LoginRequest]: ...
 
     def answer(self, verdicts: Sequence[LoginVerdict]) -> None: ...
 
@@ -57,6 +57,14 @@ class Checker(Protocol):
     def cached(self, username: str, password: str) -> Verdict: ...
 
     async def check(self, username: str, password: str) -> Verdict: ...
+
+
+class CertificateChecker(Protocol):
+    """Knows whose a client certificate is; see `tenants.certificates.CertificateChecker`."""
+
+    def cached(self, username: str, fingerprint: str) -> Verdict: ...
+
+    async def check(self, username: str, fingerprint: str, names: Sequence[str]) -> Verdict: ...
 
 
 class MailStore(Protocol):

@@ -16,10 +16,13 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
+from smtp_proxy.ingress import certificates
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
+from smtp_proxy.ingress.reload import Reloader
+from smtp_proxy.ingress.requests import reloading
 from smtp_proxy.model.tenant import Identity
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -29,13 +32,14 @@ from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
 from smtp_proxy.telemetry.tasks import end
+from smtp_proxy.tenants.certificates import CertificateChecker
 from smtp_proxy.tenants.logins import LoginChecker
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
 
     from smtp_proxy.config import Settings
+    from smtp_proxy.ingress.certificates import CertificateSet
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,10 @@ _SETTINGS: Final = {
     },
     "hostname": environment_name("hostname"),
     "certificates": "TLS_CERT_FILE, TLS_KEY_FILE",
+    "ticket_seconds": "TLS_TICKET_SECONDS",
+    "client_auth": "TLS_CLIENT_AUTH",
+    "client_ca": "TLS_CLIENT_CA_FILE",
+    "client_crl": "TLS_CLIENT_CRL_FILE",
 }
 _LEAVING_SECONDS: Final = 3.0
 
@@ -87,48 +95,38 @@ async def run(settings: Settings) -> None:
     """
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
-    certificates = read_certificates(settings)
+    serving = read_certificates(settings)
     store = await connect_when_there(settings, "smtp", lifecycle)
     if store is None:
         return
     try:
-        core = make_core(settings, certificates, await _plaintext_identity(settings, store))
-        await _serve(settings, lifecycle, store, core)
+        core = make_core(settings, serving, await _plaintext_identity(settings, store))
+        await _serve(settings, lifecycle, store, core, serving)
     finally:
         await store.close(_LEAVING_SECONDS)
     log.info("left", extra={"action": "left"})
 
 
-def read_certificates(settings: Settings) -> list[tuple[bytes, bytes]]:
-    """PEM chain and key of each certificate. Raises ConfigurationError, CertificateProblem."""
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        raise ConfigurationError(
-            "TLS_CERT_FILE and TLS_KEY_FILE are not set: nobody could log in; `smtp-proxy dev` makes a pair of its own"
-        )
-    return [(_read("TLS_CERT_FILE", settings.tls_cert_file), _read("TLS_KEY_FILE", settings.tls_key_file))]
+def read_certificates(settings: Settings) -> CertificateSet:
+    """All that shall be served. Raises ConfigurationError, CertificateProblem."""
+    return certificates.read(settings, SystemClock().now())
 
 
-def make_core(
-    settings: Settings, certificates: list[tuple[bytes, bytes]], plaintext_identity: Identity | None = None
-) -> CoreServer:
+def make_core(settings: Settings, serving: CertificateSet, plaintext_identity: Identity | None = None) -> CoreServer:
     """Build the core; nothing is opened yet. Raises ConfigurationError, CertificateProblem."""
     try:
         return CoreServer(
-            core_config(settings, certificates, plaintext_identity),
+            core_config(settings, serving, plaintext_identity),
             batch_messages=settings.ingress_batch_messages,
             batch_bytes=settings.ingress_batch_bytes,
         )
     except ConfigError as error:
         raise _in_settings(error) from None
     except CertificateError as error:
-        raise CertificateProblem(
-            f"TLS_CERT_FILE, TLS_KEY_FILE: {settings.tls_cert_file}, {settings.tls_key_file}: {error}"
-        ) from None
+        raise CertificateProblem(str(error)) from None
 
 
-def core_config(
-    settings: Settings, certificates: list[tuple[bytes, bytes]], plaintext_identity: Identity | None
-) -> ServerConfig:
+def core_config(settings: Settings, serving: CertificateSet, plaintext_identity: Identity | None) -> ServerConfig:
     """Translate the settings into the core's. Raises core.ConfigError."""
     plaintext = None if plaintext_identity is None else settings.smtp_plaintext_port
     return ServerConfig(
@@ -138,7 +136,7 @@ def core_config(
         tls_address=_address(settings.smtp_host, settings.smtp_tls_port),
         plaintext_address=None if plaintext is None else _address("127.0.0.1", plaintext),
         plaintext_identity=None if plaintext_identity is None else _identity(plaintext_identity),
-        certificates=certificates,
+        certificates=serving.for_core(),
         limits={limit: getattr(settings, name) for name, limit in _LIMITS.items()},
         command_timeout_seconds=settings.smtp_command_timeout_seconds,
         data_timeout_seconds=settings.smtp_data_timeout_seconds,
@@ -149,6 +147,11 @@ def core_config(
         threads=settings.smtp_threads,
         add_missing_headers=settings.smtp_add_missing_headers,
         strip_bcc=settings.smtp_strip_bcc,
+        tls13_only=settings.tls_min_version == "1.3",
+        ticket_seconds=settings.tls_ticket_seconds,
+        client_auth=settings.tls_client_auth,
+        client_ca=serving.client_ca,
+        client_crl=serving.client_crl,
     )
 
 
@@ -169,6 +172,7 @@ class Service:
         self._store = store
         clock = SystemClock()
         self._checker = LoginChecker(store, settings, clock)
+        self._certificates = CertificateChecker(store, settings, clock)
         self._gatekeeper = Gatekeeper(core)
         self._store_watch = StoreWatch(store, self._gatekeeper, clock=clock)
         self._depth_watch = DepthWatch(
@@ -200,8 +204,8 @@ class Service:
         """Start every part, the listeners last; returns their addresses. Raises core.ConfigError."""
         for number, taker in enumerate(self._takers):
             self._start(taker.run(), f"committer-{number}")
-        self._start(LoginDesk(self._core, self._checker).run(), "logins")
-        self._start(self._store.listen_credentials(self._checker.forget), "credentials")
+        self._start(LoginDesk(self._core, self._checker, self._certificates).run(), "logins")
+        self._start(self._store.listen_credentials(self._forget), "credentials")
         self._start(self._announcer.run(), "announcer")
         self._start(self._store_watch.run(), "store-watch")
         self._start(self._depth_watch.run(), "depth-watch")
@@ -227,6 +231,10 @@ class Service:
             return "stopping"
         return "mail can not be stored" if self._store_watch.is_down else None
 
+    def _forget(self) -> None:
+        self._checker.forget()
+        self._certificates.forget()
+
     async def _drain(self) -> None:
         await self._core.drain()
         await self._announcer.flushed()
@@ -238,7 +246,9 @@ class Service:
         self._tasks.append(task)
 
 
-async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, core: CoreServer) -> None:
+async def _serve(
+    settings: Settings, lifecycle: Lifecycle, store: Store, core: CoreServer, serving: CertificateSet
+) -> None:
     publisher, depth = Publisher(settings), Depth(settings)
     service = Service(settings, lifecycle, store, core, publisher, depth)
     stats = register_stats(core.stats)
@@ -246,7 +256,14 @@ async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, core: C
     try:
         _announce(_start(service), settings)
         checks = {"service": service.well, "postgres": lambda: _pinged(store)}
-        async with health.serve(settings.health_host, settings.health_port, checks, service="smtp"):
+        async with (
+            contextlib.AsyncExitStack() as stack,
+            health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
+        ):
+            reloader = Reloader(settings, core, SystemClock(), serving)
+            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader))
+            # A successor may want the control socket while we drain.
+            lifecycle.on_close("certificates", stack.aclose)
             await lifecycle.run_until_stopped()
     finally:
         await service.leave()
@@ -303,10 +320,3 @@ async def _pinged(store: Store) -> str | None:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _read(setting: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CertificateProblem(f"{setting}: can not read {path}: {error.strerror}") from None

@@ -34,6 +34,19 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateIdentity:
+    """What of a client certificate logs in as `username`.
+
+    `identity` is `sha256:` and the certificate's fingerprint, or one of its names: `dns:`, `email:`, `uri:`, `ip:`,
+    `cn:`.
+    """
+
+    identity: str
+    username: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a session has logged in as."""
 

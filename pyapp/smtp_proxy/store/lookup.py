@@ -8,7 +8,7 @@ from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +22,10 @@ def tenant(row: asyncpg.Record) -> Tenant:
 
 def credential(row: asyncpg.Record) -> Credential:
     return Credential(**{**dict(row), "allowed_senders": tuple(row["allowed_senders"])})
+
+
+def certificate_identity(row: asyncpg.Record) -> CertificateIdentity:
+    return CertificateIdentity(**dict(row))
 
 
 def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None) -> MessageSummary:

@@ -18,7 +18,7 @@ from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 from smtp_proxy.store.accept import CoreEnvelope, Encoder
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
@@ -57,9 +57,11 @@ class MemoryStore:
         self._sweep_after = timedelta(seconds=sweep_after_seconds)
         self._tenants: dict[str, Tenant] = {}
         self._credentials: dict[str, Credential] = {}
+        self._certificates: dict[str, CertificateIdentity] = {}
         self._envelopes: dict[UUID, Envelope] = {}
         self._rows: dict[UUID, list[_Row]] = {}
         self._callbacks: list[Callable[[], None]] = []
+        self.certificate_callbacks: list[Callable[[], None]] = []
 
     # -- life
 
@@ -226,6 +228,40 @@ class MemoryStore:
             await asyncio.Event().wait()
         finally:
             self._callbacks.remove(callback)
+
+    async def listen_certificates(self, callback: Callable[[], None]) -> None:
+        self.certificate_callbacks.append(callback)
+        try:
+            callback()
+            await asyncio.Event().wait()
+        finally:
+            self.certificate_callbacks.remove(callback)
+
+    # -- certificates of clients
+
+    async def add_certificate(self, username: str, identity: str) -> CertificateIdentity:
+        self._existing(username)
+        if identity in self._certificates:
+            raise AlreadyExists
+        self._certificates[identity] = CertificateIdentity(identity, username, self._clock.now())
+        self._notify()
+        return self._certificates[identity]
+
+    async def remove_certificate(self, username: str, identity: str) -> None:
+        self._reachable()
+        if identity not in self._certificates or self._certificates[identity].username != username:
+            raise NotFound
+        del self._certificates[identity]
+        self._notify()
+
+    async def list_certificates(self, username: str | None = None) -> list[CertificateIdentity]:
+        self._reachable()
+        found = sorted(self._certificates.values(), key=lambda c: (c.username, c.identity))
+        return [c for c in found if username is None or c.username == username]
+
+    async def usernames_by_certificate(self, identities: Sequence[str]) -> dict[str, str]:
+        self._reachable()
+        return {i: self._certificates[i].username for i in identities if i in self._certificates}
 
     # -- looking up
 

@@ -150,6 +150,23 @@ RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allow
 UPDATE credentials SET allowed_senders = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
 
+-- name: add_certificate
+INSERT INTO credential_certificates (identity, credential_id) SELECT $2, id FROM credentials WHERE username = $1
+RETURNING identity, $1::text AS username, created_at;
+
+-- name: remove_certificate
+DELETE FROM credential_certificates i USING credentials c
+WHERE c.id = i.credential_id AND c.username = $1 AND i.identity = $2
+RETURNING i.identity;
+
+-- name: list_certificates
+SELECT i.identity, c.username, i.created_at FROM credential_certificates i JOIN credentials c ON c.id = i.credential_id
+WHERE $1::text IS NULL OR c.username = $1 ORDER BY c.username, i.identity;
+
+-- name: usernames_by_certificate
+SELECT i.identity, c.username FROM credential_certificates i JOIN credentials c ON c.id = i.credential_id
+WHERE i.identity = ANY ($1::text[]);
+
 -- name: plan_for_these_values
 -- For the one statement whose best plan depends on what is asked for.
 SET LOCAL plan_cache_mode = force_custom_plan;

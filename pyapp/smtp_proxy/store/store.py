@@ -23,13 +23,13 @@ from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
-from smtp_proxy.store.listen import CREDENTIALS_CHANNEL, listen
+from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
 from smtp_proxy.store.pool import open_connection, open_pool
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, Writers, writer_count
@@ -272,6 +272,36 @@ class Store:
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""
         await listen(self._settings, CREDENTIALS_CHANNEL, callback)
+
+    async def listen_certificates(self, callback: Callable[[], None]) -> None:
+        """Call back when certificate files may have to be read again. Runs until cancelled; reconnects by itself."""
+        await listen(self._settings, CERTIFICATES_CHANNEL, callback)
+
+    # -- certificates of clients
+
+    async def add_certificate(self, username: str, identity: str) -> CertificateIdentity:
+        """Let a certificate of that identity log in as `username`. Raises NotFound, AlreadyExists."""
+        async with self._connection(f"adding a certificate to {username}") as connection:
+            row = await connection.fetchrow(QUERIES["add_certificate"], username, identity)
+        return lookup.certificate_identity(_present(row, f"credential {username}"))
+
+    async def remove_certificate(self, username: str, identity: str) -> None:
+        """Raises NotFound."""
+        async with self._connection(f"removing a certificate of {username}") as connection:
+            row = await connection.fetchrow(QUERIES["remove_certificate"], username, identity)
+        _present(row, f"certificate {identity} of {username}")
+
+    async def list_certificates(self, username: str | None = None) -> list[CertificateIdentity]:
+        """Of one credential or of all, by username and identity."""
+        async with self._connection("listing certificates") as connection:
+            rows = await connection.fetch(QUERIES["list_certificates"], username)
+        return [lookup.certificate_identity(row) for row in rows]
+
+    async def usernames_by_certificate(self, identities: Sequence[str]) -> dict[str, str]:
+        """Whose each of these identities is; those that are nobody's are left out."""
+        async with self._connection("looking up a certificate") as connection:
+            rows = await connection.fetch(QUERIES["usernames_by_certificate"], list(identities))
+        return {row["identity"]: row["username"] for row in rows}
 
     # -- looking up
 

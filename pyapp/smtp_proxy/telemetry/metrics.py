@@ -34,6 +34,8 @@ LOGINS = Counter("smtp_logins_total", "Logins by result: accepted, rejected, una
 PASSWORD_HASHES = Counter(
     "smtp_password_hashes_total", "argon2id verifications computed (the rest came from the cache)"
 )
+TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by result: ok, failed", ["result"])
+TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
 GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
 
 # -- queue

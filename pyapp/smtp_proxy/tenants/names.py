@@ -1,7 +1,8 @@
-"""What tenants and usernames may be called."""
+"""What tenants, usernames and the identities of certificates may be called."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 
@@ -13,6 +14,9 @@ _USERNAME_MAX = 255
 # Bytes. argon2 takes more, but a password that does not fit a mail client's dialog is a mistake.
 _PASSWORD_MAX = 1024
 _PASSWORD_MIN = 8
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+# As the core names what a certificate says (core_rs/server/src/tls/client.rs).
+_NAME_KINDS = frozenset({"dns", "email", "uri", "ip", "cn"})
 
 
 def tenant_name(name: str) -> str:
@@ -57,3 +61,41 @@ def password(secret: str) -> str:
             "a password can not hold control characters: no client could send them (RFC 4616 forbids NUL)"
         )
     return secret
+
+
+def certificate_identity(text: str) -> str:
+    """What of a client certificate shall stand for a login, in the form in which it is compared.
+
+    Args:
+        text: `sha256:` and 64 hexadecimal digits (colons and capitals are taken too, as OpenSSL prints them), or
+            `dns:`, `email:`, `uri:`, `ip:`, `cn:` and a name.
+
+    Raises:
+        InvalidValue: says what is allowed.
+    """
+    kind, colon, value = text.strip().partition(":")
+    kind, value = kind.lower(), value.strip()
+    if kind == "sha256":
+        value = value.replace(":", "").lower()
+        if not _FINGERPRINT.fullmatch(value):
+            raise InvalidValue(f"{text!r}: a SHA-256 fingerprint has 64 hexadecimal digits")
+    elif not colon or kind not in _NAME_KINDS or not value or not value.isprintable() or len(value) > _USERNAME_MAX:
+        raise InvalidValue(
+            f"{text!r} is no identity of a certificate: write sha256:FINGERPRINT, or dns:, email:, uri:, ip: or cn: "
+            f"and a name of at most {_USERNAME_MAX} characters"
+        )
+    elif kind == "dns":
+        value = value.lower()
+    elif kind == "email":
+        local, _, domain = value.rpartition("@")
+        value = f"{local}@{domain.lower()}"
+    elif kind == "ip":
+        value = _address(value)
+    return f"{kind}:{value}"
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InvalidValue(f"ip:{text} is no address") from None

@@ -148,3 +148,70 @@ async def test_a_port_in_use_is_named_by_its_setting(postgres: PostgresServer, t
     last = answer.stderr.splitlines()[-1]
     assert last.startswith("smtp-proxy: SMTP_HOST, SMTP_STARTTLS_PORT: ")
     assert str(postgres.port) in last
+
+
+async def test_the_certificates_of_a_running_service(postgres: PostgresServer, tmp_path: Path) -> None:
+    """REQ-INFRA-TLS-005: by command, with reasons and exit codes."""
+    authority, store = Authority(tmp_path), tmp_path / "certs"
+    authority.pair(store / "a.example", "a.example", "localhost")
+    authority.pair(store / "b.example", "*.b.example")
+    settings = postgres.settings(
+        await postgres.new_database(), redis_url=f"redis://127.0.0.1:{free_port()}", data_dir=tmp_path,
+        tls_cert_dir=store, tls_watch_seconds=0, tls_default_name="b.example", smtp_starttls_port=0, smtp_tls_port=0,
+    )  # fmt: skip
+    command = Command(settings.environment())
+    absent = await command("certs", "list")
+    assert (absent.returncode, absent.stdout) == (1, "")
+    assert absent.stderr.startswith(f"smtp-proxy: there is no control socket at {tmp_path}/control/smtp.sock; is ")
+    process = await command.started("serve", "smtp")
+    try:
+        async with asyncio.timeout(30):
+            while (listed := await command("certs", "list", "--json")).returncode != 0:
+                assert process.returncode is None
+        found = json.loads(listed.stdout)["certificates"]
+        assert [(each["names"], each["default"]) for each in found] == [
+            (["*.b.example"], True),
+            (["a.example", "localhost"], False),
+        ]
+        authority.pair(store / "c.example", "c.example")
+        reloaded = await command("certs", "reload")
+        assert (reloaded.returncode, reloaded.stdout.splitlines()[-1]) == (0, "reloaded: 3")
+        assert "c.example" in reloaded.stdout
+        authority.pair(store / "c.example", "c.example", days=-1)
+        refused = await command("certs", "reload")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"smtp-proxy: TLS_CERT_DIR: {store}/c.example/fullchain.pem" in refused.stderr
+        assert "expired on" in refused.stderr
+        again = await command("certs", "reload", "--json")
+        assert (again.returncode, json.loads(again.stdout)["ok"]) == (2, False)
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+    assert not list((tmp_path / "control").iterdir())
+
+
+async def test_the_certificates_of_clients(postgres: PostgresServer, tmp_path: Path) -> None:
+    command = Command(postgres.settings(await postgres.new_database()).environment())
+    await command("tenant", "create", "acme")
+    await command("credential", "create", "acme", "app")
+    file = Authority(tmp_path).issue("app.example")
+    added = await command("credential", "certificate", "add", "app", "--file", str(file))
+    assert added.returncode == 0, added.stderr
+    identity, _, rest = added.stdout.partition(" ")
+    assert (identity.startswith("sha256:"), rest) == (True, "logs in as app\n")
+    assert (await command("credential", "certificate", "add", "app", "dns:App.Example")).returncode == 0
+    rows = json.loads((await command("credential", "certificate", "list", "app", "--json")).stdout)
+    assert [(row["identity"], row["username"]) for row in rows] == [("dns:app.example", "app"), (identity, "app")]
+    assert "dns:app.example" in (await command("credential", "certificate", "list")).stdout
+    for arguments, code, said in (
+        (("add", "app", "dns:app.example"), 1, "exists already"),
+        (("add", "nobody", "dns:x.example"), 1, "there is no credential nobody"),
+        (("add", "app"), 2, "either IDENTITY or --file"),
+        (("add", "app", "app.example"), 2, "is no identity of a certificate"),
+        (("add", "app", "--file", str(tmp_path / "missing")), 2, "can not read"),
+        (("remove", "app", "dns:x.example"), 1, "there is no certificate dns:x.example of app"),
+    ):
+        answer = await command("credential", "certificate", *arguments)
+        assert (answer.returncode, said in answer.stderr) == (code, True), answer.stderr
+    assert (await command("credential", "certificate", "remove", "app", identity)).returncode == 0
+    assert len(json.loads((await command("credential", "certificate", "list", "--json")).stdout)) == 1

@@ -19,6 +19,7 @@ from mail import BODY, job
 from pydantic import SecretStr
 from scripted_server import ScriptedServer
 
+from smtp_proxy.delivery.pins import pin_of, read_pins
 from smtp_proxy.delivery.route import tls_context
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import CertificateProblem
@@ -106,6 +107,39 @@ class TestCertificates:
         for file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
             with pytest.raises(CertificateProblem, match="SMARTHOST_CA_FILE"):
                 tls_context(file)
+
+
+class TestPins:
+    """REQ-INFRA-TLS-015."""
+
+    @staticmethod
+    def pin(file: Path) -> str:
+        return pin_of(ssl.PEM_cert_to_DER_cert(file.read_text().partition("-----BEGIN PRIVATE KEY")[0]))
+
+    async def test_the_pinned_key_will_do(self, mode: str, authority: Authority, transport_to: TransportTo) -> None:
+        file = authority.issue("127.0.0.1")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        pins = read_pins(f"sha256/{'A' * 43}=, {self.pin(file)}")
+        result = await deliver(
+            server_for(mode, context), transport_to, tls=mode, tls_context=tls_context(authority.ca_file), tls_pins=pins
+        )
+        assert result.outcome is Outcome.DELIVERED
+
+    async def test_another_key_will_not_and_the_mail_waits(
+        self, mode: str, authority: Authority, transport_to: TransportTo
+    ) -> None:
+        file = authority.issue("127.0.0.1")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        server = server_for(mode, context)
+        pins = read_pins(self.pin(authority.issue("127.0.0.1")))
+        result = await deliver(
+            server, transport_to, tls=mode, tls_context=tls_context(authority.ca_file), tls_pins=pins
+        )
+        assert (result.outcome, result.reply_code) == (Outcome.DEFERRED, 0)
+        assert f"TLS: the server's public key is {self.pin(file)}, which SMARTHOST_TLS_PINS" in result.reply_text
+        assert not server.verbs["MAIL"]
 
 
 class TestStartTls:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
+from certificates import Authority
 from fix_ingress import Address, Client, queued_id
 
 from smtp_proxy.config import Settings
@@ -55,6 +56,8 @@ ONE_PACKET = {
     "http_post": "the server has gone before the rest is sent",
 }
 USERNAME, PRESET = "tenant1@example.com", "preset@example.com"
+# Whom the certificate of `certificate=client` names.
+CLIENT = "client.example"
 HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("secret")
 # The session's limits, by the settings that they come from.
 SETTING_OF = {limit: setting for setting, limit in serve._LIMITS.items()}
@@ -244,6 +247,7 @@ async def listening(
     tenant = await store.create_tenant("dialogs")
     senders = dialog.options["senders"].split(",") if "senders" in dialog.options else []
     await store.create_credential(tenant.id, USERNAME, HASH, senders)
+    await store.add_certificate(USERNAME, f"dns:{CLIENT}")
     preset = await store.create_credential(tenant.id, PRESET, HASH, senders)
     identity = Identity(tenant.id, preset.id, PRESET, preset.allowed_senders)
     core = serve.make_core(settings, serve.read_certificates(settings), identity)
@@ -260,13 +264,23 @@ def settings_for(dialog: Dialog, smtp_settings: dict[str, Any]) -> Settings:
         "smtp_add_missing_headers": dialog.options.get("headers") == "complete",
         "smtp_strip_bcc": dialog.options.get("bcc") != "keep",
     }
-    loaded = Settings.load({**smtp_settings, **fixes, "smtp_plaintext_port": 0}, {})
+    given = {**smtp_settings, **fixes, "smtp_plaintext_port": 0}
+    if "certificate" in dialog.options:
+        given |= {
+            "tls_client_auth": "optional",
+            "tls_client_ca_file": smtp_settings["tls_cert_file"].with_name("ca.pem"),
+        }
+    loaded = Settings.load(given, {})
     limits = [option for option in dialog.options.items() if option[0].startswith("limits.")]
     return loaded.model_copy(update={SETTING_OF[name.removeprefix("limits.")]: int(value) for name, value in limits})
 
 
 async def replay(path: Path, smtp_settings: dict[str, Any], tls: ssl.SSLContext, piece: int | None = None) -> None:
     dialog = Dialog.read(path)
+    if "certificate" in dialog.options:
+        authority = smtp_settings["tls_cert_file"].with_name("ca.pem")
+        tls = ssl.create_default_context(cafile=authority)
+        tls.load_cert_chain(next(authority.parent.glob(f"{CLIENT}-*.pem")))
     async with listening(dialog, smtp_settings) as (core, store, addresses):
         await Replay(dialog, core, store, tls).run(addresses[dialog.options["listener"]], piece)
 
@@ -277,6 +291,12 @@ def skipped(name: str) -> list[pytest.MarkDecorator]:
 
 WHOLE = [pytest.param(path, id=path.stem, marks=skipped(path.stem)) for path in FILES]
 CUT = [pytest.param(path, id=path.stem) for path in FILES if path.stem not in SKIPPED | ONE_PACKET]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def client_certificate(authority: Authority) -> None:
+    """For dialogs with `certificate=client`."""
+    authority.issue(CLIENT)
 
 
 @pytest.mark.parametrize("path", WHOLE)

@@ -25,6 +25,7 @@ async def listens(house: House) -> bool:
     """Does the service listen for changes of credentials?"""
     query = (
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state = 'idle'"
+        " AND application_name = 'smtp-proxy listen smtp_proxy_credentials'"
     )
     return bool(await house.sql(query))
 

@@ -13,13 +13,15 @@ from smtp_proxy.config import Settings
 from smtp_proxy.core import ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress import serve
+from smtp_proxy.ingress.certificates import CertificateSet, Pair
+from smtp_proxy.ingress.ocsp import Staple
 from smtp_proxy.model.tenant import Identity
 from smtp_proxy.store.memory import MemoryStore
 
 IDENTITY = Identity(UUID(int=1), UUID(int=2), "bench", ("example.com",))
-PAIR = [(b"chain", b"key")]
+PAIR = CertificateSet((Pair("", "files", b"chain", b"key", Staple()),), b"ca", b"crl")
 # Settings that the core is told nothing of by themselves: who submits in plaintext is looked up first.
-NOT_FOR_THE_CORE = {"smtp_plaintext_username"}
+NOT_FOR_THE_CORE = {"smtp_plaintext_username", "smtp_control_socket"}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,10 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         smtp_max_hops=16,
         smtp_add_missing_headers=False,
         smtp_strip_bcc=False,
+        tls_min_version="1.3",
+        tls_ticket_seconds=60,
+        tls_client_auth="optional",
+        tls_client_ca_file="/ca.pem",
     )
     assert told(given) == {
         "hostname": "mx.example.com",
@@ -77,7 +83,7 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         "tls_address": "192.0.2.1:465",
         "plaintext_address": "127.0.0.1:2526",
         "plaintext_identity": (UUID(int=1).bytes, UUID(int=2).bytes, "bench", ("example.com",)),
-        "certificates": PAIR,
+        "certificates": [(b"chain", b"key", b"", "files")],
         "limits": {
             "command_line_bytes": 600,
             "auth_line_bytes": 700,
@@ -98,6 +104,11 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         "threads": 3,
         "add_missing_headers": False,
         "strip_bcc": False,
+        "tls13_only": True,
+        "ticket_seconds": 60,
+        "client_auth": "optional",
+        "client_ca": b"ca",
+        "client_crl": b"crl",
     }
 
 
@@ -143,7 +154,8 @@ class TestCertificates:
         chain.write_bytes(b"a chain")
         key.write_bytes(b"a key")
         given = settings(tls_cert_file=chain, tls_key_file=key)
-        assert serve.read_certificates(given) == [(b"a chain", b"a key")]
+        (pair,) = serve.read_certificates(given).pairs
+        assert (pair.chain, pair.key) == (b"a chain", b"a key")
 
     def test_none_is_a_question_of_settings(self) -> None:
         with pytest.raises(ConfigurationError, match="TLS_CERT_FILE and TLS_KEY_FILE are not set"):
@@ -172,7 +184,7 @@ class TestCertificates:
         given = settings(tls_cert_file=chain, tls_key_file=key)
         with pytest.raises(CertificateProblem) as raised:
             serve.make_core(given, serve.read_certificates(given))
-        assert str(raised.value).startswith(f"TLS_CERT_FILE, TLS_KEY_FILE: {chain}, {key}: certificate 0: ")
+        assert str(raised.value).startswith(f"TLS_CERT_FILE, TLS_KEY_FILE: {chain}, {key}: ")
         assert "PRIVATE KEY-" not in str(raised.value)
 
     async def test_a_good_pair_makes_a_core(self, authority: Authority) -> None:

@@ -43,6 +43,10 @@ impl Session {
         let size = format!("SIZE {}", config.limits.message_bytes);
         let security = match self.security {
             Security::Plaintext if config.starttls => Some("STARTTLS"),
+            // RFC 4422 A: EXTERNAL only where something outside of SASL has told who it is.
+            Security::Tls if config.identity.is_none() && self.certificate.is_some() => {
+                Some("AUTH PLAIN LOGIN EXTERNAL")
+            }
             Security::Tls if config.identity.is_none() => Some("AUTH PLAIN LOGIN"),
             _ => None,
         };
@@ -94,7 +98,8 @@ impl Session {
         if self.security == Security::Plaintext {
             return Answer::Say(reply::LOGIN_NEEDS_TLS);
         }
-        auth_answer(Exchange::begin(mechanism, response))
+        let certificate = self.certificate.as_ref();
+        auth_answer(Exchange::begin(mechanism, response, certificate))
     }
 
     fn mail(&mut self, arguments: &str, gate: Gate) -> Answer {
