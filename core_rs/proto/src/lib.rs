@@ -17,6 +17,7 @@ pub mod address;
 pub mod auth;
 pub mod command;
 pub mod data;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 
