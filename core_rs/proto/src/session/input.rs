@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::Cell::{Login, Out, Stay, To};
-use super::{Answer, Event, Gate, Mode, Session, Transaction, auth_answer, cell};
+use super::{Answer, Event, Gate, Mode, Session, Transaction, auth_answer, cell, is_used_up};
 use crate::auth::{Exchange, Step};
 use crate::command::{self, Verb};
 use crate::data::Defect;
@@ -82,11 +82,20 @@ impl Session {
     }
 
     fn command(&mut self, verb: Verb, arguments: &str, gate: Gate, out: &mut Vec<u8>) -> Event {
+        if is_used_up(
+            self.idle_commands,
+            self.config.limits.idle_commands_per_session,
+        ) {
+            return self.part(&reply::TOO_MANY_IDLE, out);
+        }
         let answer = match cell(self.state, verb) {
             Out => Answer::Say(reply::BAD_SEQUENCE),
             Login => Answer::Say(self.login_needed()),
             Stay | To(_) => self.handle(verb, arguments, gate, out),
         };
+        if !brings_a_message_on(verb, &answer) {
+            self.idle_commands = self.idle_commands.saturating_add(1);
+        }
         self.act_on(verb, answer, out)
     }
 
@@ -144,6 +153,7 @@ impl Session {
             .map(|(transaction, identity)| self.envelope(*transaction, identity))
         {
             Some(Ok(envelope)) => {
+                self.idle_commands = 0;
                 self.mode = Mode::AwaitEnvelope;
                 (taken, Event::Envelope(envelope))
             }
@@ -163,6 +173,7 @@ impl Session {
             body_type,
             smtputf8,
             text,
+            address_bytes: _,
         } = transaction;
         let body = text.finish().map_err(Defect::reply)?;
         let body_type = if body.is_ascii() {
@@ -182,4 +193,10 @@ impl Session {
             security: self.security,
         })
     }
+}
+
+/// MAIL, RCPT and the text, accepted: how many of them there are has limits of its own.
+fn brings_a_message_on(verb: Verb, answer: &Answer) -> bool {
+    let is_of_it = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat);
+    is_of_it && !matches!(answer, Answer::Say(reply) if !reply.is_positive())
 }

@@ -127,6 +127,7 @@ impl Session {
         Ok(Transaction {
             reverse_path: mail.reverse_path.to_owned(),
             recipients: Vec::new(),
+            address_bytes: mail.reverse_path.len(),
             body_type: match mail.body {
                 Some(command::Body::EightBitMime) => BodyType::EightBitMime,
                 Some(command::Body::SevenBit) | None => BodyType::SevenBit,
@@ -148,6 +149,7 @@ impl Session {
         if transaction.recipients.len() >= most {
             return Answer::Say(reply::TOO_MANY_RECIPIENTS);
         }
+        transaction.address_bytes += size_of::<String>() + rcpt.forward_path.len();
         transaction.recipients.push(rcpt.forward_path.to_owned());
         Answer::Say(reply::RECIPIENT_OK)
     }
