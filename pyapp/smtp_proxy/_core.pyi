@@ -41,6 +41,8 @@ class ServerConfig:
         max_in_flight_bytes: int = ...,
         max_waiting_messages: int = 10_000,
         threads: int = 0,
+        protection: dict[str, float] = ...,
+        proxy_networks: Sequence[str] = ...,
     ) -> ServerConfig:
         """Check what can be checked without opening anything.
 
@@ -63,6 +65,9 @@ class ServerConfig:
             max_in_flight_bytes: of messages received or being received; beyond, sockets are not read.
             max_waiting_messages: that await their commit; beyond, sockets are not read.
             threads: of the server; 0: one less than there are cores, at least one.
+            protection: limits per address and on slowness, by the names of the settings without `smtp_`; 0 and what is
+                not given: off.
+            proxy_networks: connections from there begin with a PROXY header (v1 or v2), but on the plaintext listener.
 
         Raises:
             ConfigError: names the setting and what would do.
@@ -151,8 +156,10 @@ class Server:
 
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
-        tls_handshakes, tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups. Now:
-        connections_active, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
+        tls_handshakes, tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups; turned away per
+        address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
+        login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
+        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
         bytes_in_flight.
         """
 

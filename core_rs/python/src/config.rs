@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use smtp_proxy_proto::{Identity, Limits};
-use smtp_proxy_server::{CertificatePem, Config, Timeouts};
+use smtp_proxy_server::{CertificatePem, Config, Network, Protection, Timeouts};
 
 use crate::error::{bad_setting, exception};
 
@@ -40,6 +40,8 @@ impl ServerConfig {
         max_in_flight_bytes = 268_435_456,
         max_waiting_messages = 10_000,
         threads = 0,
+        protection = HashMap::new(),
+        proxy_networks = Vec::new(),
     ))]
     // One keyword per setting is the point of this object.
     #[allow(clippy::too_many_arguments)]
@@ -61,6 +63,8 @@ impl ServerConfig {
         max_in_flight_bytes: usize,
         max_waiting_messages: usize,
         threads: usize,
+        protection: HashMap<String, f64>,
+        proxy_networks: Vec<String>,
     ) -> PyResult<Self> {
         // A name is resolved here, and that may take its time.
         let [starttls, tls, plaintext] = py.detach(|| {
@@ -91,6 +95,7 @@ impl ServerConfig {
             max_in_flight_bytes,
             max_waiting_messages,
             threads,
+            protection: read_protection(protection, &proxy_networks)?,
         };
         config.check().map_err(exception)?;
         Ok(Self { config })
@@ -139,6 +144,16 @@ fn read_limits(given: HashMap<String, u64>) -> PyResult<Limits> {
             .map_err(|error| bad_setting("limits", &error.to_string()))?;
     }
     Ok(limits)
+}
+
+fn read_protection(given: HashMap<String, f64>, proxies: &[String]) -> PyResult<Protection> {
+    let mut protection = Protection::default();
+    for (name, value) in given {
+        protection.set(&name, value).map_err(exception)?;
+    }
+    let networks = proxies.iter().map(|text| Network::read(text));
+    protection.proxy_networks = networks.collect::<Result<_, _>>().map_err(exception)?;
+    Ok(protection)
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

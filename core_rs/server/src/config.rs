@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smtp_proxy_proto::{Identity, Limits};
 
-use crate::Error;
+use crate::{Error, Protection};
 
 /// One certificate chain with its key, in PEM.
 #[derive(Clone)]
@@ -77,6 +77,8 @@ pub struct Config {
     pub max_waiting_messages: usize,
     /// Worker threads; 0 = one less than there are cores, at least 1.
     pub threads: usize,
+    /// From clients that are hostile, broken or too many.
+    pub protection: Protection,
 }
 
 impl Default for Config {
@@ -95,6 +97,7 @@ impl Default for Config {
             max_in_flight_bytes: 256 * 1024 * 1024,
             max_waiting_messages: 10_000,
             threads: 0,
+            protection: Protection::default(),
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! A letter's way through the files: `listener` accepts, `connection` reads and writes (`stream`
 //! and `tls` carry its bytes, `deadline` hurries it, `budget` holds it back), `batch` keeps complete
-//! envelopes, `mailbox` brings the verdict back, `shutdown` sees all of them off.
+//! envelopes, `mailbox` brings the verdict back, `shutdown` sees all of them off. `proxy` learns who a
+//! client behind a load balancer is, and `guard` knows of each address what it may still do.
 
 #![forbid(unsafe_code)]
 
@@ -19,14 +20,18 @@ mod connection;
 mod deadline;
 mod error;
 mod gate;
+mod guard;
 mod id;
 mod listener;
 mod logins;
 mod mailbox;
 mod metrics;
+mod protection;
+mod proxy;
 mod server;
 mod shutdown;
 mod stream;
+mod table;
 mod tls;
 mod wakeup;
 
@@ -34,6 +39,7 @@ pub use crate::batch::{Batch, Letter};
 pub use crate::config::{CertificatePem, Config, Timeouts};
 pub use crate::error::Error;
 pub use crate::logins::{Login, LoginBatch};
+pub use crate::protection::{Network, Protection};
 pub use crate::server::{Addresses, Server};
 pub use crate::wakeup::Interest;
 pub use smtp_proxy_proto::Gate;

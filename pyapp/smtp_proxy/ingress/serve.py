@@ -51,7 +51,23 @@ _LIMITS: Final = {
     "smtp_max_errors_per_session": "errors_per_session",
     "smtp_max_auth_failures_per_session": "auth_failures_per_session",
     "smtp_max_messages_per_session": "messages_per_session",
+    "smtp_max_idle_commands_per_session": "idle_commands_per_session",
 }
+# What protects from hostile clients, named as the core has it.
+_PROTECTION: Final = (
+    "proxy_protocol_timeout_seconds",
+    "max_connections_per_address",
+    "max_new_connections_per_address_per_minute",
+    "ipv6_prefix_bits",
+    "login_timeout_seconds",
+    "login_delay_seconds",
+    "login_delay_max_seconds",
+    "login_failures_before_ban",
+    "login_failures_window_seconds",
+    "login_ban_seconds",
+    "min_data_bytes_per_second",
+    "min_data_grace_seconds",
+)
 # The core's other fields, by the settings that they come from.
 _SETTINGS: Final = {
     "starttls_address": "SMTP_HOST, SMTP_STARTTLS_PORT",
@@ -146,6 +162,8 @@ def core_config(
         max_connections=settings.smtp_max_connections,
         max_in_flight_bytes=settings.smtp_max_in_flight_bytes,
         threads=settings.smtp_threads,
+        protection={name: getattr(settings, f"smtp_{name}") for name in _PROTECTION},
+        proxy_networks=[network for network in settings.smtp_proxy_protocol_networks.split(",") if network],
     )
 
 
