@@ -159,8 +159,8 @@ class Server:
         tls_handshakes, tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups; turned away per
         address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
         login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
-        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet), logins_queued,
-        bytes_in_flight.
+        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet),
+        logins_queued, bytes_in_flight.
         """
 
 @final

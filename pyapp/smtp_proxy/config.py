@@ -166,7 +166,9 @@ class Settings(BaseModel):
         default=1000, ge=0, description="commands in a row without a message; 0: no limit. A NOOP every 30 s: 8 hours"
     )
     login_queue_max: int = Field(
-        default=500, ge=1, description="logins that wait for argon2; at 40 a second and thread more outwait their client"
+        default=500,
+        ge=1,
+        description="logins that wait for argon2, of which a thread does some 40 a second",
     )
     login_queue_max_per_address: int = Field(
         default=100, ge=0, description="of these from one address, so that none fills the queue; 0: no limit"

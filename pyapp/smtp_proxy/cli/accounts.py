@@ -14,6 +14,7 @@ from smtp_proxy import tenants
 from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
+from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.tenant import Credential
 from smtp_proxy.store import Store
 
@@ -22,6 +23,10 @@ credential_app = typer.Typer(help="Logins of tenants.", no_args_is_help=True)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input instead of generating one.")
+]
+NetworkOption = Annotated[
+    list[str] | None,
+    typer.Option("--network", metavar="CIDR", help="Take this login from there alone; may be given again."),
 ]
 UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME")]
 
@@ -56,13 +61,16 @@ def credential_create(
     tenant: Annotated[str, typer.Argument(metavar="TENANT")],
     username: UsernameArgument,
     password_stdin: PasswordStdin = False,
+    network: NetworkOption = None,
 ) -> None:
     """Give a tenant a login. A generated password is shown once, now."""
     given = _password_from_stdin() if password_stdin else None
 
     async def work(store: Store) -> None:
         async with _passwords() as passwords:
-            credential, secret = await tenants.create_credential(store, passwords, tenant, username, given)
+            credential, secret = await tenants.create_credential(
+                store, passwords, tenant, username, given, network or ()
+            )
         typer.echo(f"created credential {credential.username} of tenant {tenant}")
         _show_password(None if given else secret)
 
@@ -87,6 +95,7 @@ def credential_list(
                 "id": c.id,
                 "created_at": c.created_at,
                 "disabled_at": c.disabled_at,
+                "networks": [str(network) for network in c.allowed_networks],
             }
             for c in await store.list_credentials(owner)
         ]
@@ -95,9 +104,16 @@ def credential_list(
     if as_json:
         print_json(rows)
         return
-    table = make_table("username", "tenant", "id", "created", "disabled")
+    table = make_table("username", "tenant", "id", "created", "disabled", "networks")
     for row in rows:
-        table.add_row(row["username"], row["tenant"], str(row["id"]), when(row["created_at"]), when(row["disabled_at"]))
+        table.add_row(
+            row["username"],
+            row["tenant"],
+            str(row["id"]),
+            when(row["created_at"]),
+            when(row["disabled_at"]),
+            " ".join(row["networks"]),
+        )
     print_table(table)
 
 
@@ -135,6 +151,29 @@ def credential_reset_password(
         await _tell_if_disabled(store, credential)
 
     with_store(context, work)
+
+
+@credential_app.command("networks")
+def credential_networks(
+    context: typer.Context,
+    username: UsernameArgument,
+    networks: Annotated[list[str] | None, typer.Argument(metavar="[CIDR]...")] = None,
+    anywhere: Annotated[bool, typer.Option("--anywhere", help="Take this login from every address again.")] = False,
+) -> None:
+    """Say from which networks a login is taken, in place of those it had; without any, show them."""
+    if networks and anywhere:
+        raise InvalidValue("--anywhere and networks exclude each other")
+
+    async def work(store: Store) -> Credential:
+        if networks or anywhere:
+            return await tenants.set_networks(store, username, networks or ())
+        found = await store.credential_by_username(username)
+        if found is None:
+            raise NotFound(f"there is no credential {username}")
+        return found
+
+    allowed = with_store(context, work).allowed_networks
+    typer.echo(f"{username} may log in from {', '.join(map(str, allowed)) or 'every address'}")
 
 
 # -- below

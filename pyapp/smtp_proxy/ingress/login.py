@@ -40,7 +40,7 @@ class LoginDesk:
                 check.cancel()
 
     def _are_known(self, logins: Logins) -> bool:
-        return all(self._checker.cached(username, password) is not None for username, password, _ in logins.requests())
+        return all(self._checker.cached(*request) is not None for request in logins.requests())
 
     def _answer_later(self, logins: Logins) -> None:
         check = asyncio.create_task(self._answer(logins), name="login")
@@ -50,7 +50,7 @@ class LoginDesk:
     async def _answer(self, logins: Logins) -> None:
         try:
             requests = logins.requests()
-            logins.answer([_verdict(await self._checker.check(name, password)) for name, password, _ in requests])
+            logins.answer([_verdict(await self._checker.check(*request)) for request in requests])
         except Exception:
             # The session hears 454; the next one may fare better.
             log.exception("a login could not be checked", extra={"action": "login_failed"})

@@ -20,7 +20,7 @@ def tenant(row: asyncpg.Record) -> Tenant:
 
 
 def credential(row: asyncpg.Record) -> Credential:
-    return Credential(**dict(row))
+    return Credential(**{**dict(row), "allowed_networks": tuple(row["allowed_networks"])})
 
 
 def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None) -> MessageSummary:

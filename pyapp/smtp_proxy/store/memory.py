@@ -17,7 +17,7 @@ from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import Credential, Network, Tenant
 from smtp_proxy.store.accept import CoreEnvelope
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.ids import new_id
@@ -166,12 +166,19 @@ class MemoryStore:
             raise NotFound
         return self._tenants[name]
 
-    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+    async def create_credential(
+        self, tenant_id: UUID, username: str, password_hash: str, allowed_networks: Sequence[Network] = ()
+    ) -> Credential:
         self._reachable()
         if username in self._credentials:
             raise AlreadyExists
         self._credentials[username] = Credential(
-            new_id(self._clock.now()), tenant_id, username, password_hash, self._clock.now()
+            new_id(self._clock.now()),
+            tenant_id,
+            username,
+            password_hash,
+            self._clock.now(),
+            allowed_networks=tuple(allowed_networks),
         )
         self._notify()
         return self._credentials[username]
@@ -194,6 +201,9 @@ class MemoryStore:
 
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         return self._put(replace(self._existing(username), password_hash=password_hash))
+
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
+        return self._put(replace(self._existing(username), allowed_networks=tuple(networks)))
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)

@@ -129,29 +129,34 @@ SELECT id, name, created_at, disabled_at FROM tenants ORDER BY name;
 SELECT id, name, created_at, disabled_at FROM tenants WHERE name = $1;
 
 -- name: create_credential
-INSERT INTO credentials (id, tenant_id, username, password_hash) VALUES ($1, $2, $3, $4)
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_networks) VALUES ($1, $2, $3, $4, $5)
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks;
 
 -- name: list_credentials
-SELECT id, tenant_id, username, password_hash, created_at, disabled_at FROM credentials
+SELECT id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks FROM credentials
 WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY username;
 
 -- name: credential_by_username
 -- Of a disabled tenant every credential counts as disabled.
-SELECT c.id, c.tenant_id, c.username, c.password_hash, c.created_at, coalesce(c.disabled_at, t.disabled_at) AS disabled_at
+SELECT c.id, c.tenant_id, c.username, c.password_hash, c.created_at, coalesce(c.disabled_at, t.disabled_at) AS disabled_at,
+    c.allowed_networks
 FROM credentials c JOIN tenants t ON t.id = c.tenant_id WHERE c.username = $1;
 
 -- name: disable_credential
 UPDATE credentials SET disabled_at = coalesce(disabled_at, now()) WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks;
 
 -- name: enable_credential
 UPDATE credentials SET disabled_at = NULL WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks;
 
 -- name: set_password_hash
 UPDATE credentials SET password_hash = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks;
+
+-- name: set_allowed_networks
+UPDATE credentials SET allowed_networks = $2 WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_networks;
 
 -- name: plan_for_these_values
 -- For the one statement whose best plan depends on what is asked for.

@@ -23,7 +23,7 @@ from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.model.tenant import Credential, Tenant
+from smtp_proxy.model.tenant import Credential, Network, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, accept, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
@@ -214,11 +214,18 @@ class Store:
         async with self._connection(f"looking up tenant {name}") as connection:
             return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
 
-    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
+    async def create_credential(
+        self, tenant_id: UUID, username: str, password_hash: str, allowed_networks: Sequence[Network] = ()
+    ) -> Credential:
         """Raises AlreadyExists when any tenant has that username."""
         async with self._connection(f"creating credential {username}") as connection:
             row = await connection.fetchrow(
-                QUERIES["create_credential"], new_id(self._clock.now()), tenant_id, username, password_hash
+                QUERIES["create_credential"],
+                new_id(self._clock.now()),
+                tenant_id,
+                username,
+                password_hash,
+                allowed_networks,
             )
         return lookup.credential(_present(row, username))
 
@@ -244,6 +251,10 @@ class Store:
     async def set_password_hash(self, username: str, password_hash: str) -> Credential:
         """Raises NotFound."""
         return await self._change_credential("set_password_hash", username, password_hash)
+
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
+        """From where it may log in; none: from everywhere. Raises NotFound."""
+        return await self._change_credential("set_allowed_networks", username, networks)
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from smtp_proxy.model.tenant import Credential, Tenant
-from smtp_proxy.tenants import names
+from smtp_proxy.model.tenant import Credential, Network, Tenant
+from smtp_proxy.tenants import names, networks
 from smtp_proxy.tenants.passwords import Passwords, generate_password
 
 
@@ -15,7 +16,10 @@ class AccountStore(Protocol):
 
     async def create_tenant(self, name: str) -> Tenant: ...
     async def tenant_by_name(self, name: str) -> Tenant: ...
-    async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential: ...
+    async def create_credential(
+        self, tenant_id: UUID, username: str, password_hash: str, allowed_networks: Sequence[Network] = ()
+    ) -> Credential: ...
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential: ...
     async def set_password_hash(self, username: str, password_hash: str) -> Credential: ...
 
 
@@ -25,19 +29,25 @@ async def create_tenant(store: AccountStore, name: str) -> Tenant:
 
 
 async def create_credential(
-    store: AccountStore, passwords: Passwords, tenant: str, username: str, password: str | None = None
+    store: AccountStore,
+    passwords: Passwords,
+    tenant: str,
+    username: str,
+    password: str | None = None,
+    allowed_networks: Sequence[str] = (),
 ) -> tuple[Credential, str]:
     """Give a tenant (by name) a login; returns it and the password, which is not kept anywhere.
 
     Raises:
-        InvalidValue: username or password can not be used.
+        InvalidValue: username, password or a network can not be used.
         NotFound: no such tenant.
         AlreadyExists: the username is taken, perhaps by another tenant.
     """
     username = names.username(username)
     secret = generate_password() if password is None else names.password(password)
+    allowed = networks.networks(allowed_networks)
     owner = await store.tenant_by_name(tenant)
-    return await store.create_credential(owner.id, username, await passwords.hash(secret)), secret
+    return await store.create_credential(owner.id, username, await passwords.hash(secret), allowed), secret
 
 
 async def reset_password(
@@ -46,3 +56,8 @@ async def reset_password(
     """Replace a password; returns the credential and the new one. Raises InvalidValue, NotFound."""
     secret = generate_password() if password is None else names.password(password)
     return await store.set_password_hash(username, await passwords.hash(secret)), secret
+
+
+async def set_networks(store: AccountStore, username: str, allowed_networks: Sequence[str]) -> Credential:
+    """Say from where a login is taken; none: from everywhere. Raises InvalidValue, NotFound."""
+    return await store.set_allowed_networks(username, networks.networks(allowed_networks))
