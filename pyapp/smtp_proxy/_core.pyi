@@ -62,7 +62,8 @@ class ServerConfig:
             handshake_timeout_seconds: for one TLS handshake.
             session_max_seconds: age at which a session gets 421 after its current message; 0: any age.
             max_connections: over all listeners; more get 421 4.3.2.
-            max_in_flight_bytes: of messages received or being received; beyond, sockets are not read.
+            max_in_flight_bytes: of messages received or being received, with their recipients; beyond, sockets are not
+                read.
             max_waiting_messages: that await their commit; beyond, sockets are not read.
             threads: of the server; 0: one less than there are cores, at least one.
             protection: limits per address and on slowness, by the names of the settings without `smtp_`; 0 and what is

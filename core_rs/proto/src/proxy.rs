@@ -176,18 +176,17 @@ fn read_v2(input: &[u8]) -> Result<Progress, Malformed> {
 fn v2_addresses(family: u8, rest: &[u8], is_local: bool) -> Result<(Header, &[u8]), Malformed> {
     match family {
         0x11 => {
-            let (block, tlvs) = rest.split_first_chunk::<12>().ok_or(Malformed)?;
-            let &[a, b, c, d, e, f, g, h, i, j, k, l] = block;
-            let (from, to) = (Ipv4Addr::new(a, b, c, d), Ipv4Addr::new(e, f, g, h));
-            let (from_port, to_port) = (u16::from_be_bytes([i, j]), u16::from_be_bytes([k, l]));
+            let (from, rest) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+            let (to, rest) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+            let (from, to) = (Ipv4Addr::from(*from), Ipv4Addr::from(*to));
+            let (from_port, to_port, tlvs) = v2_ports(rest)?;
             Ok((announced(from.into(), from_port, to.into(), to_port), tlvs))
         }
         0x21 => {
             let (from, rest) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
             let (to, rest) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
-            let (&[a, b, c, d], tlvs) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
             let (from, to) = (Ipv6Addr::from(*from), Ipv6Addr::from(*to));
-            let (from_port, to_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            let (from_port, to_port, tlvs) = v2_ports(rest)?;
             Ok((announced(from.into(), from_port, to.into(), to_port), tlvs))
         }
         // UNSPEC: "the receiver should ignore the address block": all of it may be TLVs or not.
@@ -198,6 +197,12 @@ fn v2_addresses(family: u8, rest: &[u8], is_local: bool) -> Result<(Header, &[u8
         _ if is_local => Ok((Header::Own, &[])),
         _ => Err(Malformed),
     }
+}
+
+fn v2_ports(rest: &[u8]) -> Result<(u16, u16, &[u8]), Malformed> {
+    let (from, rest) = rest.split_first_chunk().ok_or(Malformed)?;
+    let (to, rest) = rest.split_first_chunk().ok_or(Malformed)?;
+    Ok((u16::from_be_bytes(*from), u16::from_be_bytes(*to), rest))
 }
 
 fn announced(from: IpAddr, from_port: u16, to: IpAddr, to_port: u16) -> Header {

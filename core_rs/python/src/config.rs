@@ -95,7 +95,7 @@ impl ServerConfig {
             max_in_flight_bytes,
             max_waiting_messages,
             threads,
-            protection: read_protection(protection, &proxy_networks)?,
+            protection: read_protection(protection, proxy_networks)?,
         };
         config.check().map_err(exception)?;
         Ok(Self { config })
@@ -146,12 +146,12 @@ fn read_limits(given: HashMap<String, u64>) -> PyResult<Limits> {
     Ok(limits)
 }
 
-fn read_protection(given: HashMap<String, f64>, proxies: &[String]) -> PyResult<Protection> {
+fn read_protection(given: HashMap<String, f64>, proxies: Vec<String>) -> PyResult<Protection> {
     let mut protection = Protection::default();
     for (name, value) in given {
         protection.set(&name, value).map_err(exception)?;
     }
-    let networks = proxies.iter().map(|text| Network::read(text));
+    let networks = proxies.into_iter().map(|text| Network::read(&text));
     protection.proxy_networks = networks.collect::<Result<_, _>>().map_err(exception)?;
     Ok(protection)
 }

@@ -71,7 +71,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Sessions at once over all listeners; more get 421.
     pub max_connections: usize,
-    /// Message bytes held at once, received or being received; beyond, sockets are not read.
+    /// Bytes of messages held at once, received or being received, with their recipients; beyond,
+    /// sockets are not read.
     pub max_in_flight_bytes: usize,
     /// Messages awaiting their commit at once; beyond, sockets are not read.
     pub max_waiting_messages: usize,

@@ -100,7 +100,8 @@ class LoginChecker:
             found = await self._joined(digest, username, password, address)
             verdict = None if found is None else found.at(address)
             if found is not None and found.verdict and verdict is False:
-                self._tell_elsewhere(username, address)
+                # After the answer: it must not take longer than that to a wrong password.
+                asyncio.get_running_loop().call_soon(self._tell_elsewhere, username, address)
                 if generation == self._generation:
                     self._remember(self._digest(username, password, elsewhere=True), _Found(False))
         LOGINS.labels(_RESULTS[verdict if verdict is None else bool(verdict)]).inc()

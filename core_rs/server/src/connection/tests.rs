@@ -332,3 +332,11 @@ async fn a_pile_of_recipients_is_bounded_and_does_not_stop_mail_for_ever() {
     assert_eq!(shared.budget.messages(), 1);
     drop(piling);
 }
+
+/// What docs/RUNBOOK.md calculates with: what every connection costs, idle and logged in, beside TLS and
+/// the kernel.
+#[test]
+fn an_idle_connection_is_small() {
+    let size = size_of::<Connection<tokio::net::TcpStream>>();
+    assert!(size <= 768, "{size} bytes");
+}
