@@ -253,12 +253,9 @@ fn crc32c(header: &[u8], hole: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn complete(client: &str, server: &str, bytes: usize) -> Result<Progress, Malformed> {
+    fn complete(client: &str, server: &str, bytes: usize) -> Progress {
         let (client, server) = (client.parse().unwrap(), server.parse().unwrap());
-        Ok(Progress::Complete(
-            Header::Announced { client, server },
-            bytes,
-        ))
+        Progress::Complete(Header::Announced { client, server }, bytes)
     }
 
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
@@ -279,17 +276,17 @@ mod tests {
         let line = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 587\r\nEHLO x\r\n";
         assert_eq!(
             read(line),
-            complete("192.0.2.1:56324", "198.51.100.2:587", 45)
+            Ok(complete("192.0.2.1:56324", "198.51.100.2:587", 45))
         );
         let line = b"PROXY TCP6 2001:db8::1 2001:db8::2 1 465\r\n";
         assert_eq!(
             read(line),
-            complete("[2001:db8::1]:1", "[2001:db8::2]:465", 42)
+            Ok(complete("[2001:db8::1]:1", "[2001:db8::2]:465", 42))
         );
         let mapped = b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 1 465\r\n";
         assert_eq!(
             read(mapped),
-            complete("192.0.2.1:1", "198.51.100.2:465", 55)
+            Ok(complete("192.0.2.1:1", "198.51.100.2:465", 55))
         );
         for unknown in [
             "PROXY UNKNOWN\r\n",
@@ -329,7 +326,7 @@ mod tests {
         let header = [v2(1, 0x11, &V4), b"EHLO x\r\n".to_vec()].concat();
         assert_eq!(
             read(&header),
-            complete("192.0.2.1:56324", "198.51.100.2:587", 28)
+            Ok(complete("192.0.2.1:56324", "198.51.100.2:587", 28))
         );
         let mut block = [0; 36];
         block[..16].copy_from_slice(&"2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
@@ -338,7 +335,7 @@ mod tests {
         let header = v2(1, 0x21, &block);
         assert_eq!(
             read(&header),
-            complete("[2001:db8::1]:1", "198.51.100.2:587", 52)
+            Ok(complete("[2001:db8::1]:1", "198.51.100.2:587", 52))
         );
     }
 
