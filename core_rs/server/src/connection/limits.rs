@@ -55,6 +55,9 @@ impl<S: Io> Connection<S> {
 
     /// Tells the budget what this connection holds now. `handed_over`: its message is another's.
     pub(super) fn settle(&mut self, handed_over: bool) {
+        if handed_over {
+            self.paced_until = None; // The next text may be here already, and has a time of its own.
+        }
         let held = self.held_bytes();
         let finished = handed_over || (self.session.phase() != Phase::Data && held == 0);
         self.share.settle(held, finished);

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
 
 use super::Connection;
+use crate::batch::Batch;
 use crate::budget::Share;
 use crate::listener::Port;
 use crate::logins::LoginBatch;
@@ -197,6 +198,27 @@ async fn time_that_the_memory_budget_takes_is_not_the_clients() {
     assert!(!client.served.is_finished(), "20 s of the grace are left");
     sleep(15 * SECOND).await;
     client.hear("421 4.4.2 ").await;
+}
+
+/// A message that was sent ahead begins while the verdict on the one before it is awaited.
+#[tokio::test(start_paused = true)]
+async fn time_until_a_verdict_is_not_the_next_messages() {
+    let shared = shared(paced(), 1 << 20);
+    let mut client = Client::of(&shared, Port::Plaintext);
+    client.in_text().await;
+    client
+        .say("one\r\n.\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n")
+        .await;
+    sleep(1000 * SECOND).await;
+    let here = tokio::runtime::Handle::current();
+    let take = || Batch::take(&shared.waiting, 10, 1 << 20, &here, &shared.metrics);
+    let mut batch = take().unwrap();
+    batch.commit();
+    client.hear("354 ").await;
+    sleep(20 * SECOND).await;
+    client.say("two\r\n.\r\n").await;
+    sleep(SECOND).await;
+    assert!(take().is_some() && !client.served.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
