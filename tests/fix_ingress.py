@@ -287,6 +287,7 @@ def smtp_settings(authority: Authority, tmp_path_factory: pytest.TempPathFactory
         "redis_timeout_seconds": 1.0,
         "db_timeout_seconds": 2.0,
         "shutdown_timeout_seconds": 10.0,
+        "smtp_login_delay_seconds": 0.0,
     }
 
 

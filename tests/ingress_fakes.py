@@ -153,10 +153,10 @@ class FakeChecker:
         self.checked: list[str] = []
         self.held: dict[str, asyncio.Event] = {}
 
-    def cached(self, username: str, password: str) -> Verdict:
+    def cached(self, username: str, password: str, address: str = "") -> Verdict:
         return self.known.get(username)
 
-    async def check(self, username: str, password: str) -> Verdict:
+    async def check(self, username: str, password: str, address: str = "") -> Verdict:
         if username in self.known:
             return self.known[username]
         self.checked.append(username)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -356,6 +357,19 @@ class StoreSuite:
         assert (await stores.store.set_allowed_senders("app", ())).allowed_senders == ()
         with pytest.raises(NotFound):
             await stores.store.set_allowed_senders("nobody", patterns)
+
+    async def test_networks_of_a_credential(self, stores: Stores) -> None:
+        acme = await stores.store.create_tenant("acme")
+        office, one = ip_network("198.51.100.0/24"), ip_network("2001:db8::1")
+        made = await stores.store.create_credential(acme.id, "app", "hash-1", allowed_networks=(office, one))
+        assert made.allowed_networks == (office, one)
+        assert await stores.store.credential_by_username("app") == made
+        changed = await stores.store.set_allowed_networks("app", (one,))
+        assert changed.allowed_networks == (one,)
+        assert [c.allowed_networks for c in await stores.store.list_credentials()] == [(one,)]
+        assert (await stores.store.set_allowed_networks("app", ())).allowed_networks == ()
+        with pytest.raises(NotFound):
+            await stores.store.set_allowed_networks("nobody", ())
 
     async def test_changes_of_credentials_are_told(self, stores: Stores) -> None:
         acme = await stores.store.create_tenant("acme")

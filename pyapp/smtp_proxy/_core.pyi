@@ -53,6 +53,8 @@ class ServerConfig:
         client_auth: str = "none",
         client_ca: bytes = ...,
         client_crl: bytes = ...,
+        protection: dict[str, float] = ...,
+        proxy_networks: Sequence[str] = ...,
     ) -> ServerConfig:
         """Check what can be checked without opening anything.
 
@@ -73,7 +75,8 @@ class ServerConfig:
             handshake_timeout_seconds: for one TLS handshake.
             session_max_seconds: age at which a session gets 421 after its current message; 0: any age.
             max_connections: over all listeners; more get 421 4.3.2.
-            max_in_flight_bytes: of messages received or being received; beyond, sockets are not read.
+            max_in_flight_bytes: of messages received or being received, with their recipients; beyond, sockets are not
+                read.
             max_waiting_messages: that await their commit; beyond, sockets are not read.
             threads: of the server; 0: one less than there are cores, at least one.
             add_missing_headers: Date and Message-ID where they are missing, an empty line where text has no header
@@ -84,6 +87,9 @@ class ServerConfig:
             client_auth: "none"; "optional": clients are asked for a certificate; "required": none is served without.
             client_ca: PEM certificates of the CAs that issue those.
             client_crl: PEM revocation lists, one of each CA; empty: nobody is revoked.
+            protection: limits per address and on slowness, by the names of the settings without `smtp_`; 0 and what is
+                not given: off.
+            proxy_networks: connections from there begin with a PROXY header (v1 or v2), but on the plaintext listener.
 
         Raises:
             ConfigError: names the setting and what would do.
@@ -175,9 +181,11 @@ class Server:
 
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
-        tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
-        auth_unavailable, wakeups. Now: connections_active, envelopes_waiting (for their verdict), envelopes_queued
-        (not taken yet), logins_queued, bytes_in_flight.
+        tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures, auth_unavailable, wakeups; turned away per
+        address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
+        login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
+        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet),
+        logins_queued, bytes_in_flight.
         """
 
 @final

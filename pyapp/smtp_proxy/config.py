@@ -159,6 +159,53 @@ class Settings(BaseModel):
     retry_jitter: float = Field(default=0.1, ge=0, le=1, description="share of the delay")
     retry_give_up_seconds: float = Field(default=4 * 86_400.0, gt=0, description="RFC 5321 4.5.4.1: 4-5 days")
 
+    # -- clients that are hostile, broken or too many (docs/RUNBOOK.md, "Under attack")
+    smtp_proxy_protocol_networks: str = Field(
+        default="",
+        description="load balancers, CIDR separated by commas: their connections begin with a PROXY v1 or v2 header",
+    )
+    smtp_proxy_protocol_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="for the whole header")
+    smtp_max_connections_per_address: int = Field(
+        default=1000, ge=0, description="at once; 0: no limit. Generous: a whole network may come by one NAT address"
+    )
+    smtp_max_new_connections_per_address_per_minute: int = Field(
+        default=6000, ge=0, description="0: no limit. 100 a second: one core does some 6,000 handshakes a second"
+    )
+    smtp_ipv6_prefix_bits: int = Field(
+        default=64, ge=32, le=128, description="an IPv6 network of this size counts as one address (RFC 6177)"
+    )
+    smtp_login_timeout_seconds: float = Field(
+        default=120.0, ge=0, description="from the connection to the login; 0: no limit. NOOP does not prolong it"
+    )
+    smtp_login_delay_seconds: float = Field(
+        default=1.0, ge=0, description="of the first 535; each further one waits twice as long as the last; 0: none"
+    )
+    smtp_login_delay_max_seconds: float = Field(
+        default=10.0, ge=0, le=60, description="short of the minute that clients wait for a reply"
+    )
+    smtp_login_failures_before_ban: int = Field(
+        default=100, ge=0, description="0: no ban. One device with an old password reaches 60 in 10 minutes"
+    )
+    smtp_login_failures_window_seconds: float = Field(
+        default=600.0, ge=1, description="in so much time that many failures are forgiven"
+    )
+    smtp_login_ban_seconds: float = Field(default=600.0, ge=1, description="421 at connect for so long")
+    smtp_min_data_bytes_per_second: int = Field(
+        default=500, ge=0, description="in DATA; 0: no limit. As Postfix has it in smtpd_min_data_rate"
+    )
+    smtp_min_data_grace_seconds: float = Field(default=60.0, gt=0, description="before the rate counts")
+    smtp_max_idle_commands_per_session: int = Field(
+        default=1000, ge=0, description="commands in a row without a message; 0: no limit. A NOOP every 30 s: 8 hours"
+    )
+    login_queue_max: int = Field(
+        default=500,
+        ge=1,
+        description="logins that wait for argon2, of which a thread does some 40 a second",
+    )
+    login_queue_max_per_address: int = Field(
+        default=100, ge=0, description="of these from one address, so that none fills the queue; 0: no limit"
+    )
+
     # -- the next hop
     smarthost_host: str = "127.0.0.1"
     smarthost_port: int = Field(default=2525, ge=1, le=65535)
@@ -210,6 +257,18 @@ class Settings(BaseModel):
             if not _PIN.fullmatch(pin):
                 raise ValueError(f"{pin!r} is no pin: write sha256/ and 44 characters of base64")
         return value
+
+    @field_validator("smtp_proxy_protocol_networks", mode="before")
+    @classmethod
+    def _networks_are_networks(cls, value: object) -> str:
+        texts = [str(text) for text in value] if isinstance(value, list | tuple) else str(value).split(",")
+        named = [text.strip() for text in texts if text.strip()]
+        for text in named:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{error}; write networks such as 10.0.0.0/16,2001:db8::/56") from None
+        return ",".join(named)
 
     @field_validator("redis_url")
     @classmethod

@@ -217,3 +217,18 @@ def test_every_plain_number_of_time_or_size_says_its_unit() -> None:
 def test_environment_names_are_unique() -> None:
     names = [environment_name(field) for field in Settings.model_fields]
     assert len(names) == len(set(names))
+
+
+def test_networks_are_a_list_by_commas_or_in_toml(tmp_path: Path) -> None:
+    given = Settings.load({"smtp_proxy_protocol_networks": " 10.0.0.0/16, 2001:db8::/56 "}, {})
+    assert given.smtp_proxy_protocol_networks == "10.0.0.0/16,2001:db8::/56"
+    file = tmp_path / "settings.toml"
+    file.write_text('smtp_proxy_protocol_networks = ["10.0.0.0/16", "2001:db8::/56"]')
+    assert Settings.load({}, {"SMTP_PROXY_CONFIG": str(file)}) == given
+    assert Settings.load({}, given.environment()) == given
+
+
+@pytest.mark.parametrize("bad", ["10.0.0.1/16", "the load balancer", "10.0.0.0/16;10.1.0.0/16"])
+def test_what_is_no_network_is_named(bad: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"SMTP_PROXY_PROTOCOL_NETWORKS: .*; write networks such as"):
+        Settings.load({}, {"SMTP_PROXY_PROTOCOL_NETWORKS": bad})

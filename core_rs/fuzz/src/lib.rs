@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smtp_proxy_proto::{
     ClientCertificate, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity,
     Limits, LoginRequest, LoginVerdict, Phase, Reply, Secret, Security, Senders, Session,
-    SessionConfig, Submission, reply,
+    SessionConfig, Submission, reply, session,
 };
 
 /// Keeps what was not taken, gives verdicts, and checks what must always hold.
@@ -43,6 +43,7 @@ fn config(preset: bool) -> Arc<SessionConfig> {
         auth_failures_per_session: 5,
         messages_per_session: 20,
         hops: 5,
+        idle_commands_per_session: 60,
     };
     Arc::new(SessionConfig {
         hostname: "mx.example.com".into(),
@@ -93,8 +94,15 @@ impl Caller {
             assert!(taken <= self.buffered.len());
             self.buffered.drain(..taken);
             check_replies(&self.replies[before..]);
+            let held = self.replies.len() - before;
+            // The caller keeps the replies, so the session may already see the bound reached.
+            assert!(
+                held < session::OUT_BYTES + 1024,
+                "{held} bytes of replies wait"
+            );
             let answered = match event {
                 Event::NeedInput => break,
+                Event::Flush => Event::NeedInput,
                 Event::Close => Event::Close,
                 // A real caller discards what is buffered. Here it is kept, so that cuts make no difference.
                 Event::StartTls => {

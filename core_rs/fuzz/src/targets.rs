@@ -5,6 +5,7 @@ pub mod auth;
 pub mod client_reply;
 pub mod data;
 pub mod header;
+pub mod proxy;
 pub mod session;
 pub mod session_split;
 
@@ -18,6 +19,7 @@ pub const ALL: &[Target] = &[
     ("client_reply", client_reply::run),
     ("data", data::run),
     ("header", header::run),
+    ("proxy", proxy::run),
     ("session", session::run),
     ("session_split", session_split::run),
 ];

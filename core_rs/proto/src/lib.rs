@@ -21,6 +21,7 @@ pub mod command;
 pub mod data;
 pub mod dsn;
 pub mod header;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod submission;

@@ -28,6 +28,9 @@ pub struct Limits {
     pub messages_per_session: u32,
     /// RFC 5321 6.3: a message with more `Received` fields than this goes in circles. "Normally at least 100".
     pub hops: u32,
+    /// NOOP, RSET, EHLO, VRFY, HELP and refused commands in a row without a message between them; then
+    /// 421. Ours: an idle pool that says NOOP every 30 s lives on for 8 hours. 0 = unlimited.
+    pub idle_commands_per_session: u32,
 }
 
 impl Default for Limits {
@@ -42,13 +45,14 @@ impl Default for Limits {
             auth_failures_per_session: 3,
             messages_per_session: 0,
             hops: 100,
+            idle_commands_per_session: 1000,
         }
     }
 }
 
 /// Name, smallest and largest allowed value. The smallest ones still let a minimal session work; the
 /// largest ones are what the store can hold (a number of a recipient is 16 bits, a value 1 GB).
-const RANGES: [(&str, u64, u64); 9] = [
+const RANGES: [(&str, u64, u64); 10] = [
     ("command_line_bytes", 64, 65_536),
     ("auth_line_bytes", 64, 65_536),
     ("text_line_bytes", 80, 1 << 24),
@@ -58,6 +62,7 @@ const RANGES: [(&str, u64, u64); 9] = [
     ("auth_failures_per_session", 0, u32::MAX as u64),
     ("messages_per_session", 0, u32::MAX as u64),
     ("hops", 1, u32::MAX as u64),
+    ("idle_commands_per_session", 0, u32::MAX as u64),
 ];
 
 impl Limits {
@@ -98,7 +103,8 @@ impl Limits {
             "errors_per_session" => self.errors_per_session = count,
             "auth_failures_per_session" => self.auth_failures_per_session = count,
             "messages_per_session" => self.messages_per_session = count,
-            _ => self.hops = count,
+            "hops" => self.hops = count,
+            _ => self.idle_commands_per_session = count,
         }
         Ok(())
     }

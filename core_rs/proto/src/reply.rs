@@ -177,6 +177,12 @@ replies! {
     OUT_OF_STEP = 421 POLICY_FOR_NOW "Where the next command begins is not known, closing";
     /// `messages_per_session` is reached.
     TOO_MANY_MESSAGES = 421 POLICY_FOR_NOW "Enough messages for one session, open another one";
+    /// `idle_commands_per_session` is reached.
+    TOO_MANY_IDLE = 421 POLICY_FOR_NOW "Too many commands without a message, closing";
+    /// Of one address, at once or per minute.
+    TOO_MANY_CONNECTIONS = 421 POLICY_FOR_NOW "Too many connections from your address, try again later";
+    /// An address is banned for a while.
+    BANNED = 421 POLICY_FOR_NOW "Too many failed logins from your address, try again later";
     /// A browser or proxy was pointed, or lured, here.
     NOT_HTTP = 421 POLICY_FOR_NOW "This is SMTP, not HTTP";
     /// A TLS handshake where plaintext is spoken first.

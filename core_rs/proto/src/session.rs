@@ -118,6 +118,10 @@ pub fn transition_table() -> String {
     text
 }
 
+/// Replies that may wait to be written, bytes; at most one command's replies more. One TLS record (RFC
+/// 8446 5.1), so that a client that pipelines honestly is still answered in few writes.
+pub const OUT_BYTES: usize = 16 * 1024;
+
 /// What the next bytes are.
 #[derive(Debug)]
 enum Mode {
@@ -138,6 +142,8 @@ enum Mode {
 struct Transaction {
     reverse_path: String,
     recipients: Vec<String>,
+    /// What sender and recipients hold, kept along so that asking costs nothing.
+    address_bytes: usize,
     body_type: BodyType,
     smtputf8: bool,
     text: Text,
@@ -161,6 +167,8 @@ pub struct Session {
     errors: u32,
     auth_failures: u32,
     messages: u32,
+    /// Commands in a row that brought no message.
+    idle_commands: u32,
 }
 
 /// How a handler answered.
@@ -192,6 +200,7 @@ impl Session {
             errors: 0,
             auth_failures: 0,
             messages: 0,
+            idle_commands: 0,
         }
     }
 
@@ -213,6 +222,9 @@ impl Session {
     /// and why it stopped. The caller keeps the rest: an unfinished line, or in a message's text up
     /// to 3 bytes that may become its end. A line that exceeds its limit is answered once and then
     /// discarded up to its LF, so a caller's buffer of the longest line always suffices.
+    ///
+    /// Stops with [`Event::Flush`] when [`OUT_BYTES`] of replies wait in `out`: a flood of tiny
+    /// commands must not become a buffer many times its size.
     pub fn advance(&mut self, input: &[u8], gate: Gate, out: &mut Vec<u8>) -> (usize, Event) {
         let mut taken = 0;
         loop {
@@ -227,10 +239,19 @@ impl Session {
             };
             taken += bytes;
             match event {
-                Event::NeedInput if bytes > 0 && taken < input.len() => {}
+                Event::NeedInput if bytes > 0 && taken < input.len() => {
+                    if out.len() >= OUT_BYTES {
+                        return (taken, Event::Flush);
+                    }
+                }
                 event => return (taken, event),
             }
         }
+    }
+
+    /// Ends it with a 421 of the caller's.
+    pub fn end_with(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Event {
+        self.part(reply, out)
     }
 
     /// Answers the [`LoginRequest`] that is awaited; without one, nothing happens. Then call
@@ -318,6 +339,20 @@ impl Session {
         self.transaction
             .as_ref()
             .map_or(0, |transaction| transaction.text.held_bytes())
+    }
+
+    /// Bytes held for the sender and the recipients of the message that is being received.
+    #[must_use]
+    pub fn address_bytes(&self) -> usize {
+        self.transaction
+            .as_ref()
+            .map_or(0, |transaction| transaction.address_bytes)
+    }
+
+    /// Somebody is logged in, or preset.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        self.identity.is_some()
     }
 
     /// Between DATA's 354 and its reply, or from the first chunk of BDAT to the reply to the last:

@@ -371,6 +371,7 @@ impl<'a> Replay<'a> {
     fn act_on(&mut self, event: Event) -> bool {
         let next = match event {
             Event::NeedInput => return true,
+            Event::Flush => return false,
             Event::StartTls => {
                 self.awaits_tls = true;
                 self.buffered.clear();

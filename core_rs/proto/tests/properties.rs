@@ -79,6 +79,7 @@ impl Caller {
             self.buffered.drain(..taken);
             let answered = match event {
                 Event::NeedInput => break,
+                Event::Flush => Event::NeedInput,
                 Event::StartTls => unreachable!("not offered"),
                 Event::Close => Event::Close,
                 Event::Login(request) => {

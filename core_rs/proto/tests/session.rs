@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use smtp_proxy_proto::session::OUT_BYTES;
 use smtp_proxy_proto::{
     Enhanced, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, LoginRequest,
     LoginVerdict, Mechanism, Phase, Proof, Reply, Secret, Security, Senders, Session,
@@ -327,4 +328,80 @@ fn debug_shows_neither_mail_nor_password() {
         mechanism: Mechanism::Plain,
     };
     assert!(!format!("{request:?}").contains("hunter2"));
+}
+
+/// Feeds a flood to a session as a caller does; the longest that replies ever waited, and all of them.
+fn flooded(session: &mut Session, flood: &[u8]) -> (usize, Vec<u8>) {
+    let (mut at, mut longest, mut said) = (0, 0, Vec::new());
+    while at < flood.len() {
+        let mut out = Vec::new();
+        let (taken, event) = session.advance(&flood[at..], Gate::Open, &mut out);
+        at += taken;
+        longest = longest.max(out.len());
+        said.extend(out);
+        if !matches!(event, Event::Flush) {
+            break;
+        }
+    }
+    (longest, said)
+}
+
+#[test]
+fn a_flood_of_tiny_commands_is_answered_in_bounded_pieces() {
+    const PIECE: usize = 64 * 1024;
+    for tiny in [
+        "EHLO x\r\n",
+        "HELP\r\n",
+        "NOOP\r\n",
+        "VRFY a\r\n",
+        "RSET\r\n",
+    ] {
+        let limits = Limits {
+            idle_commands_per_session: 0,
+            ..Limits::default()
+        };
+        let count = PIECE / tiny.len();
+        let mut session = Session::new(config(limits), Security::Plaintext);
+        let (longest, said) = flooded(&mut session, tiny.repeat(count).as_bytes());
+        assert!(longest < OUT_BYTES + 512, "{tiny:?}: {longest} bytes");
+        let last_lines = |line: &&[u8]| line.get(3) == Some(&b' ');
+        let answers = said.split(|byte| *byte == b'\n').filter(last_lines);
+        assert_eq!(answers.count(), count, "{tiny:?}");
+    }
+}
+
+#[test]
+fn commands_that_bring_no_message_are_counted_in_a_row() {
+    let limits = Limits {
+        idle_commands_per_session: 4,
+        ..Limits::default()
+    };
+    let mut session = Session::new(config(limits), Security::Plaintext);
+    let message = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\n";
+    let (_, _, out) = advance(&mut session, "EHLO x\r\nNOOP\r\nRSET\r\n");
+    assert!(!out.contains("421"));
+    let _ = advance(&mut session, message);
+    let (_, event, _) = advance(&mut session, "x\r\n.\r\n");
+    assert!(matches!(event, Event::Envelope(_)));
+    let mut out = Vec::new();
+    let _ = session.envelope_answered(EnvelopeVerdict::Deferred, &mut out);
+    let (_, event, out) = advance(&mut session, &"NOOP\r\n".repeat(4));
+    assert!(matches!(event, Event::NeedInput) && !out.contains("421"));
+    let (_, event, out) = advance(&mut session, "NOOP\r\n");
+    assert!(matches!(event, Event::Close));
+    assert!(
+        out.starts_with("421 4.7.0 Too many commands without"),
+        "{out}"
+    );
+}
+
+#[test]
+fn what_addresses_hold_is_known() {
+    let mut session = session();
+    let _ = advance(&mut session, "EHLO x\r\nMAIL FROM:<a@b>\r\n");
+    assert_eq!(session.address_bytes(), 3);
+    let _ = advance(&mut session, "RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\n");
+    assert_eq!(session.address_bytes(), 3 + 2 * (3 + size_of::<String>()));
+    let _ = advance(&mut session, "RSET\r\n");
+    assert_eq!(session.address_bytes(), 0);
 }

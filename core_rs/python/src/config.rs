@@ -6,7 +6,9 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use smtp_proxy_proto::{Identity, Limits, SenderPattern, Senders, Submission};
-use smtp_proxy_server::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
+use smtp_proxy_server::{
+    CertificatePem, ClientAuth, ClientTrust, Config, Network, Protection, Timeouts, TlsOptions,
+};
 
 use crate::error::{bad_setting, exception};
 
@@ -80,6 +82,8 @@ impl ServerConfig {
         client_auth = "none",
         client_ca = Vec::new(),
         client_crl = Vec::new(),
+        protection = HashMap::new(),
+        proxy_networks = Vec::new(),
     ))]
     // One keyword per setting is the point of this object.
     #[allow(clippy::too_many_arguments)]
@@ -108,6 +112,8 @@ impl ServerConfig {
         client_auth: &str,
         client_ca: Vec<u8>,
         client_crl: Vec<u8>,
+        protection: HashMap<String, f64>,
+        proxy_networks: Vec<String>,
     ) -> PyResult<Self> {
         // A name is resolved here, and that may take its time.
         let [starttls, tls, plaintext] = py.detach(|| {
@@ -151,6 +157,7 @@ impl ServerConfig {
                 add_missing_headers,
                 strip_bcc,
             },
+            protection: read_protection(protection, proxy_networks)?,
         };
         config.check().map_err(exception)?;
         Ok(Self { config })
@@ -223,6 +230,16 @@ fn read_limits(given: HashMap<String, u64>) -> PyResult<Limits> {
             .map_err(|error| bad_setting("limits", &error.to_string()))?;
     }
     Ok(limits)
+}
+
+fn read_protection(given: HashMap<String, f64>, proxies: Vec<String>) -> PyResult<Protection> {
+    let mut protection = Protection::default();
+    for (name, value) in given {
+        protection.set(&name, value).map_err(exception)?;
+    }
+    let networks = proxies.into_iter().map(|text| Network::read(&text));
+    protection.proxy_networks = networks.collect::<Result<_, _>>().map_err(exception)?;
+    Ok(protection)
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

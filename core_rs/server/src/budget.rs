@@ -1,13 +1,14 @@
 //! How much mail may be in memory: bytes and messages, from the first byte of a text to its verdict.
 //!
-//! Over the budget, sockets are not read (TCP does the rest). Only sessions that receive a text
-//! wait: the others hold nothing, and a command costs nothing.
+//! Over the budget, sockets are not read (TCP does the rest). Only sessions wait that receive a text,
+//! or that hold more recipients and commands sent ahead than every connection may: the others hold
+//! nothing, and a command costs nothing.
 //!
 //! Why nobody waits for ever. The budget is freed by verdicts and by sessions that finish or end.
 //! While any message awaits its verdict, one of these is certain to come, so waiting is safe. If
-//! none does, all that is held belongs to unfinished texts, and if all of those waited they would
-//! wait for each other. So then one of them, the one that has waited longest, gets an overdraft: it
-//! reads to the end of its message whatever the budget says, within one data time-out. Its verdict,
+//! none does, all that is held belongs to unfinished messages, and if all of those waited they
+//! would wait for each other. So then one of them, the one that has waited longest, gets an overdraft: it
+//! reads to the end of its message whatever the budget says, within one time-out. Its verdict,
 //! or its end, frees memory, and the next one follows. So what is held never exceeds the budget by
 //! more than one message and one piece per thread.
 //!

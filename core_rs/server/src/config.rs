@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use smtp_proxy_proto::{Identity, Limits, Submission};
 
-use crate::Error;
+use crate::{Error, Protection};
 
 /// One certificate chain with its key, in PEM.
 #[derive(Clone, Default)]
@@ -122,7 +122,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Sessions at once over all listeners; more get 421.
     pub max_connections: usize,
-    /// Message bytes held at once, received or being received; beyond, sockets are not read.
+    /// Bytes of messages held at once, received or being received, with their recipients; beyond,
+    /// sockets are not read.
     pub max_in_flight_bytes: usize,
     /// Messages awaiting their commit at once; beyond, sockets are not read.
     pub max_waiting_messages: usize,
@@ -130,6 +131,8 @@ pub struct Config {
     pub threads: usize,
     /// What is mended of a message.
     pub submission: Submission,
+    /// From clients that are hostile, broken or too many.
+    pub protection: Protection,
 }
 
 impl Default for Config {
@@ -151,6 +154,7 @@ impl Default for Config {
             max_waiting_messages: 10_000,
             threads: 0,
             submission: Submission::default(),
+            protection: Protection::default(),
         }
     }
 }

@@ -9,6 +9,10 @@
 //! it waits for the client it also listens for its deadline, for the order to close, and, in a text,
 //! for leave from the memory budget. A verdict has no deadline: it is ours to give.
 
+mod limits;
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -25,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::budget::{Charge, PIECE_BYTES, Share};
 use crate::deadline::Deadline;
+use crate::guard::Visit;
 use crate::listener::Port;
 use crate::logins::Login;
 use crate::mailbox::{Mailbox, Verdict};
@@ -69,6 +74,13 @@ pub(crate) struct Connection<S> {
     out: Vec<u8>,
     client_address: Arc<str>,
     oldest: Option<Instant>,
+    /// Until then somebody must have logged in.
+    login_by: Option<Instant>,
+    /// In a text: until then more of it must have come, to keep to the least rate.
+    paced_until: Option<Instant>,
+    /// Since when the memory budget keeps the client waiting.
+    waiting_since: Option<Instant>,
+    visit: Visit,
     seat: Seat,
 }
 
@@ -79,7 +91,9 @@ impl<S: Io> Connection<S> {
         io: S,
         client_address: Arc<str>,
         seat: Seat,
+        visit: Visit,
     ) -> Self {
+        let login_timeout = shared.guard.protection.login_timeout;
         let timeouts = &shared.timeouts;
         let shortest = timeouts.command.min(timeouts.data);
         Self {
@@ -92,6 +106,10 @@ impl<S: Io> Connection<S> {
             out: Vec::new(),
             client_address,
             oldest: timeouts.session.map(|max| Instant::now() + max),
+            login_by: (!login_timeout.is_zero()).then(|| Instant::now() + login_timeout),
+            paced_until: None,
+            waiting_since: None,
+            visit,
             seat,
             shared,
         }
@@ -116,6 +134,7 @@ impl<S: Io> Connection<S> {
         loop {
             event = match event {
                 Event::NeedInput => self.hear().await?,
+                Event::Flush => self.go_on_when_flushed().await?,
                 Event::StartTls => self.start_tls().await?,
                 Event::Login(request) => self.log_in(request).await?,
                 Event::Envelope(envelope) => self.submit(envelope).await?,
@@ -130,7 +149,7 @@ impl<S: Io> Connection<S> {
         // An overdraft is for one data time-out, however often its client is answered between two
         // chunks.
         if !self.share.is_overdraft() {
-            self.extend_deadline();
+            self.wait_anew();
         }
         match poll_fn(|cx| self.poll_turn(cx)).await {
             Turn::Said(event) => return Ok(event),
@@ -138,7 +157,7 @@ impl<S: Io> Connection<S> {
             Turn::Closing => self.session.shut_down(&mut self.out),
             Turn::Late if self.is_too_old() => self.session.shut_down(&mut self.out),
             Turn::Late => {
-                self.shared.metrics.timeouts_total.one();
+                self.count_lateness();
                 self.session.timed_out(&mut self.out);
             }
         }
@@ -156,6 +175,10 @@ impl<S: Io> Connection<S> {
 
     async fn log_in(&mut self, request: LoginRequest) -> Result<Event, Gone> {
         self.flush().await?;
+        if self.visit.is_banned() {
+            return Ok(self.end_banned());
+        }
+        let username = request.username.clone();
         let login = Login {
             request,
             client_address: Arc::clone(&self.client_address),
@@ -165,6 +188,7 @@ impl<S: Io> Connection<S> {
             Verdict::Login(verdict) => verdict,
             Verdict::Envelope(_) => LoginVerdict::Unavailable,
         };
+        self.take_to_heart(&username, &verdict).await;
         let event = self.session.login_answered(verdict, &mut self.out);
         Ok(self.go_on(event))
     }
@@ -288,11 +312,11 @@ impl<S: Io> Connection<S> {
         }
         // Before leave is asked for: asking stops the clock, and a client that is silent must not
         // be saved by a full memory again and again.
-        if self.session.phase() == Phase::Data && self.deadline.poll_passed(cx).is_ready() {
+        if self.needs_leave() && self.deadline.poll_passed(cx).is_ready() {
             return Poll::Ready(Turn::Late);
         }
         loop {
-            if self.session.phase() == Phase::Data && self.poll_leave().is_pending() {
+            if self.needs_leave() && self.poll_leave().is_pending() {
                 break;
             }
             match self.poll_input(cx) {
@@ -307,21 +331,6 @@ impl<S: Io> Connection<S> {
         self.deadline.poll_passed(cx).map(|()| Turn::Late)
     }
 
-    /// Leave from the memory budget. While we keep the client waiting, its time stands still.
-    fn poll_leave(&mut self) -> Poll<()> {
-        let waited = self.share.is_queued();
-        let leave = self.share.poll_leave();
-        match (waited, self.share.is_queued()) {
-            (false, true) => {
-                self.shared.metrics.budget_waits_total.one();
-                self.deadline.lift();
-            }
-            (true, false) => self.extend_deadline(),
-            _ => {}
-        }
-        leave
-    }
-
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         SCRATCH.with_borrow_mut(|scratch| {
             let before = self.kept.len();
@@ -331,7 +340,7 @@ impl<S: Io> Connection<S> {
             place.copy_from_slice(&self.kept);
             let mut piece = ReadBuf::new(
                 scratch
-                    .get_mut(before..before + PIECE_BYTES)
+                    .get_mut(before..before + self.piece_bytes())
                     .unwrap_or_default(),
             );
             let result = ready!(self.stream.poll_read(cx, &mut piece));
@@ -340,6 +349,7 @@ impl<S: Io> Connection<S> {
                 return Poll::Ready(Turn::Gone);
             }
             self.kept.clear();
+            self.pace(read);
             let (taken, event) = self.advance(scratch.get(..before + read).unwrap_or_default());
             // In a text every byte is progress, among commands only a whole one is: else a client
             // could stay for ever with a byte now and then.
@@ -361,10 +371,9 @@ impl<S: Io> Connection<S> {
         }
         // Before the session's share is settled: in between, the message would belong to nobody.
         if let Event::Envelope(envelope) = &event {
-            self.charge = Some(self.share.hand_over(envelope.body.capacity()));
+            self.charge = Some(self.share.hand_over(limits::held_by(envelope)));
         }
-        let finished = self.session.phase() != Phase::Data;
-        self.share.settle(self.session.body_bytes(), finished);
+        self.settle(matches!(event, Event::Envelope(_)));
         (taken, event)
     }
 
@@ -375,22 +384,6 @@ impl<S: Io> Connection<S> {
             let result = ready!(self.stream.poll_read(cx, &mut piece));
             Poll::Ready(result.is_ok() && !piece.filled().is_empty())
         })
-    }
-
-    fn extend_deadline(&mut self) {
-        let timeouts = &self.shared.timeouts;
-        let allowed = match self.session.phase() {
-            Phase::Data => timeouts.data,
-            _ => timeouts.command,
-        };
-        let at = Instant::now() + allowed;
-        let oldest = self.oldest.filter(|_| !self.session.in_transaction());
-        self.deadline
-            .set(oldest.map_or(at, |oldest| at.min(oldest)));
-    }
-
-    fn is_too_old(&self) -> bool {
-        self.oldest.is_some_and(|oldest| oldest <= Instant::now()) && !self.session.in_transaction()
     }
 
     fn mailbox(&self) -> &Arc<Mailbox> {

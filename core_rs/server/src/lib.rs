@@ -8,7 +8,9 @@
 //!
 //! A letter's way through the files: `listener` accepts, `connection` reads and writes (`stream`
 //! and `tls` carry its bytes, `deadline` hurries it, `budget` holds it back), `batch` keeps complete
-//! envelopes (`copy` writes them as Postgres takes them), `mailbox` brings the verdict back, `shutdown` sees all of them off.
+//! envelopes (`copy` writes them as Postgres takes them), `mailbox` brings the verdict back, `shutdown`
+//! sees all of them off. `proxy` learns who a client behind a load balancer is, and `guard` knows of
+//! each address what it may still do.
 
 #![forbid(unsafe_code)]
 
@@ -20,14 +22,18 @@ mod copy;
 mod deadline;
 mod error;
 mod gate;
+mod guard;
 mod id;
 mod listener;
 mod logins;
 mod mailbox;
 mod metrics;
+mod protection;
+mod proxy;
 mod server;
 mod shutdown;
 mod stream;
+mod table;
 mod tls;
 mod wakeup;
 
@@ -35,6 +41,7 @@ pub use crate::batch::{Batch, Letter};
 pub use crate::config::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
 pub use crate::error::Error;
 pub use crate::logins::{Login, LoginBatch};
+pub use crate::protection::{Network, Protection};
 pub use crate::server::{Addresses, Server};
 pub use crate::wakeup::Interest;
 pub use smtp_proxy_proto::Gate;

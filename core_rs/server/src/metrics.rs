@@ -70,4 +70,24 @@ metrics! {
     auth_failures_total,
     /// Logins that could not be checked.
     auth_unavailable_total,
+    /// Connections turned away because their address had too many.
+    refused_per_address_total,
+    /// Connections turned away because their address opened too many in a minute.
+    refused_per_minute_total,
+    /// Connections turned away, and sessions ended, because their address is banned.
+    refused_banned_total,
+    /// Addresses banned for failed logins.
+    login_bans_total,
+    /// Failed logins whose answer was delayed.
+    login_delays_total,
+    /// Sessions ended because nobody logged in in time.
+    login_timeouts_total,
+    /// Sessions ended because a message came too slowly.
+    slow_data_total,
+    /// Connections whose PROXY header told who the client is.
+    proxy_headers_total,
+    /// Connections of a proxy for itself: closed without a word, or LOCAL.
+    proxy_local_total,
+    /// Connections of a proxy without a header in time.
+    proxy_errors_total,
 }

@@ -1,6 +1,6 @@
 //! The server as a whole: what the outside starts, takes batches from, and stops.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::batch::{Batch, Waiting};
 use crate::budget::Budget;
 use crate::gate::SharedGate;
+use crate::guard::Guard;
 use crate::listener::{Port, accept_all, bind};
 use crate::logins::{Asking, LoginBatch};
 use crate::metrics::Metrics;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) waiting: Waiting,
     pub(crate) asking: Asking,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) guard: Arc<Guard>,
     wakeup: Arc<Wakeup>,
 }
 
@@ -50,6 +52,7 @@ impl Shared {
             )?),
         };
         let wakeup = Arc::new(Wakeup::new().map_err(Error::System)?);
+        let metrics = Arc::<Metrics>::default();
         Ok(Self {
             starttls: session_config(config, Port::StartTls),
             implicit: session_config(config, Port::Tls),
@@ -61,7 +64,12 @@ impl Shared {
             connections: Connections::new(config.max_connections, Arc::clone(&wakeup)),
             waiting: Waiting::new(Arc::clone(&wakeup), Arc::from(config.hostname.as_str())),
             asking: Asking::new(Arc::clone(&wakeup)),
-            metrics: Arc::default(),
+            guard: Guard::new(
+                config.protection.clone(),
+                config.max_connections,
+                Arc::clone(&metrics),
+            ),
+            metrics,
             wakeup,
         })
     }
@@ -217,6 +225,12 @@ impl Server {
         Ok(())
     }
 
+    /// Turns that address away for so long, as if it had failed to log in too often: for whoever shares
+    /// bans over a fleet.
+    pub fn ban(&self, address: IpAddr, duration: Duration) {
+        self.shared.guard.ban(address, duration);
+    }
+
     /// Closes the listeners, sends idle sessions away, and lets those that are in a message finish
     /// it. Returns at once; see [`Server::is_drained`]. Batches must still be taken and answered.
     pub fn drain(&self) {
@@ -254,6 +268,7 @@ impl Server {
             ("logins_queued", shared.asking.len() as u64),
             ("bytes_in_flight", shared.budget.bytes() as u64),
             ("wakeups_total", shared.wakeup.signals()),
+            ("addresses_known", shared.guard.len() as u64),
         ]);
         stats
     }

@@ -15,6 +15,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.cli.senders import SenderOption, credential_senders
+from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.tenant import Credential
 from smtp_proxy.store import Store
 from smtp_proxy.tenants.senders import shown
@@ -24,6 +25,10 @@ credential_app = typer.Typer(help="Logins of tenants.", no_args_is_help=True)
 
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input instead of generating one.")
+]
+NetworkOption = Annotated[
+    list[str] | None,
+    typer.Option("--network", metavar="CIDR", help="Take this login from there alone; may be given again."),
 ]
 UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME")]
 
@@ -59,6 +64,7 @@ def credential_create(
     username: UsernameArgument,
     password_stdin: PasswordStdin = False,
     sender: SenderOption = None,
+    network: NetworkOption = None,
 ) -> None:
     """Give a tenant a login. A generated password is shown once, now."""
     given = _password_from_stdin() if password_stdin else None
@@ -66,7 +72,7 @@ def credential_create(
     async def work(store: Store) -> None:
         async with _passwords() as passwords:
             credential, secret = await tenants.create_credential(
-                store, passwords, tenant, username, given, sender or ()
+                store, passwords, tenant, username, given, sender or (), network or ()
             )
         typer.echo(f"created credential {credential.username} of tenant {tenant}")
         _show_password(None if given else secret)
@@ -93,6 +99,7 @@ def credential_list(
                 "created_at": c.created_at,
                 "disabled_at": c.disabled_at,
                 "allowed_senders": c.allowed_senders,
+                "networks": [str(network) for network in c.allowed_networks],
             }
             for c in await store.list_credentials(owner)
         ]
@@ -101,7 +108,7 @@ def credential_list(
     if as_json:
         print_json(rows)
         return
-    table = make_table("username", "tenant", "id", "created", "disabled", "senders")
+    table = make_table("username", "tenant", "id", "created", "disabled", "senders", "networks")
     for row in rows:
         table.add_row(
             row["username"],
@@ -110,6 +117,7 @@ def credential_list(
             when(row["created_at"]),
             when(row["disabled_at"]),
             shown(row["allowed_senders"]),
+            " ".join(row["networks"]),
         )
     print_table(table)
 
@@ -151,6 +159,28 @@ def credential_reset_password(
 
 
 credential_app.command("senders")(credential_senders)
+@credential_app.command("networks")
+def credential_networks(
+    context: typer.Context,
+    username: UsernameArgument,
+    networks: Annotated[list[str] | None, typer.Argument(metavar="[CIDR]...")] = None,
+    anywhere: Annotated[bool, typer.Option("--anywhere", help="Take this login from every address again.")] = False,
+) -> None:
+    """Say from which networks a login is taken, in place of those it had; without any, show them."""
+    if networks and anywhere:
+        raise InvalidValue("--anywhere and networks exclude each other")
+
+    async def work(store: Store) -> Credential:
+        if networks or anywhere:
+            return await tenants.set_networks(store, username, networks or ())
+        found = await store.credential_by_username(username)
+        if found is None:
+            raise NotFound(f"there is no credential {username}")
+        return found
+
+    allowed = with_store(context, work).allowed_networks
+    typer.echo(f"{username} may log in from {', '.join(map(str, allowed)) or 'every address'}")
+
 
 # -- below
 

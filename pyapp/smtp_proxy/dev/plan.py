@@ -30,6 +30,14 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "retry_max_seconds": 60.0,
     "worker_lease_seconds": 15.0,
     "sweep_after_seconds": 5.0,
+    # All clients come from one address here, thousands of them in a load test; and who tries things by hand is slow.
+    "smtp_max_connections_per_address": 0,
+    "smtp_max_new_connections_per_address_per_minute": 0,
+    "smtp_login_timeout_seconds": 0.0,
+    "smtp_login_failures_before_ban": 0,
+    "smtp_max_idle_commands_per_session": 0,
+    "smtp_min_data_bytes_per_second": 0,
+    "login_queue_max_per_address": 0,
 }
 _SMARTHOST: Final = frozenset({"smarthost_host", "smarthost_port"})
 _OWN_POSTGRES: Final = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")

@@ -45,12 +45,12 @@ class LoginDesk:
 
     def _known(self, request: LoginRequest) -> Verdict:
         if len(request) == 3:
-            return self._checker.cached(request[0], request[1])
+            return self._checker.cached(*request)
         return self._certificates.cached(request[0], request[1]) if self._certificates is not None else None
 
     async def _check(self, request: LoginRequest) -> Verdict:
         if len(request) == 3:
-            return await self._checker.check(request[0], request[1])
+            return await self._checker.check(*request)
         username, fingerprint, names, _ = request
         return await self._certificates.check(username, fingerprint, names) if self._certificates is not None else None
 

@@ -56,7 +56,23 @@ _LIMITS: Final = {
     "smtp_max_auth_failures_per_session": "auth_failures_per_session",
     "smtp_max_messages_per_session": "messages_per_session",
     "smtp_max_hops": "hops",
+    "smtp_max_idle_commands_per_session": "idle_commands_per_session",
 }
+# What protects from hostile clients, named as the core has it.
+_PROTECTION: Final = (
+    "proxy_protocol_timeout_seconds",
+    "max_connections_per_address",
+    "max_new_connections_per_address_per_minute",
+    "ipv6_prefix_bits",
+    "login_timeout_seconds",
+    "login_delay_seconds",
+    "login_delay_max_seconds",
+    "login_failures_before_ban",
+    "login_failures_window_seconds",
+    "login_ban_seconds",
+    "min_data_bytes_per_second",
+    "min_data_grace_seconds",
+)
 # The core's other fields, by the settings that they come from.
 _SETTINGS: Final = {
     "starttls_address": "SMTP_HOST, SMTP_STARTTLS_PORT",
@@ -152,6 +168,8 @@ def core_config(settings: Settings, serving: CertificateSet, plaintext_identity:
         client_auth=settings.tls_client_auth,
         client_ca=serving.client_ca,
         client_crl=serving.client_crl,
+        protection={name: getattr(settings, f"smtp_{name}") for name in _PROTECTION},
+        proxy_networks=[network for network in settings.smtp_proxy_protocol_networks.split(",") if network],
     )
 
 

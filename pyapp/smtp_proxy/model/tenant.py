@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeAlias
 from uuid import UUID
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A login of a tenant. `password_hash` is argon2id in PHC format."""
+    """A login of a tenant. `password_hash` is argon2id in PHC format; no `allowed_networks`: from everywhere."""
 
     id: UUID
     tenant_id: UUID
@@ -28,6 +32,7 @@ class Credential:
     created_at: datetime
     disabled_at: datetime | None = None
     allowed_senders: tuple[str, ...] = ()  # patterns of reverse-paths; none: any
+    allowed_networks: tuple[Network, ...] = ()
 
     def __repr__(self) -> str:
         return f"Credential(id={self.id}, username={self.username!r})"

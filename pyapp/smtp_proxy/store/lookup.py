@@ -21,7 +21,8 @@ def tenant(row: asyncpg.Record) -> Tenant:
 
 
 def credential(row: asyncpg.Record) -> Credential:
-    return Credential(**{**dict(row), "allowed_senders": tuple(row["allowed_senders"])})
+    lists = {name: tuple(row[name]) for name in ("allowed_senders", "allowed_networks")}
+    return Credential(**{**dict(row), **lists})
 
 
 def certificate_identity(row: asyncpg.Record) -> CertificateIdentity:

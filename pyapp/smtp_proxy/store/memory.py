@@ -18,7 +18,7 @@ from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store.accept import CoreEnvelope, Encoder
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
@@ -183,7 +183,12 @@ class MemoryStore:
         return self._tenants[name]
 
     async def create_credential(
-        self, tenant_id: UUID, username: str, password_hash: str, allowed_senders: Sequence[str] = ()
+        self,
+        tenant_id: UUID,
+        username: str,
+        password_hash: str,
+        allowed_senders: Sequence[str] = (),
+        allowed_networks: Sequence[Network] = (),
     ) -> Credential:
         self._reachable()
         if username in self._credentials:
@@ -195,6 +200,7 @@ class MemoryStore:
             password_hash,
             self._clock.now(),
             allowed_senders=tuple(allowed_senders),
+            allowed_networks=tuple(allowed_networks),
         )
         self._notify()
         return self._credentials[username]
@@ -220,6 +226,9 @@ class MemoryStore:
 
     async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential:
         return self._put(replace(self._existing(username), allowed_senders=tuple(patterns)))
+
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
+        return self._put(replace(self._existing(username), allowed_networks=tuple(networks)))
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)

@@ -121,34 +121,35 @@ SELECT id, name, created_at, disabled_at FROM tenants ORDER BY name;
 SELECT id, name, created_at, disabled_at FROM tenants WHERE name = $1;
 
 -- name: create_credential
-INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders) VALUES ($1, $2, $3, $4, $5)
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
+INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders, allowed_networks)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: list_credentials
-SELECT id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders FROM credentials
+SELECT id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks FROM credentials
 WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY username;
 
 -- name: credential_by_username
 -- Of a disabled tenant every credential counts as disabled.
 SELECT c.id, c.tenant_id, c.username, c.password_hash, c.created_at, coalesce(c.disabled_at, t.disabled_at) AS disabled_at,
-    c.allowed_senders
+    c.allowed_senders, c.allowed_networks
 FROM credentials c JOIN tenants t ON t.id = c.tenant_id WHERE c.username = $1;
 
 -- name: disable_credential
 UPDATE credentials SET disabled_at = coalesce(disabled_at, now()) WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: enable_credential
 UPDATE credentials SET disabled_at = NULL WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: set_password_hash
 UPDATE credentials SET password_hash = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: set_allowed_senders
 UPDATE credentials SET allowed_senders = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: add_certificate
 INSERT INTO credential_certificates (identity, credential_id) SELECT $2, id FROM credentials WHERE username = $1
@@ -166,6 +167,10 @@ WHERE $1::text IS NULL OR c.username = $1 ORDER BY c.username, i.identity;
 -- name: usernames_by_certificate
 SELECT i.identity, c.username FROM credential_certificates i JOIN credentials c ON c.id = i.credential_id
 WHERE i.identity = ANY ($1::text[]);
+
+-- name: set_allowed_networks
+UPDATE credentials SET allowed_networks = $2 WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: plan_for_these_values
 -- For the one statement whose best plan depends on what is asked for.

@@ -23,7 +23,7 @@ from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
+from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
@@ -228,7 +228,12 @@ class Store:
             return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
 
     async def create_credential(
-        self, tenant_id: UUID, username: str, password_hash: str, allowed_senders: Sequence[str] = ()
+        self,
+        tenant_id: UUID,
+        username: str,
+        password_hash: str,
+        allowed_senders: Sequence[str] = (),
+        allowed_networks: Sequence[Network] = (),
     ) -> Credential:
         """Raises AlreadyExists when any tenant has that username."""
         async with self._connection(f"creating credential {username}") as connection:
@@ -239,6 +244,7 @@ class Store:
                 username,
                 password_hash,
                 allowed_senders,
+                allowed_networks,
             )
         return lookup.credential(_present(row, username))
 
@@ -268,6 +274,10 @@ class Store:
     async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential:
         """Say which reverse-paths it may use from the next login on; none: any. Raises NotFound."""
         return await self._change_credential("set_allowed_senders", username, patterns)
+
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
+        """From where it may log in; none: from everywhere. Raises NotFound."""
+        return await self._change_credential("set_allowed_networks", username, networks)
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""

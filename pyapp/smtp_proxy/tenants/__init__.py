@@ -5,6 +5,7 @@ from smtp_proxy.tenants.accounts import (
     create_credential,
     create_tenant,
     reset_password,
+    set_networks,
     set_senders,
 )
 from smtp_proxy.tenants.logins import LoginChecker
@@ -18,5 +19,6 @@ __all__ = [
     "create_tenant",
     "generate_password",
     "reset_password",
+    "set_networks",
     "set_senders",
 ]

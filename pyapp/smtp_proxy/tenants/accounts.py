@@ -7,8 +7,8 @@ from typing import Protocol
 from uuid import UUID
 
 from smtp_proxy.errors import NotFound
-from smtp_proxy.model.tenant import Credential, Tenant
-from smtp_proxy.tenants import names, senders
+from smtp_proxy.model.tenant import Credential, Network, Tenant
+from smtp_proxy.tenants import names, networks, senders
 from smtp_proxy.tenants.passwords import Passwords, generate_password
 
 
@@ -18,10 +18,16 @@ class AccountStore(Protocol):
     async def create_tenant(self, name: str) -> Tenant: ...
     async def tenant_by_name(self, name: str) -> Tenant: ...
     async def create_credential(
-        self, tenant_id: UUID, username: str, password_hash: str, allowed_senders: Sequence[str] = ()
+        self,
+        tenant_id: UUID,
+        username: str,
+        password_hash: str,
+        allowed_senders: Sequence[str] = (),
+        allowed_networks: Sequence[Network] = (),
     ) -> Credential: ...
     async def credential_by_username(self, username: str) -> Credential | None: ...
     async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential: ...
+    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential: ...
     async def set_password_hash(self, username: str, password_hash: str) -> Credential: ...
 
 
@@ -37,19 +43,22 @@ async def create_credential(
     username: str,
     password: str | None = None,
     allowed_senders: Sequence[str] = (),
+    allowed_networks: Sequence[str] = (),
 ) -> tuple[Credential, str]:
     """Give a tenant (by name) a login; returns it and the password, which is not kept anywhere.
 
     Raises:
-        InvalidValue: username, password or a sender pattern can not be used.
+        InvalidValue: username, password, a sender pattern or a network can not be used.
         NotFound: no such tenant.
         AlreadyExists: the username is taken, perhaps by another tenant.
     """
     username = names.username(username)
     patterns = senders.checked(allowed_senders)
     secret = generate_password() if password is None else names.password(password)
+    allowed = networks.networks(allowed_networks)
     owner = await store.tenant_by_name(tenant)
-    return await store.create_credential(owner.id, username, await passwords.hash(secret), patterns), secret
+    hashed = await passwords.hash(secret)
+    return await store.create_credential(owner.id, username, hashed, patterns, allowed), secret
 
 
 async def reset_password(
@@ -77,3 +86,8 @@ async def change_senders(store: AccountStore, username: str, add: Sequence[str],
         raise NotFound(f"there is no credential {username}")
     patterns = senders.changed(found.allowed_senders, add, remove)
     return found if patterns == found.allowed_senders else await store.set_allowed_senders(username, patterns)
+
+
+async def set_networks(store: AccountStore, username: str, allowed_networks: Sequence[str]) -> Credential:
+    """Say from where a login is taken; none: from everywhere. Raises InvalidValue, NotFound."""
+    return await store.set_allowed_networks(username, networks.networks(allowed_networks))

@@ -69,6 +69,17 @@ async def test_from_an_empty_database_to_a_login(postgres: PostgresServer) -> No
     password = created.stdout.splitlines()[1].removeprefix("password: ")
     given = await command("credential", "create", "acme", "batch", "--password-stdin", given="chosen by hand\n")
     assert given.returncode == 0
+    office = await command("credential", "create", "acme", "office", "--network", "198.51.100.7/24")
+    assert (office.returncode, "write 198.51.100.0/24" in office.stderr) == (2, True)
+    office = await command("credential", "create", "acme", "office", "--network", "198.51.100.0/24")
+    assert office.returncode == 0
+    changed = await command("credential", "networks", "office", "2001:db8::/48", "192.0.2.7")
+    assert changed.stdout == "office may log in from 192.0.2.7/32, 2001:db8::/48\n"
+    assert (await command("credential", "networks", "office")).stdout == changed.stdout
+    assert "192.0.2.7/32" in (await command("credential", "list", "--json")).stdout
+    anywhere = await command("credential", "networks", "office", "--anywhere")
+    assert anywhere.stdout == "office may log in from every address\n"
+    assert (await command("credential", "networks", "nobody")).returncode == 1
     twice = await command("credential", "create", "acme", "app")
     assert (twice.returncode, twice.stderr) == (1, "smtp-proxy: creating credential app: it exists already\n")
 
@@ -89,7 +100,11 @@ async def test_from_an_empty_database_to_a_login(postgres: PostgresServer) -> No
     await store.close()
 
     listed = json.loads((await command("credential", "list", "--json")).stdout)
-    assert [(row["username"], bool(row["disabled_at"])) for row in listed] == [("app", True), ("batch", False)]
+    assert [(row["username"], bool(row["disabled_at"])) for row in listed] == [
+        ("app", True),
+        ("batch", False),
+        ("office", False),
+    ]
 
 
 async def test_an_enabled_login_of_a_disabled_tenant_stays_refused_and_it_is_said(postgres: PostgresServer) -> None:

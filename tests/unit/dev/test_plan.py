@@ -49,6 +49,23 @@ def test_by_default_all_runs_here_on_ports_of_its_own() -> None:
     assert len(set(ports)) == len(ports)
 
 
+def test_ten_thousand_clients_of_one_address_are_not_hindered_unless_asked_for() -> None:
+    off = (
+        "smtp_max_connections_per_address",
+        "smtp_max_new_connections_per_address_per_minute",
+        "smtp_login_timeout_seconds",
+        "smtp_login_failures_before_ban",
+        "smtp_max_idle_commands_per_session",
+        "smtp_min_data_bytes_per_second",
+        "login_queue_max_per_address",
+    )
+    settings = made(DevOptions()).settings
+    assert [getattr(settings, name) for name in off] == [0] * len(off)
+    assert settings.smtp_max_connections >= 10_000
+    asked = made(DevOptions(overrides={"smtp_max_connections_per_address": "7"})).settings
+    assert asked.smtp_max_connections_per_address == 7
+
+
 def test_what_was_set_on_purpose_stays() -> None:
     overrides = {"log_format": "json", "retry_initial_seconds": "60", "smtp_tls_port": "0", "smarthost_tls": "starttls"}
     settings = made(DevOptions(overrides=overrides)).settings

@@ -75,6 +75,9 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         tls_ticket_seconds=60,
         tls_client_auth="optional",
         tls_client_ca_file="/ca.pem",
+        smtp_max_idle_commands_per_session=18,
+        smtp_proxy_protocol_networks="10.0.0.0/8,2001:db8::/32",
+        smtp_login_ban_seconds=17.5,
     )
     assert told(given) == {
         "hostname": "mx.example.com",
@@ -94,6 +97,7 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
             "auth_failures_per_session": 14,
             "messages_per_session": 15,
             "hops": 16,
+            "idle_commands_per_session": 18,
         },
         "command_timeout_seconds": 1.5,
         "data_timeout_seconds": 2.5,
@@ -109,6 +113,21 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
         "client_auth": "optional",
         "client_ca": b"ca",
         "client_crl": b"crl",
+        "protection": {
+            "proxy_protocol_timeout_seconds": 5.0,
+            "max_connections_per_address": 1000,
+            "max_new_connections_per_address_per_minute": 6000,
+            "ipv6_prefix_bits": 64,
+            "login_timeout_seconds": 120.0,
+            "login_delay_seconds": 1.0,
+            "login_delay_max_seconds": 10.0,
+            "login_failures_before_ban": 100,
+            "login_failures_window_seconds": 600.0,
+            "login_ban_seconds": 17.5,
+            "min_data_bytes_per_second": 500,
+            "min_data_grace_seconds": 60.0,
+        },
+        "proxy_networks": ["10.0.0.0/8", "2001:db8::/32"],
     }
 
 

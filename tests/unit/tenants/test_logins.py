@@ -172,8 +172,9 @@ async def test_one_that_gives_up_does_not_end_the_check_of_the_others(house: Hou
     assert await second
 
 
-async def test_a_storm_of_different_logins_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logins, "_WAITING_MAX", 10)
+async def test_a_storm_of_different_logins_is_bounded() -> None:
+    house = House(login_queue_max=10)
+    await house.add()
     house.passwords.gate.clear()
     storm = [asyncio.create_task(house.logins.check("app", f"guess {n}")) for n in range(30)]
     await asyncio.sleep(0.01)

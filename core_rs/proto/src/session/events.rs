@@ -44,6 +44,9 @@ pub enum Gate {
 pub enum Event {
     /// Read more, append it to what was not taken, and call again.
     NeedInput,
+    /// Send the replies, which are as many as may wait, then call again with what was not taken; do not
+    /// wait for more.
+    Flush,
     /// Send the replies, **discard every byte that was read but not taken** (RFC 3207 4.2,
     /// CVE-2011-0411), shake hands, then call
     /// [`Session::tls_established`](crate::Session::tls_established). Until then the session takes

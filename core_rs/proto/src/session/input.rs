@@ -5,7 +5,9 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::Cell::{Login, Out, Stay, To};
-use super::{Answer, Event, Gate, Mode, Session, State, Transaction, auth_answer, cell};
+use super::{
+    Answer, Event, Gate, Mode, Session, State, Transaction, auth_answer, cell, is_used_up,
+};
 use crate::auth::{Exchange, Step};
 use crate::command::{self, Verb};
 use crate::data::Defect;
@@ -87,6 +89,12 @@ impl Session {
     }
 
     fn command(&mut self, verb: Verb, arguments: &str, gate: Gate, out: &mut Vec<u8>) -> Event {
+        if is_used_up(
+            self.idle_commands,
+            self.config.limits.idle_commands_per_session,
+        ) {
+            return self.part(&reply::TOO_MANY_IDLE, out);
+        }
         if verb == Verb::Bdat {
             return self.begin_chunk(arguments, out);
         }
@@ -95,6 +103,9 @@ impl Session {
             Login => Answer::Say(self.login_needed()),
             Stay | To(_) => self.handle(verb, arguments, gate, out),
         };
+        if !brings_a_message_on(verb, &answer) {
+            self.idle_commands = self.idle_commands.saturating_add(1);
+        }
         self.act_on(verb, answer, out)
     }
 
@@ -157,6 +168,7 @@ impl Session {
             .map(|(transaction, identity)| self.envelope(*transaction, identity))
         {
             Some(Ok(envelope)) => {
+                self.idle_commands = 0;
                 self.mode = Mode::AwaitEnvelope;
                 Event::Envelope(envelope)
             }
@@ -177,6 +189,7 @@ impl Session {
             smtputf8,
             text,
             dsn,
+            address_bytes: _,
         } = transaction;
         let mut body = text.finish().map_err(Defect::reply)?;
         let config = &self.config;
@@ -200,4 +213,10 @@ impl Session {
             dsn,
         })
     }
+}
+
+/// MAIL, RCPT and the text, accepted: how many of them there are has limits of its own.
+fn brings_a_message_on(verb: Verb, answer: &Answer) -> bool {
+    let is_of_it = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat);
+    is_of_it && !matches!(answer, Answer::Say(reply) if !reply.is_positive())
 }

@@ -139,6 +139,7 @@ impl Session {
         Ok(Transaction {
             reverse_path: mail.reverse_path.to_owned(),
             recipients: Vec::new(),
+            address_bytes: mail.reverse_path.len(),
             body_type: match mail.body {
                 Some(command::Body::EightBitMime) => BodyType::EightBitMime,
                 Some(command::Body::SevenBit) | None => BodyType::SevenBit,
@@ -161,6 +162,7 @@ impl Session {
         if transaction.recipients.len() >= most {
             return Answer::Say(reply::TOO_MANY_RECIPIENTS);
         }
+        transaction.address_bytes += size_of::<String>() + rcpt.forward_path.len();
         transaction.recipients.push(rcpt.forward_path.to_owned());
         if rcpt.notify.is_some() || rcpt.orcpt.is_some() {
             transaction.dsn.get_or_insert_default();
@@ -170,6 +172,7 @@ impl Session {
             dsn.recipients
                 .resize_with(transaction.recipients.len(), RecipientDsn::default);
             if let Some(last) = dsn.recipients.last_mut() {
+                transaction.address_bytes += size_of_val(last) + rcpt.orcpt.map_or(0, str::len);
                 last.notify = rcpt.notify;
                 last.orcpt = rcpt.orcpt.map(str::to_owned);
             }

@@ -1,0 +1,403 @@
+//! What is known of each client's address and of each username that logins fail for: who has too many
+//! connections, who guesses passwords, who is banned.
+//!
+//! Known to this process alone, and forgotten with it: a fleet of n lets one address guess n times as
+//! much. [`crate::Server::ban`] is there for whoever wants to share bans.
+//!
+//! Failures are measured by buckets that empty by themselves. An address's failures lead to delays and
+//! at last to a ban. A username's lead to delays alone, and only of what fails: whoever knows the
+//! password is never delayed, or anybody could lock a customer out by guessing at its name.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::metrics::{Counter, Metrics};
+use crate::protection::Protection;
+use crate::table::{Bucket, Entry, Table};
+
+/// Addresses and usernames that are known at least; some 150 bytes each. An address that is connected
+/// is always among them, so there are more where there may be more connections.
+const KNOWN: usize = 65_536;
+/// A login that succeeds forgives a part of a failure: an office of which one device has an old
+/// password is not banned, and whoever has a password of his own to log in with between his guesses
+/// gains little.
+const FORGIVEN: f64 = 0.1;
+/// Failures that are forgiven within the window if none of them bans.
+const FAILURES: u32 = 100;
+
+/// Why a client is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Banned,
+    TooMany,
+    TooFast,
+}
+
+impl Refusal {
+    pub(crate) fn counter(self, metrics: &Metrics) -> &Counter {
+        match self {
+            Self::Banned => &metrics.refused_banned_total,
+            Self::TooMany => &metrics.refused_per_address_total,
+            Self::TooFast => &metrics.refused_per_minute_total,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    connections: u32,
+    new: Bucket,
+    failures: Bucket,
+    banned_until: Option<Instant>,
+}
+
+impl Client {
+    fn is_banned(&self, now: Instant) -> bool {
+        self.banned_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Entry for Client {
+    fn must_stay(&self, now: Instant) -> bool {
+        self.connections > 0 || self.is_banned(now)
+    }
+}
+
+/// See the module.
+pub(crate) struct Guard {
+    pub(crate) protection: Protection,
+    clients: Mutex<Table<Client>>,
+    usernames: Mutex<Table<Bucket>>,
+    hasher: RandomState,
+    metrics: Arc<Metrics>,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        protection: Protection,
+        max_connections: usize,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            protection,
+            clients: Mutex::new(Table::new(KNOWN.max(max_connections.saturating_mul(2)))),
+            usernames: Mutex::new(Table::new(KNOWN)),
+            hasher: RandomState::new(),
+            metrics,
+        })
+    }
+
+    /// May one more come from there?
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Visit, Refusal> {
+        if !self.protection.needs_addresses() {
+            return Ok(self.unknown());
+        }
+        let (client, now) = (self.protection.client(address), Instant::now());
+        let mut clients = self.clients();
+        let Some(known) = clients.entry(client, now) else {
+            return Ok(self.unknown());
+        };
+        if known.is_banned(now) {
+            return Err(Refusal::Banned);
+        }
+        let limit = self.protection.connections_per_address;
+        if limit > 0 && known.connections >= limit {
+            return Err(Refusal::TooMany);
+        }
+        let per_minute = f64::from(self.protection.connections_per_address_per_minute);
+        if per_minute > 0.0 {
+            if known.new.level(per_minute / 60.0, now) + 1.0 > per_minute {
+                return Err(Refusal::TooFast);
+            }
+            known.new.add(1.0);
+        }
+        known.connections += 1;
+        drop(clients);
+        Ok(Visit {
+            guard: Arc::clone(self),
+            client: Some(client),
+        })
+    }
+
+    /// One that no limit per address concerns.
+    pub(crate) fn unknown(self: &Arc<Self>) -> Visit {
+        Visit {
+            guard: Arc::clone(self),
+            client: None,
+        }
+    }
+
+    /// From now on for so long.
+    pub(crate) fn ban(&self, address: IpAddr, duration: Duration) {
+        let now = Instant::now();
+        if let Some(known) = self.clients().entry(self.protection.client(address), now) {
+            known.banned_until = Some(now + duration);
+            self.metrics.login_bans_total.one();
+        }
+    }
+
+    /// Addresses that are known.
+    pub(crate) fn len(&self) -> usize {
+        self.clients().len()
+    }
+
+    fn failure_of_address(&self, client: u128, now: Instant) -> f64 {
+        let mut clients = self.clients();
+        let Some(known) = clients.entry(client, now) else {
+            return 0.0;
+        };
+        let failures = known.failures.level(self.forgiven_per_second(), now) + 1.0;
+        known.failures.add(1.0);
+        let limit = self.protection.login_failures_before_ban;
+        if limit > 0 && failures > f64::from(limit) && !known.is_banned(now) {
+            known.banned_until = Some(now + self.protection.login_ban);
+            self.metrics.login_bans_total.one();
+        }
+        failures
+    }
+
+    fn failure_of_username(&self, username: &str, now: Instant) -> f64 {
+        let mut usernames = self
+            .usernames
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = usernames.entry(self.hasher.hash_one(username).into(), now) else {
+            return 0.0;
+        };
+        let failures = known.level(self.forgiven_per_second(), now) + 1.0;
+        known.add(1.0);
+        failures
+    }
+
+    fn forgiven_per_second(&self) -> f64 {
+        let failures = match self.protection.login_failures_before_ban {
+            0 => FAILURES,
+            failures => failures,
+        };
+        // A window of 0 forgives at once, and then there is nothing to delay or to ban for.
+        f64::from(failures)
+            / self
+                .protection
+                .login_failures_window
+                .as_secs_f64()
+                .max(1e-3)
+    }
+
+    /// Of that many failures.
+    fn delay(&self, failures: f64) -> Duration {
+        let doublings = (failures.ceil() - 1.0).clamp(0.0, 30.0);
+        let delay = self.protection.login_delay.as_secs_f64() * doublings.exp2();
+        Duration::from_secs_f64(delay.min(self.protection.login_delay_max.as_secs_f64()))
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Table<Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's part in what is known of its address. Gone with it.
+pub(crate) struct Visit {
+    guard: Arc<Guard>,
+    /// `None`: it counts for nobody.
+    client: Option<u128>,
+}
+
+impl Visit {
+    /// For how long the client waits for its 535.
+    pub(crate) fn login_failed(&self, username: &str) -> Duration {
+        if !self.guard.protection.needs_failures() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let of_address = self
+            .client
+            .map_or(0.0, |client| self.guard.failure_of_address(client, now));
+        let of_username = self.guard.failure_of_username(username, now);
+        self.guard.delay(of_address.max(of_username))
+    }
+
+    pub(crate) fn login_succeeded(&self) {
+        if let Some(client) = self
+            .client
+            .filter(|_| self.guard.protection.needs_failures())
+        {
+            let forgiven = self.guard.forgiven_per_second();
+            if let Some(known) = self.guard.clients().known(client) {
+                known.failures.level(forgiven, Instant::now());
+                known.failures.add(-FORGIVEN);
+            }
+        }
+    }
+
+    pub(crate) fn is_banned(&self) -> bool {
+        let Some(client) = self
+            .client
+            .filter(|_| self.guard.protection.needs_failures())
+        else {
+            return false;
+        };
+        let mut clients = self.guard.clients();
+        clients
+            .known(client)
+            .is_some_and(|known| known.is_banned(Instant::now()))
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            if let Some(known) = self.guard.clients().known(client) {
+                known.connections = known.connections.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const HERE: &str = "192.0.2.1";
+    const THERE: &str = "192.0.2.2";
+
+    fn guard(protection: Protection) -> Arc<Guard> {
+        Guard::new(protection, 10, Arc::default())
+    }
+
+    fn strict() -> Protection {
+        Protection {
+            connections_per_address: 2,
+            connections_per_address_per_minute: 6,
+            ipv6_prefix_bits: 64,
+            login_delay: Duration::from_secs(1),
+            login_delay_max: Duration::from_secs(10),
+            login_failures_before_ban: 5,
+            login_failures_window: Duration::from_secs(600),
+            login_ban: Duration::from_secs(300),
+            ..Protection::default()
+        }
+    }
+
+    fn come(guard: &Arc<Guard>, address: &str) -> Result<Visit, Refusal> {
+        guard.admit(address.parse().unwrap())
+    }
+
+    fn refusal(guard: &Arc<Guard>, address: &str) -> Option<Refusal> {
+        come(guard, address).err()
+    }
+
+    fn fail(visit: &Visit, username: &str) -> u64 {
+        visit.login_failed(username).as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_one_address_are_limited_and_come_free_again() {
+        let guard = guard(strict());
+        let (first, _second) = (come(&guard, HERE).unwrap(), come(&guard, HERE).unwrap());
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::TooMany));
+        assert_eq!(refusal(&guard, "::ffff:192.0.2.1"), Some(Refusal::TooMany));
+        let _other = come(&guard, THERE).unwrap();
+        drop(first);
+        let _third = come(&guard, HERE).unwrap();
+        let _one = come(&guard, "2001:db8::1").unwrap();
+        let _two = come(&guard, "2001:db8::2").unwrap();
+        assert_eq!(refusal(&guard, "2001:db8::3"), Some(Refusal::TooMany));
+        assert_eq!(refusal(&guard, "2001:db8:0:1::1"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_connections_per_minute_are_limited() {
+        let guard = guard(strict());
+        for _ in 0..6 {
+            drop(come(&guard, HERE).unwrap());
+        }
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::TooFast));
+        advance(Duration::from_secs(11)).await;
+        assert_eq!(refusal(&guard, HERE), None);
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::TooFast));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_an_address_are_delayed_more_and_more_and_then_banned() {
+        let guard = guard(strict());
+        let visit = come(&guard, HERE).unwrap();
+        let delays: Vec<_> = (0..5)
+            .map(|nth| fail(&visit, &format!("user {nth}")))
+            .collect();
+        assert_eq!(delays, [1, 2, 4, 8, 10]);
+        assert!(!visit.is_banned());
+        assert_eq!(fail(&visit, "user 6"), 10);
+        assert!(visit.is_banned());
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::Banned));
+        assert_eq!(refusal(&guard, THERE), None);
+        assert_eq!(guard.metrics.login_bans_total.read(), 1);
+        advance(Duration::from_secs(301)).await;
+        assert_eq!(refusal(&guard, HERE), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_and_success_forgive() {
+        let guard = guard(strict());
+        let visit = come(&guard, HERE).unwrap();
+        assert_eq!(
+            (fail(&visit, "a"), fail(&visit, "b"), fail(&visit, "c")),
+            (1, 2, 4)
+        );
+        for _ in 0..10 {
+            visit.login_succeeded();
+        }
+        assert_eq!(fail(&visit, "d"), 4, "ten successes forgave one failure");
+        advance(Duration::from_secs(600)).await;
+        assert_eq!(fail(&visit, "e"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guesses_at_one_name_from_many_addresses_are_delayed_and_nobody_is_locked_out() {
+        let guard = guard(strict());
+        let delays: Vec<_> = (1..=5)
+            .map(|nth| {
+                fail(
+                    &come(&guard, &format!("198.51.100.{nth}")).unwrap(),
+                    "victim",
+                )
+            })
+            .collect();
+        assert_eq!(delays, [1, 2, 4, 8, 10]);
+        let customer = come(&guard, HERE).unwrap();
+        assert!(!customer.is_banned());
+        customer.login_succeeded();
+        assert_eq!(fail(&customer, "another"), 1);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_takes_bounded_memory_and_frees_nobody() {
+        let guard = guard(strict());
+        guard.ban(HERE.parse().unwrap(), Duration::from_secs(300));
+        let _visits = (come(&guard, THERE).unwrap(), come(&guard, THERE).unwrap());
+        for network in 0..200_000_u128 {
+            let address = std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) | (network << 64));
+            drop(guard.admit(address.into()).unwrap());
+        }
+        assert_eq!(guard.len(), KNOWN);
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::Banned));
+        assert_eq!(refusal(&guard, THERE), Some(Refusal::TooMany));
+    }
+
+    #[test]
+    fn with_everything_off_nothing_is_remembered() {
+        let guard = guard(Protection::default());
+        for _ in 0..100 {
+            let visit = come(&guard, HERE).unwrap();
+            assert_eq!(visit.login_failed("a"), Duration::ZERO);
+            assert!(!visit.is_banned());
+        }
+        assert_eq!(guard.len(), 0);
+    }
+}
