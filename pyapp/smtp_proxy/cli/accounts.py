@@ -159,6 +159,8 @@ def credential_reset_password(
 
 
 credential_app.command("senders")(credential_senders)
+
+
 @credential_app.command("networks")
 def credential_networks(
     context: typer.Context,

@@ -46,13 +46,13 @@ class LoginDesk:
     def _known(self, request: LoginRequest) -> Verdict:
         if len(request) == 3:
             return self._checker.cached(*request)
-        return self._certificates.cached(request[0], request[1]) if self._certificates is not None else None
+        username, fingerprint, _, address = request
+        return self._certificates.cached(username, fingerprint, address) if self._certificates is not None else None
 
     async def _check(self, request: LoginRequest) -> Verdict:
         if len(request) == 3:
             return await self._checker.check(*request)
-        username, fingerprint, names, _ = request
-        return await self._certificates.check(username, fingerprint, names) if self._certificates is not None else None
+        return await self._certificates.check(*request) if self._certificates is not None else None
 
     def _answer_later(self, logins: Logins) -> None:
         check = asyncio.create_task(self._answer(logins), name="login")

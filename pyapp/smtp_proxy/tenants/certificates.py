@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from smtp_proxy.errors import SmtpProxyError
 from smtp_proxy.model.tenant import Credential, Identity
 from smtp_proxy.telemetry.metrics import LOGINS
+from smtp_proxy.tenants.found import Found
 
 if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
@@ -45,8 +46,8 @@ class CertificateChecker:
         self._store = store
         self._clock = clock
         self._lives = settings.login_cache_seconds
-        self._known: dict[_Key, tuple[Identity | Literal[False], float]] = {}  # verdict, monotonic time of its end
-        self._running: dict[_Key, asyncio.Task[Verdict]] = {}
+        self._known: dict[_Key, tuple[Found, float]] = {}  # with the monotonic time of its end
+        self._running: dict[_Key, asyncio.Task[Found | None]] = {}
         self._generation = 0
 
     def forget(self) -> None:
@@ -55,28 +56,30 @@ class CertificateChecker:
         self._running.clear()
         self._generation += 1
 
-    def cached(self, username: str, fingerprint: str) -> Identity | Literal[False] | None:
-        """What is known without asking anybody; None: nothing."""
-        verdict, ends = self._known.get((username, fingerprint), (None, 0.0))
-        return verdict if ends > self._clock.monotonic() else None
+    def cached(self, username: str, fingerprint: str, address: str = "") -> Identity | Literal[False] | None:
+        """What is known without asking anybody; None: nothing. `address`: the client's."""
+        found, ends = self._known.get((username, fingerprint), (None, 0.0))
+        return found.at(address) if found is not None and ends > self._clock.monotonic() else None
 
-    async def check(self, username: str, fingerprint: str, names: Sequence[str]) -> Verdict:
+    async def check(self, username: str, fingerprint: str, names: Sequence[str], address: str = "") -> Verdict:
         """Log in; never raises for what is wrong with the store or the login.
 
         Args:
             username: whom the client asks to be; "": whoever the certificate stands for.
             fingerprint: SHA-256 of the certificate, hexadecimal digits.
             names: whom it names, as the core tells.
+            address: the client's.
         """
-        verdict: Verdict = self.cached(username, fingerprint)
+        verdict: Verdict = self.cached(username, fingerprint, address)
         if verdict is None:
-            verdict = await self._joined((username, fingerprint), names)
+            found = await self._joined((username, fingerprint), names)
+            verdict = None if found is None else found.at(address)
         LOGINS.labels(_RESULTS[verdict if verdict is None else bool(verdict)]).inc()
         return verdict
 
     # -- below
 
-    async def _joined(self, key: _Key, names: Sequence[str]) -> Verdict:
+    async def _joined(self, key: _Key, names: Sequence[str]) -> Found | None:
         """Those that ask the same at the same time are one question. One of them leaving does not end it."""
         task = self._running.get(key)
         if task is None:
@@ -84,7 +87,7 @@ class CertificateChecker:
             task.add_done_callback(lambda done: self._ended(key, done))
         return await asyncio.shield(task)
 
-    async def _find(self, key: _Key, names: Sequence[str]) -> Verdict:
+    async def _find(self, key: _Key, names: Sequence[str]) -> Found | None:
         generation = self._generation
         asked, fingerprint = key
         try:
@@ -94,24 +97,23 @@ class CertificateChecker:
         except SmtpProxyError as error:
             log.warning("a login can not be checked: %s", error, extra={"action": "login_unavailable"})
             return None
-        verdict: Identity | Literal[False] = False
+        found = Found(False)
         if credential is not None and credential.disabled_at is None:
-            verdict = Identity(
-                credential.tenant_id, credential.id, credential.username, credential.allowed_senders
-            )
+            identity = Identity(credential.tenant_id, credential.id, credential.username, credential.allowed_senders)
+            found = Found(identity, credential.allowed_networks)
         if generation == self._generation:
-            self._remember(key, verdict)
-        return verdict
+            self._remember(key, found)
+        return found
 
-    def _remember(self, key: _Key, verdict: Identity | Literal[False]) -> None:
-        lives = self._lives if verdict else min(self._lives, _REJECTED_SECONDS)
+    def _remember(self, key: _Key, found: Found) -> None:
+        lives = self._lives if found.verdict else min(self._lives, _REJECTED_SECONDS)
         if lives <= 0:
             return
         while len(self._known) >= _CACHE_MAX:
             del self._known[next(iter(self._known))]  # the oldest
-        self._known[key] = (verdict, self._clock.monotonic() + lives)
+        self._known[key] = (found, self._clock.monotonic() + lives)
 
-    def _ended(self, key: _Key, task: asyncio.Task[Verdict]) -> None:
+    def _ended(self, key: _Key, task: asyncio.Task[Found | None]) -> None:
         if self._running.get(key) is task:
             del self._running[key]
         if not task.cancelled() and (error := task.exception()) is not None:

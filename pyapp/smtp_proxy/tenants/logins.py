@@ -17,12 +17,12 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from smtp_proxy.errors import SmtpProxyError
-from smtp_proxy.model.tenant import Credential, Identity, Network
+from smtp_proxy.model.tenant import Credential, Identity
 from smtp_proxy.telemetry.metrics import LOGINS
+from smtp_proxy.tenants.found import Found
 from smtp_proxy.tenants.networks import admits, client_of
 from smtp_proxy.tenants.passwords import DUMMY_HASH, Passwords
 
@@ -42,17 +42,6 @@ _LOGGED_MAX = 1000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a check found out, for clients wherever they are."""
-
-    verdict: Identity | Literal[False]
-    networks: tuple[Network, ...] = ()
-
-    def at(self, address: str) -> Identity | Literal[False]:
-        return self.verdict if admits(self.networks, address) else False
-
-
 class CredentialSource(Protocol):
     """What is needed of the store."""
 
@@ -70,8 +59,8 @@ class LoginChecker:
         self._passwords = passwords or Passwords(settings.login_hash_threads)
         self._lives = settings.login_cache_seconds
         self._key = secrets.token_bytes(32)
-        self._known: dict[bytes, tuple[_Found, float]] = {}  # with the monotonic time of its end
-        self._running: dict[bytes, asyncio.Task[_Found | None]] = {}
+        self._known: dict[bytes, tuple[Found, float]] = {}  # with the monotonic time of its end
+        self._running: dict[bytes, asyncio.Task[Found | None]] = {}
         self._waiting_max = settings.login_queue_max
         self._waiting_max_per_client = settings.login_queue_max_per_address or settings.login_queue_max
         self._ipv6_prefix_bits = settings.smtp_ipv6_prefix_bits
@@ -103,7 +92,7 @@ class LoginChecker:
                 # After the answer: it must not take longer than that to a wrong password.
                 asyncio.get_running_loop().call_soon(self._tell_elsewhere, username, address)
                 if generation == self._generation:
-                    self._remember(self._digest(username, password, elsewhere=True), _Found(False))
+                    self._remember(self._digest(username, password, elsewhere=True), Found(False))
         LOGINS.labels(_RESULTS[verdict if verdict is None else bool(verdict)]).inc()
         return verdict
 
@@ -126,7 +115,7 @@ class LoginChecker:
         elsewhere = self._digest(username, password, elsewhere=True)
         return elsewhere, None if self._recall(elsewhere) is None else False
 
-    async def _joined(self, digest: bytes, username: str, password: str, address: str) -> _Found | None:
+    async def _joined(self, digest: bytes, username: str, password: str, address: str) -> Found | None:
         """Wait for the check of just this login, starting it if nobody has. One waiter leaving does not end it."""
         task = self._running.get(digest)
         if task is None:
@@ -140,11 +129,11 @@ class LoginChecker:
             task.add_done_callback(lambda done: self._ended(digest, client, done))
         return await asyncio.shield(task)
 
-    async def _verify(self, username: str, password: str) -> _Found | None:
+    async def _verify(self, username: str, password: str) -> Found | None:
         async with self._slots:
             return await self._verify_now(username, password)
 
-    async def _verify_now(self, username: str, password: str) -> _Found | None:
+    async def _verify_now(self, username: str, password: str) -> Found | None:
         generation = self._generation
         try:
             credential = await self._lookup(username)
@@ -155,12 +144,10 @@ class LoginChecker:
         matches = await self._passwords.verify(
             credential.password_hash if credential is not None and usable else DUMMY_HASH, password
         )
-        found = _Found(False)
+        found = Found(False)
         if credential is not None and usable and matches:
-            identity = Identity(
-                credential.tenant_id, credential.id, credential.username, credential.allowed_senders
-            )
-            found = _Found(identity, credential.allowed_networks)
+            identity = Identity(credential.tenant_id, credential.id, credential.username, credential.allowed_senders)
+            found = Found(identity, credential.allowed_networks)
         if generation == self._generation:
             self._remember(self._digest(username, password), found)
         return found
@@ -175,14 +162,14 @@ class LoginChecker:
         content = bytes([elsewhere]) + len(name).to_bytes(4, "big") + name + secret
         return hashlib.blake2b(content, key=self._key, digest_size=32).digest()
 
-    def _recall(self, digest: bytes) -> _Found | None:
+    def _recall(self, digest: bytes) -> Found | None:
         found, ends = self._known.get(digest, (None, 0.0))
         if found is None or ends > self._clock.monotonic():
             return found
         del self._known[digest]
         return None
 
-    def _remember(self, digest: bytes, found: _Found) -> None:
+    def _remember(self, digest: bytes, found: Found) -> None:
         lives = self._lives if found.verdict else min(self._lives, _REJECTED_SECONDS)
         if lives <= 0:
             return
@@ -205,7 +192,7 @@ class LoginChecker:
             extra={"action": "login_elsewhere"},
         )
 
-    def _ended(self, digest: bytes, client: str, task: asyncio.Task[_Found | None]) -> None:
+    def _ended(self, digest: bytes, client: str, task: asyncio.Task[Found | None]) -> None:
         self._waiting[client] -= 1
         if self._waiting[client] <= 0:
             del self._waiting[client]

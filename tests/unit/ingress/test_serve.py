@@ -158,7 +158,7 @@ def test_without_an_identity_nobody_listens_in_plaintext(told: Any) -> None:
 def test_a_pattern_that_is_none_is_named(told: Any) -> None:
     nobody = Identity(UUID(int=1), UUID(int=2), "bench", ("example.com", "not a pattern"))
     with pytest.raises(ConfigurationError, match=r'SMTP_PLAINTEXT_USERNAME: "not a pattern" is no sender pattern'):
-        serve.make_core(settings(smtp_plaintext_port=0), [], nobody)
+        serve.make_core(settings(smtp_plaintext_port=0), PAIR, nobody)
 
 
 def test_the_core_takes_the_defaults_and_shows_no_key() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 import pytest
 from ingress_fakes import settle
@@ -70,6 +71,20 @@ async def test_the_identity_asked_for_must_be_its_own(checker: CertificateChecke
 async def test_a_disabled_credential_is_refused(store: CountingStore, checker: CertificateChecker) -> None:
     await store.disable_credential("app")
     assert await checker.check("", FINGERPRINT, []) is False
+
+
+async def test_what_a_credential_may_holds_for_its_certificate_too(
+    store: CountingStore, checker: CertificateChecker
+) -> None:
+    await store.set_allowed_networks("app", [ip_network("198.51.100.0/24")])
+    await store.set_allowed_senders("app", ["example.com"])
+    for _ in range(2):  # found out, and remembered
+        assert await checker.check("", FINGERPRINT, [], "192.0.2.1") is False
+        verdict = await checker.check("", FINGERPRINT, [], "198.51.100.7")
+        assert isinstance(verdict, Identity)
+        assert verdict.senders == ("example.com",)
+    assert checker.cached("", FINGERPRINT, "192.0.2.1") is False
+    assert store.asked == 1
 
 
 async def test_without_the_store_nobody_knows(store: CountingStore, checker: CertificateChecker) -> None:
