@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use smtp_proxy_proto::{
     BodyType, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits,
-    LoginVerdict, Phase, Reply, Security, Session, SessionConfig,
+    LoginVerdict, Phase, Reply, Security, Session, SessionConfig, reply,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +196,7 @@ fn gate(name: &str) -> Gate {
         "" => Gate::Open,
         "busy" => Gate::Busy,
         "store_down" => Gate::StoreDown,
+        "over_rate" => Gate::OverRate,
         _ => panic!("unknown gate {name}"),
     }
 }
@@ -333,6 +334,7 @@ impl<'a> Replay<'a> {
                     && request.password.expose() == "secret";
                 let verdict = match self.dialog.option("login") {
                     "unavailable" => LoginVerdict::Unavailable,
+                    "crowded" => LoginVerdict::Crowded,
                     _ if known => LoginVerdict::Accepted(identity(&request.username)),
                     _ => LoginVerdict::Rejected,
                 };
@@ -343,6 +345,11 @@ impl<'a> Replay<'a> {
                 self.envelopes.push(envelope);
                 let verdict = match self.dialog.option("envelope") {
                     "deferred" => EnvelopeVerdict::Deferred,
+                    // As ingress does: from then on the gate says it, at MAIL.
+                    "over_rate" => {
+                        self.gate = Gate::OverRate;
+                        EnvelopeVerdict::Refused(reply::OVER_RATE)
+                    }
                     "refused" => EnvelopeVerdict::Refused(Reply::new(
                         550,
                         Enhanced(5, 7, 1),

@@ -60,13 +60,19 @@ impl Batch {
         self.inner().defer();
     }
 
-    fn answer(&self, stored: Vec<bool>) -> PyResult<()> {
+    fn answer(&self, answers: Vec<u8>) -> PyResult<()> {
         let mut inner = self.inner();
-        if !inner.is_empty() && stored.len() != inner.len() {
-            let message = format!("{} answers for {} envelopes", stored.len(), inner.len());
+        if !inner.is_empty() && answers.len() != inner.len() {
+            let message = format!("{} answers for {} envelopes", answers.len(), inner.len());
             return Err(PyValueError::new_err(message));
         }
-        inner.answer(stored);
+        let read = |number| {
+            server::Answer::from_number(number).ok_or_else(|| {
+                PyValueError::new_err(format!("{number} is no answer: 0, 1 or 2 is"))
+            })
+        };
+        let answers: Vec<_> = answers.into_iter().map(read).collect::<PyResult<_>>()?;
+        inner.answer(answers);
         Ok(())
     }
 

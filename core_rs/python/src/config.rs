@@ -141,7 +141,7 @@ fn read_limits(given: HashMap<String, u64>) -> PyResult<Limits> {
     Ok(limits)
 }
 
-fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     // Ten years: beyond, the arithmetic of deadlines may overflow, and nobody means it.
     const MOST: f64 = 10.0 * 365.0 * 86_400.0;
     Duration::try_from_secs_f64(value)

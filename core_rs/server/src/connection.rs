@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use smtp_proxy_proto::{
-    Envelope, EnvelopeVerdict, Event, LoginRequest, LoginVerdict, Phase, Security, Session,
+    Envelope, EnvelopeVerdict, Event, Gate, LoginRequest, LoginVerdict, Phase, Security, Session,
 };
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, timeout};
@@ -29,6 +29,7 @@ use crate::mailbox::{Mailbox, Verdict};
 use crate::server::Shared;
 use crate::shutdown::Seat;
 use crate::stream::{Io, Stream};
+use crate::tenants::Membership;
 
 /// RFC 5321 3.8: having said the last word, so long at most we wait for the client to take it. A
 /// socket closed with bytes unread would take the reply back (RST).
@@ -68,6 +69,8 @@ pub(crate) struct Connection<S> {
     client_address: Arc<str>,
     oldest: Option<Instant>,
     seat: Seat,
+    /// Since the login.
+    membership: Option<Membership>,
 }
 
 impl<S: Io> Connection<S> {
@@ -80,8 +83,11 @@ impl<S: Io> Connection<S> {
     ) -> Self {
         let timeouts = &shared.timeouts;
         let shortest = timeouts.command.min(timeouts.data);
-        Self {
-            session: Session::new(Arc::clone(shared.session_config(port)), port.security()),
+        let config = Arc::clone(shared.session_config(port));
+        let preset = config.identity.as_ref();
+        let membership = preset.map(|identity| shared.tenants.join(identity.tenant_id));
+        let mut connection = Self {
+            session: Session::new(config, port.security()),
             stream: Stream::Plain(io),
             deadline: Deadline::new(shortest),
             share: Share::new(Arc::clone(&shared.budget), Arc::clone(seat.mailbox())),
@@ -91,8 +97,11 @@ impl<S: Io> Connection<S> {
             client_address,
             oldest: timeouts.session.map(|max| Instant::now() + max),
             seat,
+            membership: None,
             shared,
-        }
+        };
+        connection.belong_to(membership);
+        connection
     }
 
     /// From the greeting to the end.
@@ -156,11 +165,46 @@ impl<S: Io> Connection<S> {
         };
         self.shared.asking.push(login, Arc::clone(self.mailbox()));
         let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
-            Verdict::Login(verdict) => verdict,
+            Verdict::Login(verdict) => self.seated(verdict),
             Verdict::Envelope(_) => LoginVerdict::Unavailable,
         };
         let event = self.session.login_answered(verdict, &mut self.out);
         Ok(self.go_on(event))
+    }
+
+    /// A good login needs a seat among its tenant's sessions as well.
+    fn seated(&mut self, verdict: LoginVerdict) -> LoginVerdict {
+        let LoginVerdict::Accepted(identity) = &verdict else {
+            return verdict;
+        };
+        let membership = self.shared.tenants.admit(identity.tenant_id);
+        if membership.is_none() {
+            self.shared.metrics.refused_sessions_total.one();
+            return LoginVerdict::Crowded;
+        }
+        self.belong_to(membership);
+        verdict
+    }
+
+    fn belong_to(&mut self, membership: Option<Membership>) {
+        if let Some(membership) = &membership {
+            self.share.belong_to(&membership.tenant().holding);
+        }
+        self.membership = membership;
+    }
+
+    /// What the session is to know of the world: of its tenant only where all others may come in.
+    fn gate(&self) -> Gate {
+        match self.shared.gate.read() {
+            Gate::Open if self.is_over_rate() => Gate::OverRate,
+            gate => gate,
+        }
+    }
+
+    fn is_over_rate(&self) -> bool {
+        self.membership
+            .as_ref()
+            .is_some_and(|membership| membership.tenant().is_shut())
     }
 
     async fn submit(&mut self, envelope: Envelope) -> Result<Event, Gone> {
@@ -333,7 +377,7 @@ impl<S: Io> Connection<S> {
 
     /// Lets the session take what it can, and keeps the rest.
     fn advance(&mut self, input: &[u8]) -> (usize, Event) {
-        let gate = self.shared.gate.read();
+        let gate = self.gate();
         let (taken, event) = self.session.advance(input, gate, &mut self.out);
         self.kept
             .extend_from_slice(input.get(taken..).unwrap_or_default());

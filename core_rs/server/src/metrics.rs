@@ -68,4 +68,8 @@ metrics! {
     auth_failures_total,
     /// Logins that could not be checked.
     auth_unavailable_total,
+    /// Messages answered with 450 because their tenant was over its rate.
+    over_rate_total,
+    /// Good logins turned away because their tenant had as many sessions as it may.
+    refused_sessions_total,
 }

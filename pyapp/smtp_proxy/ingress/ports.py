@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from smtp_proxy.core import EnvelopeRow, Gate, LoginVerdict
+    from smtp_proxy.model.limits import Placement
+    from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
 
 
@@ -18,19 +21,23 @@ class Envelopes(Protocol):
     @property
     def size_bytes(self) -> int: ...
 
+    def __len__(self) -> int: ...
+
     def envelopes(self) -> list[EnvelopeRow]: ...
 
     def commit(self) -> None: ...
 
     def defer(self) -> None: ...
 
-    def answer(self, stored: Sequence[bool]) -> None: ...
+    def answer(self, answers: Sequence[int]) -> None: ...
 
 
 class EnvelopeSource(Protocol):
     """Where batches come from: the core."""
 
     async def next_batch(self) -> Envelopes: ...
+
+    def newcomers(self) -> asyncio.Future[Any]: ...
 
 
 class Logins(Protocol):
@@ -58,9 +65,21 @@ class Checker(Protocol):
 class MailStore(Protocol):
     """The part of `store.Store` that takes mail in. Everything may raise StoreUnavailable."""
 
-    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None: ...
+    async def accept(
+        self,
+        batch: Sequence[EnvelopeRow],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None: ...
 
     async def probe_commit(self) -> None: ...
+
+
+class Judge(Protocol):
+    """Knows the tenants' limits; see `ingress.limits.LimitDesk`."""
+
+    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None: ...
 
 
 class Depth(Protocol):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
+
+from smtp_proxy.model.limits import TenantLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,7 @@ class Tenant:
     name: str
     created_at: datetime
     disabled_at: datetime | None = None
+    limits: TenantLimits = field(default_factory=TenantLimits)
 
 
 @dataclass(frozen=True, slots=True)

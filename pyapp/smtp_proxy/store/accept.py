@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
+from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from smtp_proxy.model.limits import Placement
     from smtp_proxy.store.pool import Connection
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
@@ -79,6 +81,23 @@ async def accept(connection: Connection, batch: Sequence[CoreEnvelope], sweep_at
         await _insert(connection, rows, sweep_at)
     else:
         await _copy(connection, rows)
+
+
+async def place(
+    connection: Connection, batch: Sequence[CoreEnvelope], sweep_at: datetime, placements: Mapping[bytes, Placement]
+) -> None:
+    """Write the batch in one transaction, and in it put some of it elsewhere than among what is ready."""
+    placed = {UUID(row[0]): placements[row[0]] for row in batch if row[0] in placements}
+    async with connection.transaction():
+        await accept(connection, batch, sweep_at)
+        await connection.execute(
+            QUERIES["place"],
+            list(placed),
+            min(placed),
+            max(placed),
+            [int(DeliveryState.HELD if p.held else DeliveryState.QUEUED) for p in placed.values()],
+            [timedelta(seconds=p.delay_seconds) for p in placed.values()],
+        )
 
 
 async def rehearse(connection: Connection, now: datetime) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,10 +22,11 @@ from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.model.limits import Placement, TenantLimits
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import Credential, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
-from smtp_proxy.store.accept import CoreEnvelope, accept, rehearse
+from smtp_proxy.store.accept import CoreEnvelope, accept, place, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
@@ -122,8 +123,16 @@ class Store:
 
     # -- mail in
 
-    async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
+    async def accept(
+        self,
+        batch: Sequence[CoreEnvelope],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
         """Store a batch, durably, all of it or nothing; on return it is committed.
+
+        `placements`: by envelope id, those that are not ready at once.
 
         Raises:
             StoreUnavailable: not committed, or the answer to COMMIT was lost and nobody knows; then the client is told
@@ -134,7 +143,10 @@ class Store:
             return
         sweep_at = self._clock.now() + timedelta(seconds=sweep_after_seconds)
         async with self._connection("storing accepted mail") as connection:
-            await accept(connection, batch, sweep_at)
+            if placements and any(row[0] in placements for row in batch):
+                await place(connection, batch, sweep_at, placements)
+            else:
+                await accept(connection, batch, sweep_at)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""
@@ -186,6 +198,13 @@ class Store:
         async with self._connection("sweeping") as connection:
             return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
 
+    async def release_held(
+        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
+    ) -> list[UUID]:
+        """Make held deliveries due: of these envelopes, or of a tenant, or of all. Returns whose there were."""
+        async with self._connection("releasing held mail") as connection:
+            return _distinct(await connection.fetch(QUERIES["release_held"], envelope_ids, tenant_id))
+
     async def depth(self) -> int:
         """Deliveries that are queued and due."""
         async with self._connection("counting the queue") as connection:
@@ -213,6 +232,18 @@ class Store:
         """Raises NotFound."""
         async with self._connection(f"looking up tenant {name}") as connection:
             return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
+
+    async def limited_tenants(self) -> list[Tenant]:
+        """Those that have a limit."""
+        async with self._connection("listing tenants' limits") as connection:
+            return [lookup.tenant(row) for row in await connection.fetch(QUERIES["limited_tenants"])]
+
+    async def set_tenant_limits(self, name: str, limits: TenantLimits) -> Tenant:
+        """Replace all of them; every process hears of it. Raises NotFound."""
+        values = (limits.messages_per_minute, limits.recipients_per_minute, limits.sessions, limits.at_limit.value)
+        async with self._connection(f"limiting tenant {name}") as connection:
+            row = await connection.fetchrow(QUERIES["set_tenant_limits"], name, *values)
+        return lookup.tenant(_present(row, f"tenant {name}"))
 
     async def create_credential(self, tenant_id: UUID, username: str, password_hash: str) -> Credential:
         """Raises AlreadyExists when any tenant has that username."""

@@ -35,6 +35,9 @@ PASSWORD_HASHES = Counter(
     "smtp_password_hashes_total", "argon2id verifications computed (the rest came from the cache)"
 )
 GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
+TENANT_LIMITED = Counter(
+    "smtp_tenant_limited_total", "Messages of tenants over their rate: rejected, delayed, held", ["action"]
+)
 
 # -- queue
 QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (QueueDepth)")
