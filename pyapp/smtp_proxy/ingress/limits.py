@@ -69,6 +69,7 @@ class LimitDesk:
         self._changed = asyncio.Event()
         self._changed.set()
         self._shut: set[bytes] = set()
+        self._known: list[Tenant] = []
         self._sessions: dict[UUID, int] = {}  # limits
         self._elsewhere: dict[UUID, int] = {}
         self._elsewhere_until = 0.0  # monotonic; then nobody knows what others have
@@ -89,9 +90,9 @@ class LimitDesk:
     async def run(self) -> None:
         """Read what changed, and tell the others; for ever."""
         while True:
+            await self._limiter.recover()
             if self._changed.is_set():
                 await self.reload()
-            await self._limiter.recover()
             await self.share_sessions()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_EXCHANGE_SECONDS):
@@ -107,6 +108,9 @@ class LimitDesk:
             await asyncio.sleep(_EXCHANGE_SECONDS)
             self._changed.set()
             return
+        if tenants == self._known:
+            return
+        self._known = tenants
         self._limiter.know(tenants)
         self._sessions = {t.id: t.limits.sessions for t in tenants if t.limits.sessions is not None}
         self._limit_sessions()
@@ -114,6 +118,7 @@ class LimitDesk:
         for tenant_id in self._shut:
             self._core.shut_tenant(tenant_id, 0.0)
         self._shut.clear()
+        log.info("%d tenants have limits", len(tenants), extra={"action": "limits_changed", "tenants": len(tenants)})
 
     async def share_sessions(self) -> None:
         """Tell the others how many sessions the limited tenants have here, and learn theirs."""

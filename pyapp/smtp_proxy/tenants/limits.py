@@ -89,7 +89,7 @@ class TenantLimiter:
 
     async def recover(self) -> None:
         """Ask Redis again, if it did not answer when last asked; with more patience, since nobody waits."""
-        if self.is_shared or not self._tenants:
+        if self.is_shared:
             return
         try:
             await self._shared.ping()
