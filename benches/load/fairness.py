@@ -6,8 +6,8 @@ from many connections; then A floods with large messages, and floods under a rat
 rounds of them; what is shown are medians.
 
 On a small machine the flood, the server, Postgres and both load generators share the cores, so part of every ratio is
-plain contention for the processor. The last column helps to tell: `without SMTP` is how much later a thread of the
-victim's weight wakes beside the same flood.
+plain contention for the processor. The last column helps to tell: it is how late
+a thread wakes that only sleeps, beside the same flood.
 """
 
 from __future__ import annotations

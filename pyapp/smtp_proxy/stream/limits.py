@@ -137,7 +137,7 @@ class SharedLimits:
         """
         calls: list[tuple[str, list[bytes | str | int]]] = [
             (
-                _key("rate", request.tenant_id),
+                _rate_key(request),
                 [
                     request.messages_per_minute or 0,
                     request.recipients_per_minute or 0,
@@ -171,6 +171,12 @@ class SharedLimits:
 
     async def close(self) -> None:
         await self._redis.close()
+
+
+def _rate_key(request: RateRequest) -> str:
+    """A changed limit begins a minute of its own: nobody is to stand behind what the old one put off."""
+    limits = (request.messages_per_minute, request.recipients_per_minute, int(request.most_ahead_seconds))
+    return f"{_key('rate', request.tenant_id)}:{':'.join(str(limit or 0) for limit in limits)}"
 
 
 def _key(what: str, tenant_id: UUID) -> str:

@@ -65,11 +65,13 @@ class TenantLimiter:
         self.is_shared = False  # until Redis has answered once
 
     def know(self, tenants: Sequence[Tenant]) -> None:
-        """These have limits, and nobody else."""
-        self._tenants = {tenant.id.bytes: tenant for tenant in tenants if tenant.limits.has_rate}
-        for kept in (self._ledgers, self._told):
-            for tenant_id in kept.keys() - self._tenants.keys():
-                del kept[tenant_id]
+        """These have limits, and nobody else. Whose limits changed begins a new minute."""
+        before, self._tenants = self._tenants, {t.id.bytes: t for t in tenants if t.limits.has_rate}
+        for tenant_id, tenant in before.items():
+            now = self._tenants.get(tenant_id)
+            if now is None or now.limits != tenant.limits:
+                self._ledgers.pop(tenant_id, None)
+                self._told.pop(tenant_id, None)
 
     async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
         """What becomes of these messages; None: all are accepted as they are."""

@@ -92,7 +92,15 @@ async def test_many_tenants_in_one_round_trip(shared: SharedLimits, valkey: Valk
     assert [[delay > 0 for delay in answer] for answer in answers] == [
         [m >= 5 for m in range(n % 7 + 1)] for n in range(50)
     ]
-    assert all(b"{" in key and key.endswith(b"}") for key in await _keys(shared)), "each its own slot"
+    slots = {key[key.index(b"{") : key.index(b"}")] for key in await _keys(shared)}
+    assert {f"{{{tenant}".encode() for tenant in tenants} <= slots, "each its own"
+
+
+async def test_a_changed_limit_begins_a_minute_of_its_own(shared: SharedLimits) -> None:
+    tenant = uuid4()
+    (delays,) = await shared.reserve([request(tenant, 100, ahead=1000)], PATIENCE)
+    assert max(delays) > 900
+    assert await shared.reserve([request(tenant, 3, messages=6, ahead=1000)], PATIENCE) == [[0.0] * 3]
 
 
 async def test_more_messages_than_one_call_takes(shared: SharedLimits, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,17 @@ async def test_it_is_counted_and_said_once_a_minute(house: House, caplog: pytest
     house.clock.advance(30)
     house.limit(AtLimit.HOLD, messages=1)
     await house.judge(rows(A, 1))
+    assert caplog.text.count("over its rate") == 1
     house.clock.advance(31)
     await house.judge(rows(A, 2))
     assert caplog.text.count("over its rate") == 2
+
+
+async def test_a_changed_limit_holds_for_what_comes_and_not_behind_what_was_put_off(house: House) -> None:
+    house.limit(AtLimit.DELAY, messages=1)
+    await house.judge(rows(A, 2))
+    house.limit(AtLimit.DELAY, messages=3)
+    assert await house.limiter.judge(rows(A, 3)) is None
 
 
 async def test_who_has_no_limit_any_more_is_forgotten(house: House) -> None:
