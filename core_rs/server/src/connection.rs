@@ -19,7 +19,7 @@ use smtp_proxy_proto::{
     Envelope, EnvelopeVerdict, Event, Gate, LoginRequest, LoginVerdict, Phase, Security, Session,
 };
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::budget::{Charge, PIECE_BYTES, Share};
 use crate::deadline::Deadline;
@@ -34,6 +34,8 @@ use crate::tenants::Membership;
 /// RFC 5321 3.8: having said the last word, so long at most we wait for the client to take it. A
 /// socket closed with bytes unread would take the reply back (RST).
 const LINGER: Duration = Duration::from_secs(2);
+/// A tenant over its rate is answered no faster: whoever hammers on is not to take the time of others.
+const OVER_RATE_PAUSE: Duration = Duration::from_millis(500);
 /// Buffers up to this size stay with a connection between two commands.
 const KEPT_BYTES: usize = 512;
 
@@ -133,6 +135,9 @@ impl<S: Io> Connection<S> {
 
     /// Says what there is to say and waits for what the client answers.
     async fn hear(&mut self) -> Result<Event, Gone> {
+        if !self.out.is_empty() && self.is_over_rate() {
+            sleep(OVER_RATE_PAUSE).await;
+        }
         self.flush().await?;
         self.extend_deadline();
         match poll_fn(|cx| self.poll_turn(cx)).await {

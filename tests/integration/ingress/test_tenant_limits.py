@@ -107,11 +107,14 @@ async def test_over_its_rate_it_hears_450_and_nobody_else_does(house: House, lim
 
 async def test_recipients_count_as_well(house: House, limit: Limit) -> None:
     await limit(house, TenantLimits(recipients_per_minute=5))
-    client = await house.client()
-    for n, (recipients, code) in enumerate(((3, "250"), (3, OVER_RATE), (2, "250"))):
-        # The gate at MAIL knows nothing of how many there will be; a new limit lifts it.
-        await limit(house, TenantLimits(recipients_per_minute=5, messages_per_minute=100 + n))
-        assert (await offered(client, *(f"{n}@rcpt.example" for n in range(recipients)))).startswith(code)
+    first, second, third = [await house.client() for _ in range(3)]
+    await second.begin("1@rcpt.example", "2@rcpt.example", "3@rcpt.example")
+    await third.begin("1@rcpt.example", "2@rcpt.example")
+    for client, code in ((first, "250"), (second, OVER_RATE), (third, "250")):
+        if client is first:
+            await client.begin("1@rcpt.example", "2@rcpt.example", "3@rcpt.example")
+        client.send(stuffed(b"x\r\n"))
+        assert (await client.reply()).startswith(code)
 
 
 async def test_held_until_it_is_released(house: House, limit: Limit) -> None:
