@@ -85,8 +85,8 @@ impl Server {
         Ok(())
     }
 
-    fn shut_tenant(&self, tenant_id: Vec<u8>, seconds: f64) -> PyResult<()> {
-        let tenant_id = read_tenant(&tenant_id)?;
+    fn shut_tenant(&self, tenant_id: &[u8], seconds: f64) -> PyResult<()> {
+        let tenant_id = read_tenant(tenant_id)?;
         self.server
             .shut_tenant(tenant_id, read_seconds("seconds", seconds)?);
         Ok(())

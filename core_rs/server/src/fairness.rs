@@ -60,7 +60,7 @@ pub(crate) struct Taken<T> {
 #[derive(Debug)]
 pub(crate) struct Lines<T> {
     /// Of every tenant with something waiting or under way.
-    lines: HashMap<TenantId, Line<T>>,
+    of: HashMap<TenantId, Line<T>>,
     /// Those with something waiting; whose turn is next stands first.
     ring: VecDeque<TenantId>,
     waiting: usize,
@@ -72,7 +72,7 @@ pub(crate) struct Lines<T> {
 impl<T: Weight> Lines<T> {
     pub(crate) fn new() -> Self {
         Self {
-            lines: HashMap::new(),
+            of: HashMap::new(),
             ring: VecDeque::new(),
             waiting: 0,
             bytes: 0,
@@ -96,7 +96,7 @@ impl<T: Weight> Lines<T> {
         }
         self.waiting += 1;
         self.bytes += item.bytes();
-        let line = self.lines.entry(tenant).or_default();
+        let line = self.of.entry(tenant).or_default();
         if line.items.is_empty() {
             self.ring.push_back(tenant);
         }
@@ -140,10 +140,10 @@ impl<T: Weight> Lines<T> {
     /// They are answered.
     pub(crate) fn done(&mut self, tenants: &[(TenantId, usize)]) {
         for (tenant, count) in tenants {
-            if let Some(line) = self.lines.get_mut(tenant) {
+            if let Some(line) = self.of.get_mut(tenant) {
                 line.under_way = line.under_way.saturating_sub(*count);
                 if line.under_way == 0 && line.items.is_empty() {
-                    self.lines.remove(tenant);
+                    self.of.remove(tenant);
                 }
             }
         }
@@ -154,9 +154,7 @@ impl<T: Weight> Lines<T> {
     }
 
     fn is_new(&self, tenant: &TenantId) -> bool {
-        self.lines
-            .get(tenant)
-            .is_some_and(|line| line.under_way == 0)
+        self.of.get(tenant).is_some_and(|line| line.under_way == 0)
     }
 
     /// The only tenant's whole line, without moving any of it: the lock is held no longer for many
@@ -164,7 +162,7 @@ impl<T: Weight> Lines<T> {
     fn take_all(&mut self) -> Taken<T> {
         let (mut items, mut tenants) = (VecDeque::new(), Vec::new());
         if let Some(tenant) = self.ring.pop_front() {
-            let line = self.lines.entry(tenant).or_default();
+            let line = self.of.entry(tenant).or_default();
             items = std::mem::take(&mut line.items);
             line.deficit = 0;
             line.under_way += items.len();
@@ -196,7 +194,7 @@ impl<T: Weight> Lines<T> {
             let Some(tenant) = ring.pop_front() else {
                 break;
             };
-            let Some(line) = self.lines.get_mut(&tenant) else {
+            let Some(line) = self.of.get_mut(&tenant) else {
                 continue;
             };
             let (messages, bytes) = given.entry(tenant).or_default();
@@ -229,7 +227,7 @@ impl<T: Weight> Lines<T> {
         ring.append(&mut self.ring);
         self.ring = ring;
         for (tenant, (messages, _)) in given.into_iter().filter(|(_, (count, _))| *count > 0) {
-            self.lines.entry(tenant).or_default().under_way += messages;
+            self.of.entry(tenant).or_default().under_way += messages;
             taken.tenants.push((tenant, messages));
         }
         self.waiting -= taken.items.len();
@@ -261,9 +259,8 @@ mod tests {
     }
 
     fn push(lines: &mut Lines<Item>, tenant: char, count: usize, bytes: usize) -> bool {
-        (0..count)
-            .map(|n| lines.push(id(tenant), Item(tenant, n, bytes), NOW))
-            .fold(false, |one, other| one || other)
+        let pushed = (0..count).map(|n| lines.push(id(tenant), Item(tenant, n, bytes), NOW));
+        pushed.filter(|new| *new).count() > 0
     }
 
     fn whose(taken: &Taken<Item>) -> String {
@@ -371,7 +368,7 @@ mod tests {
             taken.extend(batch.items);
             lines.done(&batch.tenants);
         }
-        assert_eq!((taken.len(), lines.bytes, lines.lines.len()), (154, 0, 0));
+        assert_eq!((taken.len(), lines.bytes, lines.of.len()), (154, 0, 0));
         for tenant in 'a'..='d' {
             let order: Vec<usize> = taken
                 .iter()
