@@ -87,10 +87,12 @@ class Dev:
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert answer.status == 204
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, given: str = "") -> str:
         """Run a command of ours; what it printed."""
         command = [sys.executable, "-P", "-m", "smtp_proxy", *arguments]
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=self.environment(), input=given, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

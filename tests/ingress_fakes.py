@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from smtp_proxy.core import ID, EnvelopeRow, Gate, LoginVerdict
-from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.core import DEFERRED, ID, OVER_RATE, QUEUED, TENANT_ID, EnvelopeRow, Gate, LoginVerdict
+from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
+from smtp_proxy.model.limits import Placement
 from smtp_proxy.store.accept import encode
 from smtp_proxy.store.decode import decode
+from smtp_proxy.stream.limits import RateRequest
 from smtp_proxy.tenants.logins import Verdict
 
 _T = TypeVar("_T")
@@ -21,6 +23,7 @@ class Arriving(Generic[_T]):
 
     def __init__(self, *things: _T) -> None:
         self._things: asyncio.Queue[_T] = asyncio.Queue()
+        self.new: list[asyncio.Future[_T]] = []  # who asked for newcomers
         for thing in things:
             self.arrive(thing)
 
@@ -29,6 +32,10 @@ class Arriving(Generic[_T]):
 
     async def next_batch(self) -> _T:
         return await self._things.get()
+
+    def newcomers(self) -> asyncio.Future[_T]:
+        self.new.append(asyncio.get_running_loop().create_future())
+        return self.new[-1]
 
     async def next_logins(self) -> _T:
         return await self._things.get()
@@ -49,6 +56,9 @@ class FakeBatch:
     def encode(self, sweep_at_us: int) -> bytes:
         return encode(self.rows, sweep_at_us)
 
+    def tenants(self) -> list[bytes]:
+        return list(dict.fromkeys(row[TENANT_ID] for row in self.rows))
+
     def ids(self) -> list[bytes]:
         return [row[ID] for row in self.rows]
 
@@ -61,9 +71,12 @@ class FakeBatch:
     def defer(self) -> None:
         self._tell([451] * len(self.rows))
 
-    def answer(self, stored: Sequence[bool]) -> None:
-        assert len(stored) == len(self.rows)
-        self._tell([250 if each else 451 for each in stored])
+    def __len__(self) -> int:
+        return len(self.rows) if self.told is None else 0
+
+    def answer(self, answers: Sequence[int]) -> None:
+        assert len(answers) == len(self.rows)
+        self._tell([{DEFERRED: 451, QUEUED: 250, OVER_RATE: 450}[each] for each in answers])
 
     def _tell(self, codes: list[int]) -> None:
         if self.told is None:
@@ -98,12 +111,20 @@ class FakeStore:
         self.error: Exception | None = None
         self.error_from_call = 0
         self.calls: list[int] = []
+        self.placements: dict[bytes, Placement] = {}
         self.sweep_after_seconds: set[float] = set()
         self.open = asyncio.Event()
         self.open.set()
         self._log = [] if log is None else log
 
-    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None:
+    async def accept(
+        self,
+        batch: Sequence[EnvelopeRow],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
+        self.placements.update(placements or {})
         self.calls.append(len(batch))
         self.sweep_after_seconds.add(sweep_after_seconds)
         await self.open.wait()
@@ -190,6 +211,32 @@ class FakeDepth:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+class FakeShared:
+    """Redis, as far as tenants' limits go: away, unless it is told what to answer."""
+
+    def __init__(self) -> None:
+        self.delays: list[list[float]] | None = None
+        self.asked: list[Sequence[RateRequest]] = []
+        self.elsewhere: dict[UUID, int] | None = None
+        self.said: list[dict[UUID, int]] = []
+
+    async def ping(self) -> None:
+        if self.delays is None:
+            raise StreamUnavailable
+
+    async def reserve(self, requests: Sequence[RateRequest], timeout_seconds: float) -> list[list[float]]:
+        self.asked.append(requests)
+        await self.ping()
+        assert self.delays is not None
+        return self.delays
+
+    async def exchange_sessions(self, me: str, counts: Mapping[UUID, int]) -> dict[UUID, int]:
+        self.said.append(dict(counts))
+        if self.elsewhere is None:
+            raise StreamUnavailable
+        return self.elsewhere
 
 
 class FakeSleep:

@@ -75,17 +75,23 @@ class Ours:
         """Plaintext, no AUTH: for benchmarks only."""
         return Target(self._ready["smtp"]["plaintext_port"])
 
-    def login_target(self) -> Target:
-        """STARTTLS and AUTH, as clients submit."""
-        options = ("--tls", "starttls", "--ca-file", self._ready["ca_file"], "--user", self._ready["user"])
+    def login_target(self, user: str | None = None, password: str | None = None) -> Target:
+        """STARTTLS and AUTH, as clients submit: as the first tenant, or as somebody else."""
+        options = ("--tls", "starttls", "--ca-file", self._ready["ca_file"], "--user", user or self._ready["user"])
         return Target(
-            self._ready["smtp"]["starttls_port"], (*options, "--server-name", "localhost"), self._ready["password"]
+            self._ready["smtp"]["starttls_port"],
+            (*options, "--server-name", "localhost"),
+            password or self._ready["password"],
         )
 
     def database(self) -> Mapping[str, str]:
         """How to reach its Postgres: settings as environment variables (DB_HOST, ...)."""
         database: Mapping[str, str] = self._ready["database"]
         return database
+
+    def redis_url(self) -> str:
+        url: str = self._ready["redis_url"]
+        return url
 
     def groups(self) -> cpu.Groups:
         """`server` is the SMTP service; Valkey and the supervisor are told apart as Postgres is."""

@@ -124,17 +124,27 @@ class Server:
         Level-triggered, and cleared by `arm` only.
         """
 
-    def arm(self, batches: bool = True, logins: bool = True) -> bool:
+    def arm(self, batches: bool = True, logins: bool = True, newcomers: bool = False) -> bool:
         """Clear the wake-up, and let envelopes or logins that come from now on set it, once.
 
-        With neither it is only cleared. Afterwards look at `is_drained`, whose signal may have been cleared too.
+        `newcomers`: envelopes of tenants that have none in a batch under way. With none of the three it is only
+        cleared. Afterwards look at `is_drained`, whose signal may have been cleared too.
 
         Returns:
             True: something of that kind waits already, so do not sleep.
         """
 
-    def next_batch(self, max_messages: int, max_bytes: int) -> Batch | None:
-        """Take the envelopes that wait, oldest first, up to both bounds but at least one; None: there is none."""
+    def next_batch(self, max_messages: int, max_bytes: int, newcomers: bool = False) -> Batch | None:
+        """Take the envelopes that wait, up to both bounds but at least one; None: there is none.
+
+        Of one tenant alone all are taken, oldest first. Of several they are taken in turns, and no more of each than a
+        share, so that nobody waits behind a flood (core_rs/server/src/fairness.rs).
+
+        Args:
+            max_messages: most envelopes.
+            max_bytes: most bytes of bodies, if there is more than one.
+            newcomers: only of tenants that have nothing in a batch taken and not answered.
+        """
 
     def next_logins(self, max_logins: int) -> LoginBatch | None:
         """Take the logins that wait, oldest first; None: there is none."""
@@ -149,6 +159,28 @@ class Server:
         Raises:
             ConfigError: it is none of these.
         """
+
+    def shut_tenant(self, tenant_id: bytes, seconds: float) -> None:
+        """Answer 450 4.7.1 to MAIL in this tenant's sessions for so long; 0: no longer. Others are not touched.
+
+        Meanwhile its sessions are answered half a second late, so that hammering on costs the others nothing.
+
+        Raises:
+            ValueError: the id has not 16 bytes.
+            ConfigError: that is no time.
+        """
+
+    def limit_sessions(self, limits: Sequence[tuple[bytes, int]]) -> None:
+        """Let these tenants have so many sessions here, and all others any number.
+
+        A login beyond that is answered 421 4.7.0, and the session is closed. Nobody who is in is sent away.
+
+        Raises:
+            ValueError: an id has not 16 bytes; nothing is changed.
+        """
+
+    def tenant_sessions(self) -> list[tuple[bytes, int]]:
+        """Return how many sessions each tenant has here that has any."""
 
     def reload_tls(self, certificates: Sequence[_Certificate], client_ca: bytes = ..., client_crl: bytes = ...) -> None:
         """Use these certificates for new handshakes; connections that stand are not touched. Without the GIL.
@@ -182,10 +214,11 @@ class Server:
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
         tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
-        auth_unavailable, wakeups; turned away per address: refused_per_address (at once), refused_per_minute (new
-        ones), refused_banned; login_bans, login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health
-        checks), proxy_errors. Now: connections_active, addresses_known, envelopes_waiting (for their verdict),
-        envelopes_queued (not taken yet), logins_queued, bytes_in_flight.
+        auth_unavailable, over_rate (450 at the final dot), refused_sessions (a tenant's limit), wakeups; turned away
+        per address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
+        login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
+        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet),
+        logins_queued, bytes_in_flight.
         """
 
 @final
@@ -202,7 +235,7 @@ class Batch:
     def envelopes(
         self,
     ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, _Dsn | None]]:
-        """Return the envelopes, oldest first; the same list each time.
+        """Return the envelopes, of each tenant the oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
         unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS,
@@ -225,6 +258,9 @@ class Batch:
             ValueError: the envelopes have left.
         """
 
+    def tenants(self) -> list[bytes]:
+        """Return whose the envelopes are, each tenant once; nothing after `envelopes`."""
+
     def ids(self) -> list[bytes]:
         """Return the ids of those that are not answered yet, oldest first."""
 
@@ -234,11 +270,16 @@ class Batch:
     def defer(self) -> None:
         """Answer 451 4.3.0 to all: they are not stored, the clients shall try again. A second answer is none."""
 
-    def answer(self, stored: Sequence[bool]) -> None:
-        """Answer each by itself, in the order of `envelopes`: 250 where it is stored, else 451.
+    def answer(self, answers: Sequence[int]) -> None:
+        """Answer each by itself, in the order of `envelopes`.
+
+        Args:
+            answers: of each, 0 or False: 451 4.3.0, not stored; 1 or True: 250, it is stored; 2: 450 4.7.1, not stored
+                since its tenant is over its rate.
 
         Raises:
-            ValueError: not as many as there are envelopes; nobody is answered.
+            ValueError: not as many as there are envelopes, or another number; nobody is answered.
+            OverflowError: a number below 0 or above 255; nobody is answered.
         """
 
 @final

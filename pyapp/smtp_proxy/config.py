@@ -142,6 +142,12 @@ class Settings(BaseModel):
     ingress_committers: int = Field(default=2, ge=1, le=16)
     ingress_ready_depth_high: int = Field(default=50_000, ge=1, description="421 above (REQ-INFRA-SCALE-007)")
     ingress_ready_depth_low: int = Field(default=40_000, ge=0, description="accept again below")
+    tenant_limit_timeout_seconds: float = Field(
+        default=0.05, gt=0, le=5, description="mail of a limited tenant waits for Redis no longer; then local limits"
+    )
+    tenant_delay_max_seconds: float = Field(
+        default=3600.0, ge=0, le=86_400, description="at the limit `delay`: put off by more is rejected"
+    )
     login_cache_seconds: float = Field(default=300.0, ge=0)
     login_hash_threads: int = Field(default=2, ge=1, le=64)
 

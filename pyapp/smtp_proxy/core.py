@@ -22,9 +22,12 @@ __all__ = [
     "BODY_TYPE",
     "CLIENT_ADDRESS",
     "CREDENTIAL_ID",
+    "DEFERRED",
     "DSN",
     "HELO",
     "ID",
+    "OVER_RATE",
+    "QUEUED",
     "RECEIVED_AT_US",
     "RECIPIENTS",
     "REVERSE_PATH",
@@ -63,6 +66,11 @@ CLIENT_ADDRESS: Final = 9  # IP address
 TLS: Final = 10
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
+
+# What `Batch.answer` says of each envelope.
+DEFERRED: Final = 0  # 451 4.3.0: not stored
+QUEUED: Final = 1  # 250 2.0.0: stored, durably
+OVER_RATE: Final = 2  # 450 4.7.1: not stored, its tenant is over its rate
 
 Gate: TypeAlias = Literal["open", "busy", "store_down", "draining"]
 # PEM chain, PEM key, OCSP response to be stapled (DER; empty: none), what errors shall call it.
@@ -114,6 +122,7 @@ class CoreServer:
         self._batch_bounds = (batch_messages, batch_bytes)
         self._batches: _Waiters[Batch] = _Waiters()
         self._logins: _Waiters[LoginBatch] = _Waiters()
+        self._newcomers: _Waiters[Batch] = _Waiters()
         self._drained = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -139,6 +148,15 @@ class CoreServer:
         self._serve()
         return await waiting
 
+    def newcomers(self) -> asyncio.Future[Batch]:
+        """Ask for a batch of those tenants alone that have nothing in a batch under way.
+
+        Cancel it if it is no longer wanted; one that is done has a batch, to be answered like any other.
+        """
+        waiting = self._newcomers.add()
+        self._serve()
+        return waiting
+
     async def next_logins(self) -> LoginBatch:
         """Wait for a login. One at a time, so that a slow one never holds up the answer to another."""
         if not self._logins and (login := self.server.next_logins(1)) is not None:
@@ -150,6 +168,18 @@ class CoreServer:
     def set_gate(self, gate: Gate) -> None:
         """Say whether mail may come in."""
         self.server.set_gate(gate)
+
+    def shut_tenant(self, tenant_id: bytes, seconds: float) -> None:
+        """Answer 450 4.7.1 to MAIL of this tenant's sessions for so long; 0: no longer."""
+        self.server.shut_tenant(tenant_id, seconds)
+
+    def limit_sessions(self, limits: Sequence[tuple[bytes, int]]) -> None:
+        """Let these tenants have so many sessions here, all others any number; more hear 421 4.7.0 at login."""
+        self.server.limit_sessions(limits)
+
+    def tenant_sessions(self) -> dict[bytes, int]:
+        """How many sessions each tenant has here that has any."""
+        return dict(self.server.tenant_sessions())
 
     def reload_tls(self, certificates: Sequence[Certificate], client_ca: bytes = b"", client_crl: bytes = b"") -> None:
         """Use these certificates from now on. Raises CertificateError, ConfigError; then those in place stay.
@@ -175,13 +205,15 @@ class CoreServer:
 
     def _serve(self) -> None:
         """Give out what is there; arm the wake-up for who still waits, and for nobody else: it costs a write each."""
-        server, batches, logins = self.server, self._batches, self._logins
+        server, batches, logins, newcomers = self.server, self._batches, self._logins, self._newcomers
         while True:
             while batches and (batch := server.next_batch(*self._batch_bounds)) is not None:
                 batches.serve(batch)
+            while newcomers and (batch := server.next_batch(*self._batch_bounds, True)) is not None:
+                newcomers.serve(batch)
             while logins and (login := server.next_logins(1)) is not None:
                 logins.serve(login)
-            if not server.arm(bool(batches), bool(logins)):
+            if not server.arm(bool(batches), bool(logins), bool(newcomers)):
                 break
         if server.is_drained():  # Its signal was cleared with the others.
             self._drained.set()

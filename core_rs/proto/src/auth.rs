@@ -73,6 +73,8 @@ pub enum LoginVerdict {
     Rejected,
     /// 454 4.7.0: we could not find out.
     Unavailable,
+    /// 421 4.7.0, and closed: the login is good, and its tenant has as many sessions as it may.
+    Crowded,
 }
 
 /// What an exchange wants next.

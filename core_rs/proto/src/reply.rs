@@ -22,6 +22,7 @@ impl Enhanced {
     const TOO_SLOW: Self = Self(4, 4, 2);
     const RECIPIENTS: Self = Self(4, 5, 3);
     const POLICY_FOR_NOW: Self = Self(4, 7, 0);
+    const NOT_AUTHORIZED_NOW: Self = Self(4, 7, 1);
     const BAD_RECIPIENT: Self = Self(5, 1, 3);
     const BAD_SENDER: Self = Self(5, 1, 7);
     const TOO_LARGE: Self = Self(5, 3, 4);
@@ -187,6 +188,10 @@ replies! {
     NOT_HTTP = 421 POLICY_FOR_NOW "This is SMTP, not HTTP";
     /// A TLS handshake where plaintext is spoken first.
     NOT_TLS_YET = 421 POLICY_FOR_NOW "This port begins in plaintext and offers STARTTLS";
+    /// The tenant has as many sessions as it may.
+    TOO_MANY_SESSIONS = 421 POLICY_FOR_NOW "Too many sessions of this account at once, closing";
+    /// The tenant is over its rate: at MAIL and at the final dot, to nobody else. RFC 3463 3.8 (X.7.1).
+    OVER_RATE = 450 NOT_AUTHORIZED_NOW "This account has sent as much as it may for now, try again later";
     /// Nothing can be stored, told to the message alone.
     STORE_DOWN = 451 SYSTEM "Mail cannot be stored at the moment, try again later";
     /// RFC 5321 4.5.3.1.10.

@@ -207,7 +207,7 @@ impl Session {
     /// 220, or 421 and `Close` while the gate is not open.
     pub fn greet(&mut self, gate: Gate, out: &mut Vec<u8>) -> Event {
         let refusal = match gate {
-            Gate::Open => {
+            Gate::Open | Gate::OverRate => {
                 let greeting = format!("{} ESMTP {}", self.config.hostname, self.config.software);
                 Reply::plain(220, greeting).write(out);
                 return Event::NeedInput;
@@ -269,6 +269,7 @@ impl Session {
             }
             LoginVerdict::Rejected => self.login_failed(out),
             LoginVerdict::Unavailable => self.say(&reply::LOGIN_UNAVAILABLE, out),
+            LoginVerdict::Crowded => self.say(&reply::TOO_MANY_SESSIONS, out),
         }
     }
 

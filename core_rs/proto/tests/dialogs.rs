@@ -17,7 +17,7 @@ use std::time::Duration;
 use smtp_proxy_proto::{
     BodyType, ClientCertificate, Dsn, Enhanced, Envelope, EnvelopeId, EnvelopeVerdict, Event,
     Facts, Gate, Identity, Limits, LoginVerdict, Notify, Phase, Proof, Reply, Ret, Security,
-    Senders, Session, SessionConfig, Submission,
+    Senders, Session, SessionConfig, Submission, reply,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -231,6 +231,7 @@ fn gate(name: &str) -> Gate {
         "" => Gate::Open,
         "busy" => Gate::Busy,
         "store_down" => Gate::StoreDown,
+        "over_rate" => Gate::OverRate,
         _ => panic!("unknown gate {name}"),
     }
 }
@@ -394,6 +395,7 @@ impl<'a> Replay<'a> {
                         .is_none_or(|password| password.expose() == "secret");
                 let verdict = match self.dialog.option("login") {
                     "unavailable" => LoginVerdict::Unavailable,
+                    "crowded" => LoginVerdict::Crowded,
                     _ if known => LoginVerdict::Accepted(identity(asked, self.dialog)),
                     _ => LoginVerdict::Rejected,
                 };
@@ -404,6 +406,11 @@ impl<'a> Replay<'a> {
                 self.envelopes.push(envelope);
                 let verdict = match self.dialog.option("envelope") {
                     "deferred" => EnvelopeVerdict::Deferred,
+                    // As ingress does: from then on the gate says it, at MAIL.
+                    "over_rate" => {
+                        self.gate = Gate::OverRate;
+                        EnvelopeVerdict::Refused(reply::OVER_RATE)
+                    }
                     "refused" => EnvelopeVerdict::Refused(Reply::new(
                         550,
                         Enhanced(5, 7, 1),

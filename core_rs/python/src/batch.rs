@@ -68,6 +68,11 @@ impl Batch {
         PyList::new(py, ids.iter().map(|id| PyBytes::new(py, &id.0)))
     }
 
+    fn tenants<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let tenants = self.inner().tenants();
+        PyList::new(py, tenants.iter().map(|id| PyBytes::new(py, id)))
+    }
+
     fn commit(&self) {
         self.inner().commit();
     }
@@ -76,13 +81,19 @@ impl Batch {
         self.inner().defer();
     }
 
-    fn answer(&self, stored: Vec<bool>) -> PyResult<()> {
+    fn answer(&self, answers: Vec<u8>) -> PyResult<()> {
         let mut inner = self.inner();
-        if !inner.is_empty() && stored.len() != inner.len() {
-            let message = format!("{} answers for {} envelopes", stored.len(), inner.len());
+        if !inner.is_empty() && answers.len() != inner.len() {
+            let message = format!("{} answers for {} envelopes", answers.len(), inner.len());
             return Err(PyValueError::new_err(message));
         }
-        inner.answer(stored);
+        let read = |number| {
+            server::Answer::from_number(number).ok_or_else(|| {
+                PyValueError::new_err(format!("{number} is no answer: 0, 1 or 2 is"))
+            })
+        };
+        let answers: Vec<_> = answers.into_iter().map(read).collect::<PyResult<_>>()?;
+        inner.answer(answers);
         Ok(())
     }
 

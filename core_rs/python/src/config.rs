@@ -204,7 +204,7 @@ fn read_client_auth(name: &str) -> PyResult<ClientAuth> {
 }
 
 /// `bytes` of a UUID.
-fn uuid(bytes: &[u8]) -> Option<[u8; 16]> {
+pub(crate) fn uuid(bytes: &[u8]) -> Option<[u8; 16]> {
     bytes.try_into().ok()
 }
 
@@ -242,7 +242,7 @@ fn read_protection(given: HashMap<String, f64>, proxies: Vec<String>) -> PyResul
     Ok(protection)
 }
 
-fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+pub(crate) fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     // Ten years: beyond, the arithmetic of deadlines may overflow, and nobody means it.
     const MOST: f64 = 10.0 * 365.0 * 86_400.0;
     Duration::try_from_secs_f64(value)

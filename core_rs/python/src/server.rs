@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use smtp_proxy_server::{self as server, ClientTrust, Gate, Interest};
 
 use crate::batch::Batch;
-use crate::config::{Pem, ServerConfig, pems};
+use crate::config::{Pem, ServerConfig, pems, seconds as read_seconds, uuid};
 use crate::error::{bad_setting, exception};
 use crate::logins::LoginBatch;
 
@@ -46,17 +48,23 @@ impl Server {
         self.server.wakeup_descriptor()
     }
 
-    #[pyo3(signature = (batches = true, logins = true))]
-    fn arm(&self, batches: bool, logins: bool) -> bool {
+    #[pyo3(signature = (batches = true, logins = true, newcomers = false))]
+    fn arm(&self, batches: bool, logins: bool, newcomers: bool) -> bool {
         let wanted = |wanted, interest| if wanted { interest } else { Interest::NONE };
-        let interest = wanted(batches, Interest::ENVELOPES).and(wanted(logins, Interest::LOGINS));
+        let interest = wanted(batches, Interest::ENVELOPES)
+            .and(wanted(logins, Interest::LOGINS))
+            .and(wanted(newcomers, Interest::NEWCOMERS));
         self.server.arm(interest)
     }
 
-    fn next_batch(&self, max_messages: usize, max_bytes: usize) -> Option<Batch> {
-        self.server
-            .next_batch(max_messages, max_bytes)
-            .map(Batch::new)
+    #[pyo3(signature = (max_messages, max_bytes, newcomers = false))]
+    fn next_batch(&self, max_messages: usize, max_bytes: usize, newcomers: bool) -> Option<Batch> {
+        let batch = if newcomers {
+            self.server.next_newcomers(max_messages, max_bytes)
+        } else {
+            self.server.next_batch(max_messages, max_bytes)
+        };
+        batch.map(Batch::new)
     }
 
     fn next_logins(&self, max_logins: usize) -> Option<LoginBatch> {
@@ -75,6 +83,28 @@ impl Server {
             }
         });
         Ok(())
+    }
+
+    fn shut_tenant(&self, tenant_id: &[u8], seconds: f64) -> PyResult<()> {
+        let tenant_id = read_tenant(tenant_id)?;
+        self.server
+            .shut_tenant(tenant_id, read_seconds("seconds", seconds)?);
+        Ok(())
+    }
+
+    fn limit_sessions(&self, limits: Vec<(Vec<u8>, usize)>) -> PyResult<()> {
+        let limits = limits
+            .into_iter()
+            .map(|(tenant_id, most)| Ok((read_tenant(&tenant_id)?, most)))
+            .collect::<PyResult<Vec<_>>>()?;
+        self.server.limit_sessions(&limits);
+        Ok(())
+    }
+
+    fn tenant_sessions<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, usize)> {
+        let sessions = self.server.tenant_sessions();
+        let told = |(tenant_id, count): ([u8; 16], usize)| (PyBytes::new(py, &tenant_id), count);
+        sessions.into_iter().map(told).collect()
     }
 
     #[pyo3(signature = (certificates, client_ca = Vec::new(), client_crl = Vec::new()))]
@@ -109,4 +139,8 @@ impl Server {
     fn stats(&self) -> BTreeMap<&'static str, u64> {
         self.server.stats().into_iter().collect()
     }
+}
+
+fn read_tenant(tenant_id: &[u8]) -> PyResult<[u8; 16]> {
+    uuid(tenant_id).ok_or_else(|| PyValueError::new_err("a tenant id has 16 bytes"))
 }

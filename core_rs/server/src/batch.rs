@@ -1,16 +1,16 @@
 //! Complete envelopes wait here together, are taken together, and are answered together. Each keeps
 //! its reply slot: dropped unanswered, it says 451.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict, Facts};
+use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict, Facts, reply};
 use tokio::runtime::Handle;
 
 use crate::budget::Charge;
 use crate::copy;
+use crate::fairness::{Lines, Taken, TenantId, Weight};
 use crate::id::{Ids, since_epoch};
 use crate::mailbox::{Mailbox, Verdict};
 use crate::metrics::Metrics;
@@ -55,6 +55,30 @@ struct Slot {
     charge: Charge,
 }
 
+/// What became of a message; the numbers cross the border.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Not stored: 451 4.3.0.
+    Deferred = 0,
+    /// Stored, durably: 250 2.0.0.
+    Queued = 1,
+    /// Not stored, since its tenant is over its rate: 450 4.7.1.
+    OverRate = 2,
+}
+
+impl Answer {
+    /// By its number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Deferred),
+            1 => Some(Self::Queued),
+            2 => Some(Self::OverRate),
+            _ => None,
+        }
+    }
+}
+
 /// The queue between the connections and whoever commits.
 pub(crate) struct Waiting {
     inner: Mutex<Inner>,
@@ -64,25 +88,37 @@ pub(crate) struct Waiting {
 }
 
 struct Inner {
-    letters: VecDeque<(Letter, Slot)>,
-    bytes: usize,
+    lines: Lines<(Letter, Slot)>,
     ids: Ids,
     /// The server has stopped; nobody will come for more.
     closed: bool,
 }
 
+impl Weight for (Letter, Slot) {
+    fn bytes(&self) -> usize {
+        self.1.body_bytes
+    }
+}
+
+/// What a batch is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    All,
+    /// Tenants that have nothing in a batch under way.
+    Newcomers,
+}
+
 impl Waiting {
-    pub(crate) fn new(wakeup: Arc<Wakeup>, hostname: Arc<str>) -> Self {
-        Self {
+    pub(crate) fn new(wakeup: Arc<Wakeup>, hostname: Arc<str>) -> Arc<Self> {
+        Arc::new(Self {
             inner: Mutex::new(Inner {
-                letters: VecDeque::new(),
-                bytes: 0,
+                lines: Lines::new(),
                 ids: Ids::new(),
                 closed: false,
             }),
             wakeup,
             hostname,
-        }
+        })
     }
 
     /// The verdict comes by `mailbox`.
@@ -112,60 +148,53 @@ impl Waiting {
             received_at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
             additions: Vec::new(),
         };
-        let body_bytes = letter.envelope.body.len();
-        inner.bytes += body_bytes;
-        inner.letters.push_back((
-            letter,
-            Slot {
-                id,
-                mailbox,
-                body_bytes,
-                charge,
-            },
-        ));
+        let slot = Slot {
+            id,
+            mailbox,
+            body_bytes: letter.envelope.body.len(),
+            charge,
+        };
+        let tenant = letter.envelope.identity.tenant_id;
+        let new = inner.lines.push(tenant, (letter, slot), now);
         drop(inner);
         self.wakeup.notify(Interest::ENVELOPES);
+        if new {
+            self.wakeup.notify(Interest::NEWCOMERS);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().letters.is_empty()
+        self.lock().lines.is_empty()
+    }
+
+    pub(crate) fn has_newcomer(&self) -> bool {
+        self.lock().lines.has_newcomer()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().letters.len()
+        self.lock().lines.len()
     }
 
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.bytes = 0;
-        let left = std::mem::take(&mut inner.letters);
+        let left = inner.lines.clear();
         drop(inner);
         drop(left);
     }
 
-    /// What waits, up to `max_messages` and `max_bytes`, but at least one message.
-    fn take(&self, max_messages: usize, max_bytes: usize) -> (VecDeque<(Letter, Slot)>, usize) {
-        let mut inner = self.lock();
-        if inner.letters.len() <= max_messages && inner.bytes <= max_bytes {
-            // All of it, without moving any: the lock is held no longer for many than for one.
-            let bytes = std::mem::take(&mut inner.bytes);
-            return (std::mem::take(&mut inner.letters), bytes);
+    /// What waits, up to `max_messages` and `max_bytes`, but at least one message if there is any.
+    fn take(&self, of: Of, max_messages: usize, max_bytes: usize) -> Taken<(Letter, Slot)> {
+        let now = since_epoch();
+        let lines = &mut self.lock().lines;
+        match of {
+            Of::All => lines.take(max_messages, max_bytes, now),
+            Of::Newcomers => lines.take_newcomers(max_messages, max_bytes),
         }
-        let (mut taken, mut bytes) = (VecDeque::new(), 0);
-        while taken.len() < max_messages.max(1) {
-            let Some((_, slot)) = inner.letters.front() else {
-                break;
-            };
-            let more = slot.body_bytes;
-            if !taken.is_empty() && bytes + more > max_bytes {
-                break;
-            }
-            bytes += more;
-            taken.extend(inner.letters.pop_front());
-        }
-        inner.bytes -= bytes;
-        (taken, bytes)
+    }
+
+    fn done(&self, tenants: &[(TenantId, usize)]) {
+        self.lock().lines.done(tenants);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -179,6 +208,9 @@ pub struct Batch {
     letters: Vec<Letter>,
     slots: Vec<Slot>,
     size_bytes: usize,
+    /// How many of each tenant; it has nothing under way once they are answered.
+    tenants: Vec<(TenantId, usize)>,
+    waiting: Arc<Waiting>,
     runtime: Handle,
     metrics: Arc<Metrics>,
 }
@@ -186,17 +218,18 @@ pub struct Batch {
 impl Batch {
     /// `None`: nothing waits.
     pub(crate) fn take(
-        waiting: &Waiting,
+        waiting: &Arc<Waiting>,
+        of: Of,
         max_messages: usize,
         max_bytes: usize,
         runtime: &Handle,
         metrics: &Arc<Metrics>,
     ) -> Option<Self> {
-        let (taken, size_bytes) = waiting.take(max_messages, max_bytes);
-        if taken.is_empty() {
+        let taken = waiting.take(of, max_messages, max_bytes);
+        if taken.items.is_empty() {
             return None;
         }
-        let (mut letters, slots): (Vec<Letter>, _) = taken.into_iter().unzip();
+        let (mut letters, slots): (Vec<Letter>, _) = taken.items.into_iter().unzip();
         // Here and not when they came: nobody waits for the lock meanwhile.
         for letter in &mut letters {
             letter.complete(&waiting.hostname);
@@ -204,7 +237,9 @@ impl Batch {
         Some(Self {
             letters,
             slots,
-            size_bytes,
+            size_bytes: taken.bytes,
+            tenants: taken.tenants,
+            waiting: Arc::clone(waiting),
             runtime: runtime.clone(),
             metrics: Arc::clone(metrics),
         })
@@ -221,13 +256,26 @@ impl Batch {
         copy::encode(&self.letters, sweep_at_us)
     }
 
+    /// Whose the envelopes are, each tenant once. Empty once they have left.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<[u8; 16]> {
+        let mut found: Vec<TenantId> = Vec::new();
+        for letter in &self.letters {
+            let tenant_id = letter.envelope.identity.tenant_id;
+            if !found.contains(&tenant_id) {
+                found.push(tenant_id);
+            }
+        }
+        found
+    }
+
     /// The ids of those that are not answered yet, in the order they were completed.
     #[must_use]
     pub fn ids(&self) -> impl ExactSizeIterator<Item = EnvelopeId> {
         self.slots.iter().map(|slot| slot.id)
     }
 
-    /// The envelopes in the order they were completed. They leave the batch, their clients' reply
+    /// The envelopes, those of each tenant in the order they were completed. They leave the batch, their clients' reply
     /// slots stay in it.
     #[must_use]
     pub fn take_letters(&mut self) -> Vec<Letter> {
@@ -254,7 +302,7 @@ impl Batch {
 
     /// They are stored, durably: 250 to each. A second answer is none.
     pub fn commit(&mut self) {
-        self.answer(std::iter::repeat(true));
+        self.answer(std::iter::repeat(Answer::Queued));
     }
 
     /// They are not stored: 451 to each. A second answer is none.
@@ -262,24 +310,32 @@ impl Batch {
         self.answer([]);
     }
 
-    /// Each by itself, in the order of the letters: stored, or not, which is also what is not said. A
-    /// second answer is none.
-    pub fn answer(&mut self, stored: impl IntoIterator<Item = bool>) {
+    /// Each by itself, in the order of the letters; those without an answer are deferred. A second
+    /// answer is none.
+    pub fn answer(&mut self, answers: impl IntoIterator<Item = Answer>) {
         let slots = std::mem::take(&mut self.slots);
         let few = slots.len() <= HANDED_OUT_AT_ONCE;
-        let stored = stored.into_iter().chain(std::iter::repeat(false));
-        let answers: Vec<_> = slots.into_iter().zip(stored).collect();
-        for (slot, stored) in &answers {
-            if *stored {
-                self.metrics.accepted_total.one();
-                self.metrics.accepted_bytes_total.many(slot.body_bytes);
-            } else {
-                self.metrics.deferred_total.one();
+        let answers = answers
+            .into_iter()
+            .chain(std::iter::repeat(Answer::Deferred));
+        let answers: Vec<_> = slots.into_iter().zip(answers).collect();
+        // Before anybody is answered: the next message of one who was is not to find itself under way.
+        if !self.tenants.is_empty() {
+            self.waiting.done(&std::mem::take(&mut self.tenants));
+        }
+        for (slot, answer) in &answers {
+            match answer {
+                Answer::Queued => {
+                    self.metrics.accepted_total.one();
+                    self.metrics.accepted_bytes_total.many(slot.body_bytes);
+                }
+                Answer::Deferred => self.metrics.deferred_total.one(),
+                Answer::OverRate => self.metrics.over_rate_total.one(),
             }
         }
         let hand_out = move || {
-            for (slot, stored) in answers {
-                slot.answer(stored);
+            for (slot, answer) in answers {
+                slot.answer(answer);
             }
         };
         if few {
@@ -291,7 +347,7 @@ impl Batch {
 }
 
 impl Slot {
-    fn answer(self, stored: bool) {
+    fn answer(self, answer: Answer) {
         let Self {
             id,
             mailbox,
@@ -299,10 +355,10 @@ impl Slot {
             ..
         } = self;
         drop(charge);
-        mailbox.answer(Verdict::Envelope(if stored {
-            EnvelopeVerdict::Queued { id }
-        } else {
-            EnvelopeVerdict::Deferred
+        mailbox.answer(Verdict::Envelope(match answer {
+            Answer::Queued => EnvelopeVerdict::Queued { id },
+            Answer::Deferred => EnvelopeVerdict::Deferred,
+            Answer::OverRate => EnvelopeVerdict::Refused(reply::OVER_RATE),
         }));
     }
 }

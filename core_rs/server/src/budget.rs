@@ -15,6 +15,12 @@
 //! Leave to read on is given piece by piece, and only as many pieces as fit, so that a freed
 //! megabyte does not bring a thousand sessions back at once. A session that has no byte to read
 //! gives its piece back at once.
+//!
+//! No tenant may hold more than three quarters of either, so that one that floods us with large
+//! messages cannot stop the sockets of the others: over its share, its own sessions wait while others
+//! are passed by them. The same reasoning holds within the share: if nothing of the tenant's awaits
+//! its verdict, the one that has waited longest gets the overdraft. There is one overdraft at a time.
+//! When all is full, it goes to the tenant that holds least.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -26,6 +32,15 @@ use crate::mailbox::{Grant, Mailbox};
 /// The most that one read takes from a socket.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
+/// What one tenant holds.
+#[derive(Debug, Default)]
+pub(crate) struct Holding {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+    /// Pieces granted and not yet read; changed under the queue's lock.
+    pieces: AtomicUsize,
+}
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -33,6 +48,8 @@ pub(crate) struct Budget {
     messages: AtomicUsize,
     max_bytes: usize,
     max_messages: usize,
+    tenant_max_bytes: usize,
+    tenant_max_messages: usize,
     /// How many wait, readable without the lock.
     queued: AtomicUsize,
     queue: Mutex<Queue>,
@@ -40,10 +57,16 @@ pub(crate) struct Budget {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiters: VecDeque<Arc<Mailbox>>,
+    waiters: VecDeque<Waiter>,
     /// Pieces granted and not yet read.
     pieces: usize,
     overdraft_lent: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    mailbox: Arc<Mailbox>,
+    holding: Arc<Holding>,
 }
 
 impl Budget {
@@ -53,6 +76,8 @@ impl Budget {
             messages: AtomicUsize::new(0),
             max_bytes,
             max_messages,
+            tenant_max_bytes: share_of(max_bytes),
+            tenant_max_messages: share_of(max_messages),
             queued: AtomicUsize::new(0),
             queue: Mutex::default(),
         })
@@ -82,23 +107,54 @@ impl Budget {
     }
 
     fn grant(&self, queue: &mut Queue) {
-        while !queue.waiters.is_empty() {
-            let grant = if self.has_room(queue.pieces) {
-                Grant::Piece
-            } else if self.is_stuck(queue) {
-                Grant::Overdraft
-            } else {
+        let mut from = 0;
+        while let Some((place, grant)) = self.next_grant(queue, from) {
+            // Those before it have been found wanting, and nothing has been freed since.
+            from = place;
+            let Some(waiter) = queue.waiters.remove(place) else {
                 break;
             };
             match grant {
-                Grant::Piece => queue.pieces += 1,
+                Grant::Piece => {
+                    queue.pieces += 1;
+                    waiter.holding.pieces.fetch_add(1, SeqCst);
+                }
                 Grant::Overdraft => queue.overdraft_lent = true,
             }
-            if let Some(mailbox) = queue.waiters.pop_front() {
-                mailbox.grant(grant);
-            }
+            waiter.mailbox.grant(grant);
         }
         self.queued.store(queue.waiters.len(), SeqCst);
+    }
+
+    /// Who goes on next, from that place in the queue on, and how far.
+    fn next_grant(&self, queue: &Queue, from: usize) -> Option<(usize, Grant)> {
+        if !self.has_room(queue.pieces) {
+            let least = || {
+                let places = queue.waiters.iter().enumerate();
+                places.min_by_key(|(_, waiter)| waiter.holding.bytes.load(SeqCst))
+            };
+            return self
+                .is_stuck(queue)
+                .then(least)
+                .flatten()
+                .map(|(place, _)| (place, Grant::Overdraft));
+        }
+        let mut places = queue.waiters.iter().enumerate().skip(from);
+        places.find_map(|(place, waiter)| {
+            let holding = &waiter.holding;
+            if self.has_share(holding) {
+                return Some((place, Grant::Piece));
+            }
+            let stuck = !queue.overdraft_lent && holding.is_stuck();
+            stuck.then_some((place, Grant::Overdraft))
+        })
+    }
+
+    /// Does its tenant's share let it read a piece?
+    fn has_share(&self, holding: &Holding) -> bool {
+        let pieces = holding.pieces.load(SeqCst);
+        holding.bytes.load(SeqCst) + pieces * PIECE_BYTES < self.tenant_max_bytes
+            && holding.messages.load(SeqCst) < self.tenant_max_messages
     }
 
     fn has_room(&self, pieces: usize) -> bool {
@@ -114,6 +170,18 @@ impl Budget {
     }
 }
 
+impl Holding {
+    /// Nothing that it holds is certain to be freed.
+    fn is_stuck(&self) -> bool {
+        self.pieces.load(SeqCst) == 0 && self.messages.load(SeqCst) == 0
+    }
+}
+
+/// Three quarters: what one tenant may hold of the whole.
+fn share_of(whole: usize) -> usize {
+    whole - whole / 4
+}
+
 /// How one connection stands with the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -127,6 +195,8 @@ enum Standing {
 pub(crate) struct Share {
     budget: Arc<Budget>,
     mailbox: Arc<Mailbox>,
+    /// Its tenant's; its own alone until it has logged in.
+    holding: Arc<Holding>,
     bytes: usize,
     standing: Standing,
 }
@@ -136,21 +206,34 @@ impl Share {
         Self {
             budget,
             mailbox,
+            holding: Arc::default(),
             bytes: 0,
             standing: Standing::Free,
         }
+    }
+
+    /// From now on what is held is this tenant's. Before the first text.
+    pub(crate) fn belong_to(&mut self, holding: &Arc<Holding>) {
+        self.holding = Arc::clone(holding);
     }
 
     /// Ready: read a piece, then [`Share::settle`]. Pending: the mailbox wakes.
     pub(crate) fn poll_leave(&mut self) -> Poll<()> {
         match self.standing {
             Standing::Has(_) => Poll::Ready(()),
-            Standing::Free if self.budget.queued.load(SeqCst) == 0 && self.budget.has_room(0) => {
+            Standing::Free
+                if self.budget.queued.load(SeqCst) == 0
+                    && self.budget.has_room(0)
+                    && self.budget.has_share(&self.holding) =>
+            {
                 Poll::Ready(())
             }
             Standing::Free => {
                 let mut queue = self.budget.lock();
-                queue.waiters.push_back(Arc::clone(&self.mailbox));
+                queue.waiters.push_back(Waiter {
+                    mailbox: Arc::clone(&self.mailbox),
+                    holding: Arc::clone(&self.holding),
+                });
                 self.budget.queued.store(queue.waiters.len(), SeqCst);
                 self.budget.grant(&mut queue);
                 drop(queue);
@@ -182,8 +265,10 @@ impl Share {
     pub(crate) fn settle(&mut self, bytes: usize, finished: bool) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         if bytes > before {
+            self.holding.bytes.fetch_add(bytes - before, SeqCst);
             self.budget.bytes.fetch_add(bytes - before, SeqCst);
         } else if bytes < before {
+            self.holding.bytes.fetch_sub(before - bytes, SeqCst);
             self.budget.release(before - bytes);
         }
         if matches!(self.standing, Standing::Has(grant) if finished || grant == Grant::Piece) {
@@ -194,10 +279,13 @@ impl Share {
     /// A complete message leaves the connection, to be held until its verdict. It may be larger or
     /// smaller than what was accounted while it came.
     pub(crate) fn hand_over(&mut self, bytes: usize) -> Charge {
+        self.holding.bytes.fetch_add(bytes, SeqCst);
+        self.holding.messages.fetch_add(1, SeqCst);
         self.budget.bytes.fetch_add(bytes, SeqCst);
         self.budget.messages.fetch_add(1, SeqCst);
         Charge {
             budget: Arc::clone(&self.budget),
+            holding: Arc::clone(&self.holding),
             bytes,
         }
     }
@@ -221,12 +309,15 @@ impl Share {
             Standing::Queued => {
                 queue
                     .waiters
-                    .retain(|waiter| !Arc::ptr_eq(waiter, &self.mailbox));
+                    .retain(|waiter| !Arc::ptr_eq(&waiter.mailbox, &self.mailbox));
                 self.mailbox.take_grant()
             }
         };
         match granted {
-            Some(Grant::Piece) => queue.pieces = queue.pieces.saturating_sub(1),
+            Some(Grant::Piece) => {
+                queue.pieces = queue.pieces.saturating_sub(1);
+                self.holding.pieces.fetch_sub(1, SeqCst);
+            }
             Some(Grant::Overdraft) => queue.overdraft_lent = false,
             None => {}
         }
@@ -236,6 +327,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        self.holding.bytes.fetch_sub(self.bytes, SeqCst);
         self.budget.bytes.fetch_sub(self.bytes, SeqCst);
         if self.standing == Standing::Free {
             self.budget.pass_on();
@@ -249,11 +341,14 @@ impl Drop for Share {
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
+    holding: Arc<Holding>,
     bytes: usize,
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        self.holding.messages.fetch_sub(1, SeqCst);
+        self.holding.bytes.fetch_sub(self.bytes, SeqCst);
         self.budget.messages.fetch_sub(1, SeqCst);
         self.budget.release(self.bytes);
     }
@@ -374,5 +469,81 @@ mod tests {
         drop(first);
         assert!(reads(&mut one));
         drop(second);
+    }
+
+    fn of_tenant(budget: &Arc<Budget>, holding: &Arc<Holding>) -> Share {
+        let mut share = share(budget);
+        share.belong_to(holding);
+        share
+    }
+
+    #[test]
+    fn a_tenant_at_its_share_waits_and_the_others_do_not() {
+        let budget = Budget::new(FULL, 100);
+        let (flooder, quiet) = (Arc::default(), Arc::default());
+        let mut sending = of_tenant(&budget, &flooder);
+        let first = sending.hand_over(3 * PIECE_BYTES);
+        let mut waiting: Vec<Share> = (0..3).map(|_| of_tenant(&budget, &flooder)).collect();
+        assert!(
+            waiting.iter_mut().all(|each| !reads(each)),
+            "three quarters"
+        );
+        let mut other = of_tenant(&budget, &quiet);
+        assert!(reads(&mut other), "it came last, and is not behind them");
+        other.settle(10, true);
+        assert!(reads(&mut other), "again and again");
+        other.settle(0, true);
+        drop(first);
+        assert!(waiting.iter_mut().all(reads));
+    }
+
+    #[test]
+    fn messages_have_a_share_too() {
+        let budget = Budget::new(FULL, 4);
+        let (flooder, quiet) = (Arc::default(), Arc::default());
+        let mut sending = of_tenant(&budget, &flooder);
+        let charges: Vec<_> = (0..3).map(|_| sending.hand_over(1)).collect();
+        assert!(!reads(&mut sending) && reads(&mut of_tenant(&budget, &quiet)));
+        drop(charges);
+        assert!(reads(&mut sending));
+    }
+
+    #[test]
+    fn a_share_full_of_unfinished_texts_is_not_for_ever() {
+        let budget = Budget::new(FULL, 100);
+        let flooder = Arc::default();
+        let (mut one, mut two) = (of_tenant(&budget, &flooder), of_tenant(&budget, &flooder));
+        one.settle(2 * PIECE_BYTES, false);
+        two.settle(PIECE_BYTES, false);
+        assert!(reads(&mut one) && one.is_overdraft());
+        assert!(!reads(&mut two));
+        let charge = one.hand_over(2 * PIECE_BYTES);
+        one.settle(0, true);
+        assert!(!reads(&mut two), "the verdict is certain to come");
+        drop(charge);
+        assert!(reads(&mut two) && !two.is_overdraft());
+    }
+
+    #[test]
+    fn when_all_is_full_who_holds_least_goes_on() {
+        let budget = Budget::new(FULL, 100);
+        let (flooder, quiet) = (Arc::default(), Arc::default());
+        let mut large: Vec<Share> = (0..4).map(|_| of_tenant(&budget, &flooder)).collect();
+        let mut small = of_tenant(&budget, &quiet);
+        for each in &mut large {
+            each.settle(PIECE_BYTES, false);
+        }
+        assert!(reads(&mut large[0]) && large[0].is_overdraft());
+        assert!(!reads(&mut large[1]) && !reads(&mut small));
+        let charge = large[0].hand_over(PIECE_BYTES);
+        large[0].settle(0, true);
+        assert!(!reads(&mut small));
+        large[2].settle(2 * PIECE_BYTES, false);
+        drop(charge);
+        assert!(reads(&mut small) && small.is_overdraft() && !reads(&mut large[1]));
+        drop((small, large));
+        assert_eq!((budget.bytes(), budget.queued.load(SeqCst)), (0, 0));
+        assert_eq!(Arc::strong_count(&flooder), 1);
+        assert_eq!(flooder.bytes.load(SeqCst), 0);
     }
 }

@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use rustls::HandshakeKind;
 use smtp_proxy_proto::{
-    Envelope, EnvelopeVerdict, Event, LoginRequest, LoginVerdict, Phase, Security, Session,
+    Envelope, EnvelopeVerdict, Event, Gate, LoginRequest, LoginVerdict, Phase, Security, Session,
 };
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::budget::{Charge, PIECE_BYTES, Share};
@@ -36,10 +36,13 @@ use crate::mailbox::{Mailbox, Verdict};
 use crate::server::Shared;
 use crate::shutdown::Seat;
 use crate::stream::{Io, Stream};
+use crate::tenants::Membership;
 
 /// RFC 5321 3.8: having said the last word, so long at most we wait for the client to take it. A
 /// socket closed with bytes unread would take the reply back (RST).
 const LINGER: Duration = Duration::from_secs(2);
+/// A tenant over its rate is answered no faster: whoever hammers on is not to take the time of others.
+const OVER_RATE_PAUSE: Duration = Duration::from_millis(500);
 /// Buffers up to this size stay with a connection between two commands.
 const KEPT_BYTES: usize = 512;
 
@@ -82,6 +85,8 @@ pub(crate) struct Connection<S> {
     waiting_since: Option<Instant>,
     visit: Visit,
     seat: Seat,
+    /// Since the login.
+    membership: Option<Membership>,
 }
 
 impl<S: Io> Connection<S> {
@@ -96,8 +101,11 @@ impl<S: Io> Connection<S> {
         let login_timeout = shared.guard.protection.login_timeout;
         let timeouts = &shared.timeouts;
         let shortest = timeouts.command.min(timeouts.data);
-        Self {
-            session: Session::new(Arc::clone(shared.session_config(port)), port.security()),
+        let config = Arc::clone(shared.session_config(port));
+        let preset = config.identity.as_ref();
+        let membership = preset.map(|identity| shared.tenants.join(identity.tenant_id));
+        let mut connection = Self {
+            session: Session::new(config, port.security()),
             stream: Stream::Plain(io),
             deadline: Deadline::new(shortest),
             share: Share::new(Arc::clone(&shared.budget), Arc::clone(seat.mailbox())),
@@ -111,8 +119,11 @@ impl<S: Io> Connection<S> {
             waiting_since: None,
             visit,
             seat,
+            membership: None,
             shared,
-        }
+        };
+        connection.belong_to(membership);
+        connection
     }
 
     /// From the greeting to the end.
@@ -145,6 +156,9 @@ impl<S: Io> Connection<S> {
 
     /// Says what there is to say and waits for what the client answers.
     async fn hear(&mut self) -> Result<Event, Gone> {
+        if !self.out.is_empty() && self.is_over_rate() {
+            sleep(OVER_RATE_PAUSE).await;
+        }
         self.flush().await?;
         // An overdraft is for one data time-out, however often its client is answered between two
         // chunks.
@@ -185,12 +199,47 @@ impl<S: Io> Connection<S> {
         };
         self.shared.asking.push(login, Arc::clone(self.mailbox()));
         let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
-            Verdict::Login(verdict) => verdict,
+            Verdict::Login(verdict) => self.seated(verdict),
             Verdict::Envelope(_) => LoginVerdict::Unavailable,
         };
         self.take_to_heart(&username, &verdict).await;
         let event = self.session.login_answered(verdict, &mut self.out);
         Ok(self.go_on(event))
+    }
+
+    /// A good login needs a seat among its tenant's sessions as well.
+    fn seated(&mut self, verdict: LoginVerdict) -> LoginVerdict {
+        let LoginVerdict::Accepted(identity) = &verdict else {
+            return verdict;
+        };
+        let membership = self.shared.tenants.admit(identity.tenant_id);
+        if membership.is_none() {
+            self.shared.metrics.refused_sessions_total.one();
+            return LoginVerdict::Crowded;
+        }
+        self.belong_to(membership);
+        verdict
+    }
+
+    fn belong_to(&mut self, membership: Option<Membership>) {
+        if let Some(membership) = &membership {
+            self.share.belong_to(&membership.tenant().holding);
+        }
+        self.membership = membership;
+    }
+
+    /// What the session is to know of the world: of its tenant only where all others may come in.
+    fn gate(&self) -> Gate {
+        match self.shared.gate.read() {
+            Gate::Open if self.is_over_rate() => Gate::OverRate,
+            gate => gate,
+        }
+    }
+
+    fn is_over_rate(&self) -> bool {
+        self.membership
+            .as_ref()
+            .is_some_and(|membership| membership.tenant().is_shut())
     }
 
     async fn submit(&mut self, envelope: Envelope) -> Result<Event, Gone> {
@@ -362,7 +411,7 @@ impl<S: Io> Connection<S> {
 
     /// Lets the session take what it can, and keeps the rest.
     fn advance(&mut self, input: &[u8]) -> (usize, Event) {
-        let gate = self.shared.gate.read();
+        let gate = self.gate();
         let (taken, event) = self.session.advance(input, gate, &mut self.out);
         self.kept
             .extend_from_slice(input.get(taken..).unwrap_or_default());

@@ -25,6 +25,7 @@ impl SharedGate {
             Gate::Busy => 1,
             Gate::StoreDown => 2,
             Gate::Draining => 3,
+            Gate::OverRate => return, // of one tenant, and kept there
         };
         let _ = self
             .0

@@ -109,7 +109,9 @@ impl LoginBatch {
             let counter = match &verdict {
                 LoginVerdict::Accepted(_) => &self.metrics.logins_total,
                 LoginVerdict::Rejected => &self.metrics.auth_failures_total,
-                LoginVerdict::Unavailable => &self.metrics.auth_unavailable_total,
+                LoginVerdict::Unavailable | LoginVerdict::Crowded => {
+                    &self.metrics.auth_unavailable_total
+                }
             };
             counter.one();
             mailbox.answer(Verdict::Login(verdict));

@@ -90,4 +90,8 @@ metrics! {
     proxy_local_total,
     /// Connections of a proxy without a header in time.
     proxy_errors_total,
+    /// Messages answered with 450 because their tenant was over its rate.
+    over_rate_total,
+    /// Good logins turned away because their tenant had as many sessions as it may.
+    refused_sessions_total,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use smtp_proxy_proto::{Gate, SessionConfig};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::batch::{Batch, Waiting};
+use crate::batch::{Batch, Of, Waiting};
 use crate::budget::Budget;
 use crate::gate::SharedGate;
 use crate::guard::Guard;
@@ -16,6 +16,7 @@ use crate::listener::{Port, accept_all, bind};
 use crate::logins::{Asking, LoginBatch};
 use crate::metrics::Metrics;
 use crate::shutdown::Connections;
+use crate::tenants::Tenants;
 use crate::tls::Tls;
 use crate::wakeup::{Interest, Wakeup};
 use crate::{CertificatePem, ClientTrust, Config, Error, Timeouts};
@@ -33,7 +34,8 @@ pub(crate) struct Shared {
     pub(crate) gate: SharedGate,
     pub(crate) budget: Arc<Budget>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) waiting: Waiting,
+    pub(crate) tenants: Tenants,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) asking: Asking,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) guard: Arc<Guard>,
@@ -62,6 +64,7 @@ impl Shared {
             gate: SharedGate::default(),
             budget: Budget::new(config.max_in_flight_bytes, config.max_waiting_messages),
             connections: Connections::new(config.max_connections, Arc::clone(&wakeup)),
+            tenants: Tenants::new(),
             waiting: Waiting::new(Arc::clone(&wakeup), Arc::from(config.hostname.as_str())),
             asking: Asking::new(Arc::clone(&wakeup)),
             guard: Guard::new(
@@ -184,13 +187,25 @@ impl Server {
         self.shared.wakeup.arm(interest);
         (interest.includes(Interest::ENVELOPES) && !self.shared.waiting.is_empty())
             || (interest.includes(Interest::LOGINS) && !self.shared.asking.is_empty())
+            || (interest.includes(Interest::NEWCOMERS) && self.shared.waiting.has_newcomer())
     }
 
     /// The envelopes that wait, up to `max_messages` and `max_bytes`, at least one if there is any.
     pub fn next_batch(&self, max_messages: usize, max_bytes: usize) -> Option<Batch> {
+        self.take_batch(Of::All, max_messages, max_bytes)
+    }
+
+    /// The same of tenants alone that have nothing in a batch under way: they need not wait for the
+    /// end of somebody else's.
+    pub fn next_newcomers(&self, max_messages: usize, max_bytes: usize) -> Option<Batch> {
+        self.take_batch(Of::Newcomers, max_messages, max_bytes)
+    }
+
+    fn take_batch(&self, of: Of, max_messages: usize, max_bytes: usize) -> Option<Batch> {
         let handle = self.handle()?;
         Batch::take(
             &self.shared.waiting,
+            of,
             max_messages,
             max_bytes,
             &handle,
@@ -206,6 +221,23 @@ impl Server {
     /// May mail come in? Draining is for good.
     pub fn set_gate(&self, gate: Gate) {
         self.shared.gate.set(gate);
+    }
+
+    /// A tenant over its rate: its sessions hear 450 4.7.1 at MAIL for so long. Zero: no longer.
+    pub fn shut_tenant(&self, tenant_id: [u8; 16], duration: Duration) {
+        self.shared.tenants.shut(tenant_id, duration);
+    }
+
+    /// So many sessions these tenants may have here, all others any number; more hear 421 4.7.0 when
+    /// they log in. Nobody who is in is sent away.
+    pub fn limit_sessions(&self, limits: &[([u8; 16], usize)]) {
+        self.shared.tenants.limit_sessions(limits);
+    }
+
+    /// How many sessions each tenant has here that has any.
+    #[must_use]
+    pub fn tenant_sessions(&self) -> Vec<([u8; 16], usize)> {
+        self.shared.tenants.sessions()
     }
 
     /// New handshakes use these; refused as a whole if one of them cannot be used.

@@ -21,8 +21,10 @@ impl Interest {
     pub const ENVELOPES: Self = Self(1);
     /// Logins.
     pub const LOGINS: Self = Self(2);
+    /// An envelope of a tenant that has none in a batch under way.
+    pub const NEWCOMERS: Self = Self(4);
 
-    /// Both.
+    /// Both of them.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -16,7 +16,8 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.cli.senders import SenderOption, credential_senders
 from smtp_proxy.errors import InvalidValue, NotFound
-from smtp_proxy.model.tenant import Credential
+from smtp_proxy.model.limits import AtLimit, TenantLimits
+from smtp_proxy.model.tenant import Credential, Tenant
 from smtp_proxy.store import Store
 from smtp_proxy.tenants.senders import shown
 
@@ -31,6 +32,10 @@ NetworkOption = Annotated[
     typer.Option("--network", metavar="CIDR", help="Take this login from there alone; may be given again."),
 ]
 UsernameArgument = Annotated[str, typer.Argument(metavar="USERNAME")]
+TenantArgument = Annotated[str, typer.Argument(metavar="NAME")]
+LimitOption = Annotated[str | None, typer.Option(metavar="NUMBER|none", help="Over the whole fleet; none: any number.")]
+# Postgres' integer.
+_LIMIT_MAX = 2**31 - 1
 
 
 @tenant_app.command("create")
@@ -51,10 +56,51 @@ def tenant_list(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(tenant) for tenant in found])
         return
-    table = make_table("name", "id", "created", "disabled")
+    table = make_table("name", "id", "created", "disabled", "limits")
     for tenant in found:
-        table.add_row(tenant.name, str(tenant.id), when(tenant.created_at), when(tenant.disabled_at))
+        limits = describe_limits(tenant.limits)
+        table.add_row(tenant.name, str(tenant.id), when(tenant.created_at), when(tenant.disabled_at), limits)
     print_table(table)
+
+
+@tenant_app.command("show")
+def tenant_show(context: typer.Context, name: TenantArgument, as_json: JsonOption = False) -> None:
+    """Show one tenant and its limits."""
+    tenant = with_store(context, lambda store: store.tenant_by_name(name))
+    if as_json:
+        print_json(asdict(tenant))
+    else:
+        _print_tenant(tenant)
+
+
+@tenant_app.command("limits")
+def tenant_limits(
+    context: typer.Context,
+    name: TenantArgument,
+    messages_per_minute: LimitOption = None,
+    recipients_per_minute: LimitOption = None,
+    sessions: Annotated[
+        str | None, typer.Option(metavar="NUMBER|none", help="Logged in at once, over the whole fleet.")
+    ] = None,
+    at_limit: Annotated[
+        AtLimit | None, typer.Option(help="What becomes of mail over a rate: 450, later, or until it is released.")
+    ] = None,
+) -> None:
+    """Change what a tenant may send; what is not named stays. Every ingress hears of it at once."""
+
+    async def work(store: Store) -> Tenant:
+        old = (await store.tenant_by_name(name)).limits
+        return await store.set_tenant_limits(
+            name,
+            TenantLimits(
+                parse_limit(messages_per_minute, old.messages_per_minute),
+                parse_limit(recipients_per_minute, old.recipients_per_minute),
+                parse_limit(sessions, old.sessions),
+                at_limit or old.at_limit,
+            ),
+        )
+
+    _print_tenant(with_store(context, work))
 
 
 @credential_app.command("create")
@@ -185,6 +231,44 @@ def credential_networks(
 
 
 # -- below
+
+
+def parse_limit(text: str | None, old: int | None) -> int | None:
+    """A limit as it is given: a number, `none`, or nothing, which leaves the old one. Raises InvalidValue."""
+    if text is None:
+        return old
+    if text.lower() == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LIMIT_MAX):
+        raise InvalidValue(f"{text}: a limit is a whole number from 1 on, or none")
+    return int(text)
+
+
+def describe_limits(limits: TenantLimits) -> str:
+    """`600 messages/min, 5 sessions; reject`, or nothing."""
+    known = [
+        f"{value} {what}"
+        for value, what in (
+            (limits.messages_per_minute, "messages/min"),
+            (limits.recipients_per_minute, "recipients/min"),
+            (limits.sessions, "sessions"),
+        )
+        if value is not None
+    ]
+    return ", ".join(known) + (f"; {limits.at_limit.value}" if limits.has_rate else "")
+
+
+def _print_tenant(tenant: Tenant) -> None:
+    limits = tenant.limits
+    typer.echo(f"tenant                 {tenant.name}")
+    typer.echo(f"id                     {tenant.id}")
+    typer.echo(f"created                {when(tenant.created_at)}")
+    if tenant.disabled_at is not None:
+        typer.echo(f"disabled               {when(tenant.disabled_at)}")
+    typer.echo(f"messages per minute    {limits.messages_per_minute or 'any number'}")
+    typer.echo(f"recipients per minute  {limits.recipients_per_minute or 'any number'}")
+    typer.echo(f"sessions at once       {limits.sessions or 'any number'}")
+    typer.echo(f"at the limit           {limits.at_limit.value}")
 
 
 def _password_from_stdin() -> str:

@@ -12,7 +12,7 @@ import typer
 from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
-from smtp_proxy.errors import InvalidValue
+from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.store import Store
@@ -25,7 +25,8 @@ def messages_list(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="queued, sending, delivered or refused, for some recipient.")
+        str | None,
+        typer.Option(metavar="STATE", help="queued, sending, delivered, refused or held, for some recipient."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     before: Annotated[str | None, typer.Option(metavar="ID", help="Only older ones than this.")] = None,
@@ -72,6 +73,28 @@ def messages_show(
         print_json(as_dict(message))
     else:
         _print_message(message)
+
+
+@messages_app.command("release")
+def messages_release(
+    context: typer.Context,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="All of this tenant.")] = None,
+) -> None:
+    """Let held mail leave: some messages, or all of a tenant."""
+    if bool(message_ids) == (tenant is not None):
+        raise InvalidValue("name either messages or --tenant NAME")
+    wanted = [parse_id(text) for text in message_ids or ()]
+
+    async def work(store: Store) -> list[UUID]:
+        if tenant is None:
+            return await store.release_held(wanted)
+        return await store.release_held(tenant_id=(await store.tenant_by_name(tenant)).id)
+
+    released = with_store(context, work)
+    typer.echo(f"released {len(released)} {'message' if len(released) == 1 else 'messages'}")
+    if left := [str(message_id) for message_id in wanted if message_id not in released]:
+        raise NotFound(f"not held: {', '.join(left)}")
 
 
 # -- below

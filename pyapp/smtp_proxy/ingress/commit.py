@@ -2,7 +2,8 @@
 
 Nobody waits for a batch to fill. An idle system commits a message the moment it is complete; a busy one commits
 whatever has gathered meanwhile, and so gets wider by itself. One commit at a time is what costs least per message; a
-second one begins when the first is slow, so that one stuck transaction does not hold up everybody.
+second one begins when the first is slow, so that one stuck transaction does not hold up everybody, and at once when
+the first is wide and a tenant comes that has nothing in it (docs/decisions/0019-fair-share.md).
 
 250 is spoken after the commit and never before; whatever goes wrong in between, the client hears 451.
 """
@@ -10,13 +11,11 @@ second one begins when the first is slow, so that one stuck transaction does not
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from smtp_proxy.core import BODY, ID
+from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED
 from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.telemetry.metrics import (
     ACCEPTED_BYTES,
@@ -27,53 +26,71 @@ from smtp_proxy.telemetry.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from smtp_proxy.core import EnvelopeRow
     from smtp_proxy.ingress.announce import Announcer
-    from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, MailStore
+    from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, Judge, MailStore
     from smtp_proxy.ingress.pressure import StoreWatch
+    from smtp_proxy.model.limits import Placement
 
 log = logging.getLogger(__name__)
 
 # Ten times what a commit takes on a good day: a younger one is worth waiting for.
 # docs/decisions/0013-one-commit-at-a-time.md
 _OVERLAP_SECONDS = 0.02
+# A commit of fewer messages is over before another one would be.
+_WIDE_MESSAGES = 16
 
 
 class Turns:
-    """Who takes the next batch, and when: not while another commit is young, since what waits gathers meanwhile."""
+    """Who takes the next batch, and when: not while another commit is young, since what waits gathers meanwhile.
 
-    def __init__(self, overlap_seconds: float = _OVERLAP_SECONDS) -> None:
+    But whoever comes as the first of its tenant does not wait for a wide batch of others.
+    """
+
+    def __init__(self, overlap_seconds: float = _OVERLAP_SECONDS, wide_messages: int = _WIDE_MESSAGES) -> None:
         self._overlap_seconds = overlap_seconds
+        self._wide_messages = wide_messages
         self._door = asyncio.Lock()  # one stands at the source; the others behind it
         self._under_way = 0
         self._youngest = 0.0  # when the last commit began, by the loop's clock
-        self._ended = asyncio.Event()
+        self._is_wide = False  # the last one
+        self._ended: asyncio.Future[None] | None = None
 
     async def take(self, source: EnvelopeSource) -> Envelopes:
         """Wait for a turn and for a batch. Each one taken needs a `done`."""
         async with self._door:
-            await self._until_one_may_begin()
-            batch = await source.next_batch()
+            batch = await self._newcomers_until_one_may_begin(source) or await source.next_batch()
             self._under_way += 1
             self._youngest = asyncio.get_running_loop().time()
+            self._is_wide = len(batch) >= self._wide_messages
             return batch
 
     def done(self) -> None:
         """A commit ended, well or not."""
         self._under_way -= 1
-        self._ended.set()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
-    async def _until_one_may_begin(self) -> None:
+    async def _newcomers_until_one_may_begin(self, source: EnvelopeSource) -> Envelopes | None:
+        loop = asyncio.get_running_loop()
         while self._under_way:
-            left = self._youngest + self._overlap_seconds - asyncio.get_running_loop().time()
+            left = self._youngest + self._overlap_seconds - loop.time()
             if left <= 0:
-                return
-            self._ended.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._ended.wait()
+                break
+            self._ended = loop.create_future()
+            newcomers = source.newcomers() if self._is_wide else None
+            waited = {self._ended} if newcomers is None else {self._ended, newcomers}
+            try:
+                await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if newcomers is not None and not newcomers.done():
+                    newcomers.cancel()
+            if newcomers is not None and newcomers.done() and not newcomers.cancelled():
+                batch: Envelopes = newcomers.result()
+                return batch
+        return None
 
 
 class Committer:
@@ -88,6 +105,7 @@ class Committer:
         *,
         sweep_after_seconds: float,
         turns: Turns | None = None,
+        limits: Judge | None = None,
     ) -> None:
         self._source = source
         self._store = store
@@ -95,6 +113,7 @@ class Committer:
         self._watch = store_watch
         self._sweep_after_seconds = sweep_after_seconds
         self._turns = turns or Turns()  # shared by all committers of a service
+        self._limits = limits
 
     async def run(self) -> None:
         """Commit batch after batch; for ever."""
@@ -109,55 +128,89 @@ class Committer:
 
     async def commit(self, batch: Envelopes) -> None:
         """Store a batch and answer it."""
-        ids, size_bytes = batch.ids(), batch.size_bytes
-        messages = len(ids)
+        ids = batch.ids()
         if self._watch.is_down:
             batch.defer()
-            ENVELOPES_DEFERRED.inc(messages)
+            ENVELOPES_DEFERRED.inc(len(ids))
             return
         began = time.perf_counter()
+        if self._limits is not None and self._limits.concerns(batch.tenants()):
+            await self._commit_ruled(batch)
+        else:
+            await self._commit_whole(batch, ids)
+        COMMIT_SECONDS.observe(time.perf_counter() - began)
+        COMMIT_BATCH.observe(len(ids))
+
+    async def _commit_whole(self, batch: Envelopes, ids: list[bytes]) -> None:
+        """The usual way: as the core encodes it, without a look at the single messages."""
         outcome = await self._outcome_of(
-            self._store.accept_encoded(batch.encode, messages, sweep_after_seconds=self._sweep_after_seconds)
+            self._store.accept_encoded(batch.encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
         )
         if outcome is True:
             batch.commit()
+            self._accepted(ids, batch.size_bytes)
         elif outcome is False:
             batch.defer()
-            ENVELOPES_DEFERRED.inc(messages)
-            ids = []
+            ENVELOPES_DEFERRED.inc(len(ids))
         else:
-            ids, size_bytes = await self._commit_parts(batch, outcome)
-        COMMIT_SECONDS.observe(time.perf_counter() - began)
-        COMMIT_BATCH.observe(messages)
-        if ids:
-            self._accepted(ids, size_bytes)
+            rows = batch.envelopes()
+            self._answer(batch, rows, await self._store_halves(rows, outcome))
 
-    def _accepted(self, ids: list[bytes], size_bytes: int) -> None:
-        self._watch.succeeded()
-        ENVELOPES_ACCEPTED.inc(len(ids))
-        ACCEPTED_BYTES.inc(size_bytes)
-        self._announcer.announce(ids)
-
-    async def _commit_parts(self, batch: Envelopes, refusal: StoreError) -> tuple[list[bytes], int]:
-        """One that Postgres refuses must not take the others with it. Returns what is stored: ids, bytes of bodies."""
+    async def _commit_ruled(self, batch: Envelopes) -> None:
+        """Store what its tenant may send, where it is to be."""
         rows = batch.envelopes()
-        stored = await self._store_halves(rows, refusal)
-        batch.answer(stored)
-        ENVELOPES_DEFERRED.inc(stored.count(False))
-        accepted = list(itertools.compress(rows, stored))
-        return [row[ID] for row in accepted], sum(len(row[BODY]) for row in accepted)
+        rulings = None if self._limits is None else await self._limits.judge(rows)
+        if rulings is None:
+            self._answer(batch, rows, await self._store_rows(rows))
+            return
+        wanted = [row for row in rows if row[ID] not in rulings.refused]
+        stored = iter(await self._store_rows(wanted, rulings.placements) if wanted else [])
+        answers = [OVER_RATE if row[ID] in rulings.refused else int(next(stored)) for row in rows]
+        self._answer(batch, rows, answers, rulings.placements)
 
-    async def _store_halves(self, rows: list[EnvelopeRow], refusal: StoreError) -> list[bool]:
-        """Which of them are committed now, having been refused together."""
+    def _answer(
+        self,
+        batch: Envelopes,
+        rows: list[EnvelopeRow],
+        answers: Sequence[int],
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
+        batch.answer(answers)
+        ENVELOPES_DEFERRED.inc(sum(answer == DEFERRED for answer in answers))
+        accepted = [row for row, answer in zip(rows, answers, strict=True) if answer == QUEUED]
+        if accepted:
+            ready = [row[ID] for row in accepted if row[ID] not in (placements or {})]
+            self._accepted(ready, sum(len(row[BODY]) for row in accepted), len(accepted) - len(ready))
+
+    def _accepted(self, ready: list[bytes], size_bytes: int, placed: int = 0) -> None:
+        """`placed`: how many more are stored that the stream is not to hear of yet."""
+        self._watch.succeeded()
+        ENVELOPES_ACCEPTED.inc(len(ready) + placed)
+        ACCEPTED_BYTES.inc(size_bytes)
+        if ready:
+            self._announcer.announce(ready)
+
+    async def _store_halves(
+        self, rows: list[EnvelopeRow], refusal: StoreError, placements: Mapping[bytes, Placement] | None = None
+    ) -> list[bool]:
+        """Which of them are committed now, having been refused together: one must not take the others with it."""
         if len(rows) == 1:
             log.error("a message can not be stored: %s", refusal, extra=_named(rows[0]))
             return [False]
         middle = len(rows) // 2
-        return [*await self._store_rows(rows[:middle]), *await self._store_rows(rows[middle:])]
+        return [
+            *await self._store_rows(rows[:middle], placements),
+            *await self._store_rows(rows[middle:], placements),
+        ]
 
-    async def _store_rows(self, rows: list[EnvelopeRow]) -> list[bool]:
-        outcome = await self._outcome_of(self._store.accept(rows, sweep_after_seconds=self._sweep_after_seconds))
-        return [outcome] * len(rows) if isinstance(outcome, bool) else await self._store_halves(rows, outcome)
+    async def _store_rows(
+        self, rows: list[EnvelopeRow], placements: Mapping[bytes, Placement] | None = None
+    ) -> list[bool]:
+        storing = self._store.accept(rows, sweep_after_seconds=self._sweep_after_seconds, placements=placements)
+        outcome = await self._outcome_of(storing)
+        if isinstance(outcome, bool):
+            return [outcome] * len(rows)
+        return await self._store_halves(rows, outcome, placements)
 
     async def _outcome_of(self, storing: Awaitable[None]) -> bool | StoreError:
         """True: committed. False: not, and the next may fare better. An error: Postgres refuses what is in there."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
+    from smtp_proxy.model.limits import Placement
+    from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
 
 
@@ -17,6 +20,10 @@ class Envelopes(Protocol):
 
     @property
     def size_bytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def tenants(self) -> list[bytes]: ...
 
     def encode(self, sweep_at_us: int) -> bytes: ...
 
@@ -28,13 +35,15 @@ class Envelopes(Protocol):
 
     def defer(self) -> None: ...
 
-    def answer(self, stored: Sequence[bool]) -> None: ...
+    def answer(self, answers: Sequence[int]) -> None: ...
 
 
 class EnvelopeSource(Protocol):
     """Where batches come from: the core."""
 
     async def next_batch(self) -> Envelopes: ...
+
+    def newcomers(self) -> asyncio.Future[Any]: ...
 
 
 class Logins(Protocol):
@@ -74,9 +83,23 @@ class MailStore(Protocol):
         self, encoder: Callable[[int], bytes], messages: int, *, sweep_after_seconds: float
     ) -> None: ...
 
-    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None: ...
+    async def accept(
+        self,
+        batch: Sequence[EnvelopeRow],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None: ...
 
     async def probe_commit(self) -> None: ...
+
+
+class Judge(Protocol):
+    """Knows the tenants' limits; see `ingress.limits.LimitDesk`."""
+
+    def concerns(self, tenant_ids: Sequence[bytes]) -> bool: ...
+
+    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None: ...
 
 
 class Depth(Protocol):

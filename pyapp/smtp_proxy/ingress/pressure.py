@@ -3,7 +3,7 @@
 Several know a reason to keep mail out; the gravest of those that hold is what the core is told. `StoreWatch` knows
 whether Postgres can commit, `DepthWatch` whether too much is ready and not delivered.
 
-Not here: the budget of memory (the core's own) and the limits of a tenant.
+Not here: the budget of memory (the core's own) and the limits of a tenant (`limits.py`).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress import certificates
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
+from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.ingress.reload import Reloader
@@ -27,12 +28,14 @@ from smtp_proxy.model.tenant import Identity
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.depth import Depth
+from smtp_proxy.stream.limits import SharedLimits
 from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
 from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.tenants.certificates import CertificateChecker
+from smtp_proxy.tenants.limits import TenantLimiter
 from smtp_proxy.tenants.logins import LoginChecker
 
 if TYPE_CHECKING:
@@ -184,6 +187,7 @@ class Service:
         core: CoreServer,
         publisher: Publisher,
         depth: Depth,
+        shared_limits: SharedLimits,
     ) -> None:
         self._lifecycle = lifecycle
         self._core = core
@@ -201,6 +205,13 @@ class Service:
             low=settings.ingress_ready_depth_low,
         )
         self._announcer = Announcer(publisher)
+        self.limiter = TenantLimiter(
+            shared_limits,
+            clock,
+            timeout_seconds=settings.tenant_limit_timeout_seconds,
+            delay_max_seconds=settings.tenant_delay_max_seconds,
+        )
+        self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
         turns = Turns()
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
@@ -212,6 +223,7 @@ class Service:
                 self._store_watch,
                 sweep_after_seconds=settings.sweep_after_seconds,
                 turns=turns,
+                limits=self._limits,
             )
             for _ in range(1 if settings.smtp_accept_only else settings.ingress_committers)
         ]
@@ -223,7 +235,8 @@ class Service:
         for number, taker in enumerate(self._takers):
             self._start(taker.run(), f"committer-{number}")
         self._start(LoginDesk(self._core, self._checker, self._certificates).run(), "logins")
-        self._start(self._store.listen_credentials(self._forget), "credentials")
+        self._start(self._store.listen_credentials(self._tenants_changed), "credentials")
+        self._start(self._limits.run(), "limits")
         self._start(self._announcer.run(), "announcer")
         self._start(self._store_watch.run(), "store-watch")
         self._start(self._depth_watch.run(), "depth-watch")
@@ -249,9 +262,10 @@ class Service:
             return "stopping"
         return "mail can not be stored" if self._store_watch.is_down else None
 
-    def _forget(self) -> None:
+    def _tenants_changed(self) -> None:
         self._checker.forget()
         self._certificates.forget()
+        self._limits.changed()
 
     async def _drain(self) -> None:
         await self._core.drain()
@@ -267,8 +281,8 @@ class Service:
 async def _serve(
     settings: Settings, lifecycle: Lifecycle, store: Store, core: CoreServer, serving: CertificateSet
 ) -> None:
-    publisher, depth = Publisher(settings), Depth(settings)
-    service = Service(settings, lifecycle, store, core, publisher, depth)
+    publisher, depth, shared_limits = Publisher(settings), Depth(settings), SharedLimits(settings)
+    service = Service(settings, lifecycle, store, core, publisher, depth, shared_limits)
     stats = register_stats(core.stats)
     lifecycle.on_close("sessions", service.close)
     try:
@@ -288,6 +302,7 @@ async def _serve(
         REGISTRY.unregister(stats)
         await publisher.close()
         await depth.close()
+        await shared_limits.close()
 
 
 def _start(service: Service) -> dict[str, tuple[str, int]]:

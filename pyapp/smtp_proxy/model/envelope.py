@@ -24,6 +24,7 @@ class DeliveryState(IntEnum):
     SENDING = 1
     DELIVERED = 2
     REFUSED = 3
+    HELD = 4  # until an operator releases it
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 from uuid import UUID
+
+from smtp_proxy.model.limits import TenantLimits
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -19,6 +21,7 @@ class Tenant:
     name: str
     created_at: datetime
     disabled_at: datetime | None = None
+    limits: TenantLimits = field(default_factory=TenantLimits)
 
 
 @dataclass(frozen=True, slots=True)

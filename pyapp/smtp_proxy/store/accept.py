@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from smtp_proxy.model.dsn import DsnRow
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.limits import Placement
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, query_message
@@ -37,6 +39,7 @@ EPOCH_US: Final = 946_684_800_000_000
 _MESSAGE_BYTES: Final = 256 * 1024
 _INT2, _INT4, _INT8 = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!q")
 _ACCEPT: Final = query_message(QUERIES["copy_accepted"])
+_ACCEPT_PLACED: Final = query_message(f"{QUERIES['copy_accepted']};\n{QUERIES['copy_placed']}")
 _REHEARSE: Final = query_message(
     f"BEGIN;\nSAVEPOINT written;\n{QUERIES['copy_accepted']};\nROLLBACK TO written;\nCOMMIT"
 )
@@ -45,6 +48,20 @@ _REHEARSE: Final = query_message(
 async def accept(writer: Writer, encoded: bytes, messages: int) -> None:
     """Write an encoded batch; see Store.accept. Raises what Writer.copy raises."""
     await writer.copy(_ACCEPT, encoded, messages)
+
+
+async def accept_placed(
+    writer: Writer,
+    batch: Sequence[CoreEnvelope],
+    sweep_at: datetime,
+    now: datetime,
+    placements: Mapping[bytes, Placement],
+) -> None:
+    """Write a batch, and in the same transaction put some of it elsewhere than among what is ready."""
+    ready = [row for row in batch if row[0] not in placements]
+    placed = [row for row in batch if row[0] in placements]
+    tables = (*_messages(batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
+    await writer.copy(_ACCEPT_PLACED, b"".join(map(_table, tables)), len(batch), tables=len(tables))
 
 
 async def rehearse(writer: Writer, now: datetime) -> None:
@@ -68,12 +85,32 @@ def microseconds(moment: datetime) -> int:
 def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> bytes:
     """What `_core.Batch.encode` gives for the same envelopes."""
     sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
-    tables = (
-        map(_envelope, batch),
-        (_row(row[0], row[5]) for row in batch),
-        (delivery for row in batch for delivery in _deliveries(row, sweep_at)),
-    )
-    return b"".join(map(_table, tables))
+    deliveries = (delivery for row in batch for delivery in _deliveries(row, sweep_at))
+    return b"".join(map(_table, (*_messages(batch), deliveries)))
+
+
+def _messages(batch: Sequence[CoreEnvelope]) -> tuple[Iterable[bytes], Iterable[bytes]]:
+    return map(_envelope, batch), (_row(row[0], row[5]) for row in batch)
+
+
+def _ready(batch: Sequence[CoreEnvelope], sweep_at: datetime) -> Iterator[bytes]:
+    at = _timestamp(sweep_at)
+    return (delivery for row in batch for delivery in _deliveries(row, at))
+
+
+def _placed(
+    batch: Sequence[CoreEnvelope], sweep_at: datetime, now: datetime, placements: Mapping[bytes, Placement]
+) -> Iterator[bytes]:
+    for row in batch:
+        placement = placements[row[0]]
+        state = DeliveryState.HELD if placement.held else DeliveryState.QUEUED
+        due = now + timedelta(seconds=placement.delay_seconds)
+        swept = _timestamp(max(sweep_at, due))
+        yield from _deliveries(row, swept, _INT2.pack(state), _timestamp(due))
+
+
+def _timestamp(moment: datetime) -> bytes:
+    return _INT8.pack(microseconds(moment) - EPOCH_US)
 
 
 def _envelope(row: CoreEnvelope) -> bytes:
@@ -111,7 +148,8 @@ def _envelope(row: CoreEnvelope) -> bytes:
     )
 
 
-def _deliveries(row: CoreEnvelope, sweep_at: bytes) -> Iterator[bytes]:
+def _deliveries(row: CoreEnvelope, sweep_at: bytes, *more: bytes) -> Iterator[bytes]:
+    """One for each recipient; `more`: further columns, the same for all."""
     asked = row[12][2] if row[12] is not None else itertools.repeat((None, None), len(row[4]))
     for number, (recipient, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True)):
         yield _row(
@@ -121,6 +159,7 @@ def _deliveries(row: CoreEnvelope, sweep_at: bytes) -> Iterator[bytes]:
             sweep_at,
             _optional_int2(notify),
             _optional_text(orcpt),
+            *more,
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.limits import AtLimit, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def tenant(row: asyncpg.Record) -> Tenant:
-    return Tenant(**dict(row))
+    limits = TenantLimits(
+        row["messages_per_minute"], row["recipients_per_minute"], row["max_sessions"], AtLimit(row["at_limit"])
+    )
+    return Tenant(row["id"], row["name"], row["created_at"], row["disabled_at"], limits)
 
 
 def credential(row: asyncpg.Record) -> Credential:

@@ -6,7 +6,7 @@ The integration suite of the store runs on both, which is what keeps this one ho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -17,6 +17,7 @@ from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
+from smtp_proxy.model.limits import Placement, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store.accept import CoreEnvelope, Encoder
@@ -76,7 +77,13 @@ class MemoryStore:
 
     # -- mail in
 
-    async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
+    async def accept(
+        self,
+        batch: Sequence[CoreEnvelope],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
         self._reachable()
         now = self._clock.now()
         sweep_at = now + timedelta(seconds=sweep_after_seconds)
@@ -90,6 +97,8 @@ class MemoryStore:
                 _Row(envelope.id, n, address, now, sweep_at, notify=optional(Notify, notify), orcpt=orcpt)
                 for n, (address, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True))
             ]
+            if placements and row[0] in placements:
+                self._place(self._rows[envelope.id], placements[row[0]])
 
     async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
         await self.accept(decode(encoder(0))[:messages], sweep_after_seconds=sweep_after_seconds)
@@ -155,6 +164,21 @@ class MemoryStore:
             row.sweep_at = now + timedelta(seconds=sweep_after_seconds)
         return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
 
+    async def release_held(
+        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
+    ) -> list[UUID]:
+        self._reachable()
+        found = [
+            row
+            for row in self._all_rows()
+            if row.state is DeliveryState.HELD
+            and (envelope_ids is None or row.envelope_id in envelope_ids)
+            and tenant_id in (None, self._envelopes[row.envelope_id].tenant_id)
+        ]
+        for row in found:
+            row.state, row.next_attempt_at, row.sweep_at = DeliveryState.QUEUED, self._clock.now(), self._clock.now()
+        return list(dict.fromkeys(row.envelope_id for row in found))
+
     async def depth(self) -> int:
         self._reachable()
         now = self._clock.now()
@@ -180,6 +204,15 @@ class MemoryStore:
         self._reachable()
         if name not in self._tenants:
             raise NotFound
+        return self._tenants[name]
+
+    async def limited_tenants(self) -> list[Tenant]:
+        self._reachable()
+        return [t for t in self._tenants.values() if t.limits.has_rate or t.limits.sessions is not None]
+
+    async def set_tenant_limits(self, name: str, limits: TenantLimits) -> Tenant:
+        self._tenants[name] = replace(await self.tenant_by_name(name), limits=limits)
+        self._notify()
         return self._tenants[name]
 
     async def create_credential(
@@ -305,6 +338,12 @@ class MemoryStore:
 
     def _all_rows(self) -> list[_Row]:
         return [row for rows in self._rows.values() for row in rows]
+
+    def _place(self, rows: Sequence[_Row], placement: Placement) -> None:
+        due = self._clock.now() + timedelta(seconds=placement.delay_seconds)
+        for row in rows:
+            row.state = DeliveryState.HELD if placement.held else DeliveryState.QUEUED
+            row.next_attempt_at, row.sweep_at = due, max(row.sweep_at, due)
 
     def _held(self, worker_id: UUID) -> list[_Row]:
         return [r for r in self._all_rows() if r.state is DeliveryState.SENDING and r.claimed_by == worker_id]

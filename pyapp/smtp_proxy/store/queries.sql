@@ -12,6 +12,11 @@ COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, siz
 COPY bodies (envelope_id, content) FROM STDIN (FORMAT binary);
 COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt) FROM STDIN (FORMAT binary);
 
+-- name: copy_placed
+-- Behind copy_accepted, in the same query: deliveries that are held (state 4), or not to leave yet.
+COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, next_attempt_at)
+    FROM STDIN (FORMAT binary);
+
 -- name: is_read_only
 SHOW transaction_read_only;
 
@@ -105,6 +110,13 @@ FROM due
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
 RETURNING d.envelope_id;
 
+-- name: release_held
+-- Held deliveries become due. $1 ids or null, $2 tenant or null
+UPDATE deliveries SET state = 0, next_attempt_at = now(), sweep_at = now()
+WHERE state = 4 AND ($1::uuid[] IS NULL OR envelope_id = ANY ($1::uuid[]))
+    AND ($2::uuid IS NULL OR envelope_id IN (SELECT id FROM envelopes WHERE tenant_id = $2))
+RETURNING envelope_id;
+
 -- name: depth
 -- Ready rows have a sweep_at of at most one sweep period ahead, so the scan leaves deferred ones alone.
 -- $1 sweep after
@@ -112,13 +124,25 @@ SELECT count(*) FROM deliveries
 WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now();
 
 -- name: create_tenant
-INSERT INTO tenants (id, name) VALUES ($1, $2) RETURNING id, name, created_at, disabled_at;
+INSERT INTO tenants (id, name) VALUES ($1, $2)
+RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;
 
 -- name: list_tenants
-SELECT id, name, created_at, disabled_at FROM tenants ORDER BY name;
+SELECT id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit
+FROM tenants ORDER BY name;
 
 -- name: tenant_by_name
-SELECT id, name, created_at, disabled_at FROM tenants WHERE name = $1;
+SELECT id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit
+FROM tenants WHERE name = $1;
+
+-- name: limited_tenants
+SELECT id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit
+FROM tenants
+WHERE messages_per_minute IS NOT NULL OR recipients_per_minute IS NOT NULL OR max_sessions IS NOT NULL;
+
+-- name: set_tenant_limits
+UPDATE tenants SET messages_per_minute = $2, recipients_per_minute = $3, max_sessions = $4, at_limit = $5 WHERE name = $1
+RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;
 
 -- name: create_credential
 INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders, allowed_networks)

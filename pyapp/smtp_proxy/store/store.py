@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,10 +22,11 @@ from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.model.limits import Placement, TenantLimits
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store import claim, lookup, migrate, partitions, record
-from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, encode, microseconds, rehearse
+from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.leader import Leadership
@@ -129,15 +130,27 @@ class Store:
 
     # -- mail in
 
-    async def accept(self, batch: Sequence[CoreEnvelope], *, sweep_after_seconds: float) -> None:
+    async def accept(
+        self,
+        batch: Sequence[CoreEnvelope],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
         """Store a batch, durably, all of it or nothing; on return it is committed.
+
+        `placements`: by envelope id, those that are not ready at once.
 
         Raises:
             StoreUnavailable: not committed, or the answer to COMMIT was lost and nobody knows; then the client is told
                 to try again, and may deliver twice (at least once).
             StoreError: Postgres refused a value; nothing is stored.
         """
-        if batch:
+        if placements and any(row[0] in placements for row in batch):
+            now = self._clock.now()
+            async with self._writer("storing accepted mail") as writer:
+                await accept_placed(writer, batch, now + timedelta(seconds=sweep_after_seconds), now, placements)
+        elif batch:
             await self.accept_encoded(
                 lambda sweep_at_us: encode(batch, sweep_at_us), len(batch), sweep_after_seconds=sweep_after_seconds
             )
@@ -199,6 +212,13 @@ class Store:
         async with self._connection("sweeping") as connection:
             return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
 
+    async def release_held(
+        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
+    ) -> list[UUID]:
+        """Make held deliveries due: of these envelopes, or of a tenant, or of all. Returns whose there were."""
+        async with self._connection("releasing held mail") as connection:
+            return _distinct(await connection.fetch(QUERIES["release_held"], envelope_ids, tenant_id))
+
     async def depth(self) -> int:
         """Deliveries that are queued and due."""
         async with self._connection("counting the queue") as connection:
@@ -226,6 +246,18 @@ class Store:
         """Raises NotFound."""
         async with self._connection(f"looking up tenant {name}") as connection:
             return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
+
+    async def limited_tenants(self) -> list[Tenant]:
+        """Those that have a limit."""
+        async with self._connection("listing tenants' limits") as connection:
+            return [lookup.tenant(row) for row in await connection.fetch(QUERIES["limited_tenants"])]
+
+    async def set_tenant_limits(self, name: str, limits: TenantLimits) -> Tenant:
+        """Replace all of them; every process hears of it. Raises NotFound."""
+        values = (limits.messages_per_minute, limits.recipients_per_minute, limits.sessions, limits.at_limit.value)
+        async with self._connection(f"limiting tenant {name}") as connection:
+            row = await connection.fetchrow(QUERIES["set_tenant_limits"], name, *values)
+        return lookup.tenant(_present(row, f"tenant {name}"))
 
     async def create_credential(
         self,

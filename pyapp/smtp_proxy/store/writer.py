@@ -60,13 +60,14 @@ class Writer:
         """The connection stands, as far as anybody has heard."""
         return not self._answers.lost and not self._transport.is_closing()
 
-    async def copy(self, query: bytes, encoded: bytes, messages: int) -> None:
+    async def copy(self, query: bytes, encoded: bytes, messages: int, *, tables: int = _TABLES) -> None:
         """Send a query and what its COPYs take; on return it is committed. Broken off, the connection is closed.
 
         Args:
             query: a Query message, with `copy_accepted` in it.
-            encoded: the streams of its three tables, as `_core.Batch.encode` gives them.
+            encoded: the streams of its tables, as `_core.Batch.encode` gives them.
             messages: how many envelopes those are.
+            tables: how many COPYs the query has; the first two are of envelopes and their bodies.
 
         Raises:
             asyncpg.PostgresError: what the server says; nothing is stored.
@@ -85,7 +86,7 @@ class Writer:
         except BaseException:
             self.close()
             raise
-        if len(counts) != _TABLES or counts[0] != messages or counts[1] != messages:
+        if len(counts) != tables or counts[0] != messages or counts[1] != messages:
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
 

@@ -44,6 +44,14 @@ class Connection:
         """Send one command; the answer is lists, bytes and integers. Raises what redis-py raises."""
         return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
+    async def call_each(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
+        """Send several commands in one round trip; an answer may be a ResponseError. Raises what redis-py raises."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -106,3 +114,18 @@ class Script:
             return await connection.call("EVALSHA", self._sha, 1, key, *arguments)
         except NoScriptError:
             return await connection.call("EVAL", self._source, 1, key, *arguments)
+
+    async def call_each(
+        self, connection: Connection, calls: Sequence[tuple[str, Sequence[bytes | str | int]]]
+    ) -> list[Any]:
+        """Run once for each (key, arguments), in one round trip. Raises what redis-py raises."""
+        answers = await connection.call_each([("EVALSHA", self._sha, 1, key, *arguments) for key, arguments in calls])
+        unknown = [n for n, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            again = [("EVAL", self._source, 1, calls[n][0], *calls[n][1]) for n in unknown]
+            for n, answer in zip(unknown, await connection.call_each(again), strict=True):
+                answers[n] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers

@@ -37,6 +37,9 @@ PASSWORD_HASHES = Counter(
 TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by result: ok, failed", ["result"])
 TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
 GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
+TENANT_LIMITED = Counter(
+    "smtp_tenant_limited_total", "Messages of tenants over their rate: rejected, delayed, held", ["action"]
+)
 
 # -- queue
 QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (QueueDepth)")

@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
 from certificates import Authority
 from fix_ingress import Address, Client, queued_id
+from ingress_fakes import FakeShared, settle
 
 from smtp_proxy.config import Settings
 from smtp_proxy.core import (
@@ -37,6 +39,7 @@ from smtp_proxy.core import (
 from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.ingress import serve
 from smtp_proxy.model.dsn import DsnRow, Notify, Ret
+from smtp_proxy.model.limits import Placement, TenantLimits
 from smtp_proxy.model.tenant import Credential, Identity
 from smtp_proxy.store.memory import MemoryStore
 from smtp_proxy.stream.memory import MemoryDepth, MemoryPublisher, MemoryServer
@@ -47,7 +50,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(30)]
 FILES = sorted((Path(__file__).parents[2] / "dialogs").glob("*.smtp"))
 # What a live listener cannot be made to do, and why.
 SKIPPED = {
-    "envelope_refused": "stored or put off is all that the border can say of an envelope; no rule refuses one yet",
+    "envelope_refused": "no rule of ours refuses an envelope for good once it is complete",
 }
 # Not to be cut: what is shown is what comes in one packet, or the server has gone before the rest is sent.
 ONE_PACKET = {
@@ -139,17 +142,24 @@ class ScriptedStore(MemoryStore):
         super().__init__()
         self.handed: list[EnvelopeRow] = []
         self._script = script
+        self.tenant = UUID(int=0)
 
     async def credential_by_username(self, username: str) -> Credential | None:
         if self._script.get("login") == "unavailable":
             raise StoreUnavailable
         return await super().credential_by_username(username)
 
-    async def accept(self, batch: Sequence[EnvelopeRow], *, sweep_after_seconds: float) -> None:
+    async def accept(
+        self,
+        batch: Sequence[EnvelopeRow],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> None:
         # A value that the store refuses; were the store away, the gate would close as well.
         if self._script.get("envelope") == "deferred":
             raise StoreError("by the script")
-        await super().accept(batch, sweep_after_seconds=sweep_after_seconds)
+        await super().accept(batch, sweep_after_seconds=sweep_after_seconds, placements=placements)
         self.handed += batch
 
     async def usernames(self) -> dict[bytes, str]:
@@ -168,7 +178,7 @@ class Replay:
 
     async def run(self, address: Address, piece: int | None = None) -> None:
         """Connect and go through the steps. `piece`: so many bytes at a time."""
-        self._core.set_gate(self._dialog.options.get("gate", "open"))  # type: ignore[arg-type]
+        self._set_gate(self._dialog.options.get("gate", "open"))
         tls = self._tls if self._dialog.options["listener"] == "tls" else None
         client = await Client.connect(address, tls)
         try:
@@ -206,6 +216,12 @@ class Replay:
         assert all(map(matches, patterns, lines)), f"expected {patterns}\ngot {lines}"
         self._queued += [queued_id(line.strip()).bytes for line in lines if "queued as" in line]
         if gate := self._dialog.options.get("gate_after_greeting"):
+            self._set_gate(gate)
+
+    def _set_gate(self, gate: str) -> None:
+        if gate == "over_rate":  # of one tenant
+            self._core.shut_tenant(self._store.tenant.bytes, 60)
+        else:
             self._core.set_gate(gate)  # type: ignore[arg-type]
 
     async def _check_handed(self, name: str, value: re.Pattern[bytes]) -> None:
@@ -243,19 +259,39 @@ async def listening(
 ) -> AsyncIterator[tuple[CoreServer, ScriptedStore, dict[str, Address]]]:
     """The service as it is, but for what it stands on."""
     settings = settings_for(dialog, smtp_settings)
-    store, stream = ScriptedStore(dialog.options), MemoryServer()
+    store, stream, shared = ScriptedStore(dialog.options), MemoryServer(), FakeShared()
     tenant = await store.create_tenant("dialogs")
+    store.tenant = tenant.id
     senders = dialog.options["senders"].split(",") if "senders" in dialog.options else []
     await store.create_credential(tenant.id, USERNAME, HASH, senders)
     await store.add_certificate(USERNAME, f"dns:{CLIENT}")
     preset = await store.create_credential(tenant.id, PRESET, HASH, senders)
     identity = Identity(tenant.id, preset.id, PRESET, preset.allowed_senders)
     core = serve.make_core(settings, serve.read_certificates(settings), identity)
-    service = serve.Service(settings, Lifecycle(1), store, core, MemoryPublisher(stream), MemoryDepth(stream))
+    service = serve.Service(settings, Lifecycle(1), store, core, MemoryPublisher(stream), MemoryDepth(stream), shared)
     try:
-        yield core, store, service.start()
+        addresses = service.start()
+        await obey(dialog, store, shared, service)
+        yield core, store, addresses
     finally:
         await service.leave()
+
+
+async def obey(dialog: Dialog, store: ScriptedStore, shared: FakeShared, service: serve.Service) -> None:
+    """The script, where it is of a tenant's limits."""
+    if dialog.options.get("envelope") == "over_rate":
+        shared.delays = [[60.0]]
+        await store.set_tenant_limits("dialogs", TenantLimits(messages_per_minute=1))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while not service.limiter.is_shared:
+                await asyncio.sleep(0)
+    if dialog.options.get("login") == "crowded":
+        shared.elsewhere = {store.tenant: 1}
+        await store.set_tenant_limits("dialogs", TenantLimits(sessions=1))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while not shared.said:
+                await asyncio.sleep(0)
+        await settle()
 
 
 def settings_for(dialog: Dialog, smtp_settings: dict[str, Any]) -> Settings:

@@ -23,6 +23,7 @@ from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.errors import ConfigurationError, InvalidValue, ServiceFailed, StoreUnavailable
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.limits import Placement
 from smtp_proxy.store import MemoryStore, Store
 from smtp_proxy.telemetry import logs
 
@@ -258,6 +259,32 @@ def test_tenants(shell: Shell) -> None:
     assert "acme" in shell.out
 
 
+def test_limits_of_a_tenant(shell: Shell) -> None:
+    shell("tenant", "create", "acme")
+    assert shell("tenant", "show", "acme") == 0
+    assert shell.out.count("any number") == 3
+    options = ("--messages-per-minute", "600", "--sessions", "5", "--at-limit", "hold")
+    assert shell("tenant", "limits", "acme", *options) == 0
+    shown = {tuple(line.rsplit(maxsplit=1)) for line in shell.out.splitlines()}
+    assert shown >= {("messages per minute", "600"), ("sessions at once", "5"), ("at the limit", "hold")}
+    assert shell("tenant", "limits", "acme", "--messages-per-minute", "none", "--recipients-per-minute", "9") == 0
+    (tenant,) = shell.json("tenant", "list")
+    assert tenant == shell.json("tenant", "show", "acme")
+    assert tenant["limits"] == {
+        "messages_per_minute": None, "recipients_per_minute": 9, "sessions": 5, "at_limit": "hold",
+    }  # fmt: skip
+    assert shell("tenant", "list") == 0
+    assert "9 recipients/min, 5 sessions; hold" in shell.out
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", "٣", "2147483648", ""])
+def test_what_is_no_limit(shell: Shell, limit: str) -> None:
+    shell("tenant", "create", "acme")
+    assert shell("tenant", "limits", "acme", f"--messages-per-minute={limit}") == 2
+    assert "a whole number from 1 on, or none" in shell.err
+    assert shell("tenant", "limits", "nobody", "--sessions", "1") == 1
+
+
 def test_a_generated_password_is_shown_once_and_works(shell: Shell) -> None:
     shell("tenant", "create", "acme")
     assert shell("credential", "create", "acme", "app") == 0
@@ -456,6 +483,29 @@ def test_messages_that_cannot_be_shown(shell: Shell) -> None:
     assert shell("messages", "show", "latest") == 2
     assert shell("messages", "list", "--state", "lost") == 2
     assert "queued, sending, delivered, refused" in shell.err
+
+
+def test_held_messages_are_released(shell: Shell, mail: list[UUID]) -> None:
+    async def hold() -> list[UUID]:
+        tenant = await shell.store.tenant_by_name("acme")
+        rows = [core_envelope(tenant=tenant.id.bytes) for _ in range(3)]
+        held = {row[0]: Placement(held=True) for row in rows}
+        await shell.store.accept(rows, sweep_after_seconds=15, placements=held)
+        return [UUID(bytes=row[0]) for row in rows]
+
+    held = asyncio.run(hold())
+    assert {row["id"] for row in shell.json("messages", "list", "--state", "held")} == set(map(str, held))
+    assert shell("messages", "release", str(held[0])) == 0
+    assert shell.out == "released 1 message\n"
+    assert shell("messages", "release", str(held[0]), str(held[1])) == 1
+    assert shell.out == "released 1 message\n"
+    assert f"not held: {held[0]}" in shell.err
+    assert shell("messages", "release", "--tenant", "acme") == 0
+    assert shell.out == "released 1 message\n"
+    assert shell("messages", "release", "--tenant", "acme") == 0
+    assert shell.out == "released 0 messages\n"
+    for wrong in ((), (str(held[0]), "--tenant", "acme"), ("latest",)):
+        assert shell("messages", "release", *wrong) == 2
 
 
 # -- arguments

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import operator
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from ingress_fakes import Arriving, FakeBatch, FakeGate, FakePublisher, FakeStore, settle, unavailable
 from mail import core_envelope
 
-from smtp_proxy.core import ID
+from smtp_proxy.core import ID, EnvelopeRow
 from smtp_proxy.errors import StoreError
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
+from smtp_proxy.ingress.ports import Judge
 from smtp_proxy.ingress.pressure import Gatekeeper, StoreWatch
+from smtp_proxy.model.limits import Placement
 from smtp_proxy.telemetry.metrics import REGISTRY
+from smtp_proxy.tenants.limits import Rulings
 
 NEVER_SECONDS = 3600.0
 
@@ -39,9 +42,17 @@ class House:
         self.committer = self.another()
         self.tasks: list[asyncio.Task[None]] = []
 
-    def another(self) -> Committer:
+    def another(self, limits: Judge | None = None) -> Committer:
         """One more committer of the same service."""
-        return Committer(self.source, self.store, self.announcer, self.watch, sweep_after_seconds=7.0, turns=self.turns)
+        return Committer(
+            self.source,
+            self.store,
+            self.announcer,
+            self.watch,
+            sweep_after_seconds=7.0,
+            turns=self.turns,
+            limits=limits,
+        )
 
     def batch(self, count: int = 1) -> FakeBatch:
         return FakeBatch([core_envelope() for _ in range(count)], self.log)
@@ -258,12 +269,102 @@ class TestTurns:
         await settle(20)
         assert second.told == [250]
 
+    async def test_a_newcomer_does_not_wait_behind_a_wide_batch(self, house: House) -> None:
+        house.store.open.clear()
+        house.start(committers=2)
+        wide = house.arrive(16)
+        await settle()
+        (asked,) = house.source.new
+        newcomer = house.batch(1)
+        asked.set_result(newcomer)
+        await settle()
+        assert house.store.calls == [16, 1], "both at once"
+        house.store.open.set()
+        await settle(20)
+        assert (wide.told, newcomer.told) == ([250] * 16, [250])
+
+    async def test_behind_a_narrow_one_it_does(self, house: House) -> None:
+        house.store.open.clear()
+        house.start(committers=2)
+        house.arrive(15)
+        await settle()
+        assert house.source.new == []
+        assert house.store.calls == [15]
+
+    async def test_who_no_longer_asks_for_newcomers_says_so(self, house: House) -> None:
+        """Else the core would hand a batch to nobody."""
+        house.store.open.clear()
+        house.start(committers=2)
+        house.arrive(16)
+        await settle()
+        house.store.open.set()
+        await settle(20)
+        assert [asked.cancelled() for asked in house.source.new] == [True]
+
+    async def test_a_newcomer_and_the_end_of_a_commit_at_once(self, house: House) -> None:
+        house.store.open.clear()
+        house.start(committers=2)
+        house.arrive(16)
+        await settle()
+        newcomer = house.batch(2)
+        house.source.new[0].set_result(newcomer)
+        house.store.open.set()
+        await settle(20)
+        assert newcomer.told == [250, 250]
+
     async def test_an_idle_service_does_not_make_anybody_wait(self, house: House) -> None:
         house.start(committers=2)
         for _ in range(3):
             batch = house.arrive()
             await settle()
             assert batch.told == [250]
+
+
+class Ruling:
+    """Says of a batch what it was told to say."""
+
+    def __init__(self, rulings: Rulings) -> None:
+        self.rulings = rulings
+
+    def concerns(self, tenant_ids: Sequence[bytes]) -> bool:
+        return True
+
+    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
+        return self.rulings
+
+
+class TestLimits:
+    async def test_over_the_rate_is_neither_stored_nor_put_off_as_by_an_outage(self, house: House) -> None:
+        batch = house.batch(4)
+        rulings = Rulings(refused={ids(batch)[n] for n in (0, 2)})
+        before = counted(["smtp_envelopes_deferred_total"])
+        await house.another(Ruling(rulings)).commit(batch)
+        assert batch.told == [450, 250, 450, 250]
+        assert house.store.stored == [ids(batch)[1], ids(batch)[3]]
+        assert counted(["smtp_envelopes_deferred_total"]) == before
+
+    async def test_all_of_it_is_over_the_rate(self, house: House) -> None:
+        batch = house.batch(2)
+        await house.another(Ruling(Rulings(refused=set(ids(batch))))).commit(batch)
+        assert (batch.told, house.store.calls) == ([450, 450], [])
+
+    async def test_what_is_held_or_put_off_is_stored_and_not_announced(self, house: House) -> None:
+        house.start()
+        batch = house.batch(4)
+        placements = {ids(batch)[0]: Placement(held=True), ids(batch)[3]: Placement(delay_seconds=60)}
+        await house.another(Ruling(Rulings(placements=placements))).commit(batch)
+        await settle()
+        assert batch.told == [250] * 4
+        assert house.store.placements == placements
+        assert house.announced() == ids(batch)[1:3]
+
+    async def test_one_that_the_store_refuses_among_them(self, house: House) -> None:
+        batch = house.batch(5)
+        house.store.refused = {ids(batch)[3]}
+        placements = {ids(batch)[4]: Placement(held=True)}
+        await house.another(Ruling(Rulings({ids(batch)[1]}, placements))).commit(batch)
+        assert batch.told == [250, 450, 250, 451, 250]
+        assert house.store.placements == placements
 
 
 async def test_what_is_counted(house: House) -> None:

@@ -36,6 +36,9 @@ pub enum Gate {
     StoreDown,
     /// The server is leaving: 421 4.3.2 at connect and at MAIL.
     Draining,
+    /// The session's own tenant is over its rate: 450 4.7.1 at MAIL, nothing at connect, where nobody
+    /// is known yet.
+    OverRate,
 }
 
 /// Why [`Session::advance`](crate::Session::advance) stopped. The replies are to be sent before the

@@ -124,6 +124,7 @@ impl Session {
             Gate::Open => {}
             Gate::Busy | Gate::Draining => return Err(reply::NOT_ACCEPTING),
             Gate::StoreDown => return Err(reply::STORE_DOWN),
+            Gate::OverRate => return Err(reply::OVER_RATE),
         }
         let mail = command::mail(arguments)?;
         if mail

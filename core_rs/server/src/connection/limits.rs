@@ -163,7 +163,7 @@ impl<S: Io> Connection<S> {
     /// no thread. A drain does not wait for it.
     pub(super) async fn take_to_heart(&mut self, username: &str, verdict: &LoginVerdict) {
         match verdict {
-            LoginVerdict::Accepted(_) => self.visit.login_succeeded(),
+            LoginVerdict::Accepted(_) | LoginVerdict::Crowded => self.visit.login_succeeded(),
             LoginVerdict::Unavailable => {}
             LoginVerdict::Rejected => {
                 let delay = self.visit.login_failed(username);

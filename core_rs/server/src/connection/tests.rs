@@ -212,7 +212,16 @@ async fn time_until_a_verdict_is_not_the_next_messages() {
         .await;
     sleep(1000 * SECOND).await;
     let here = tokio::runtime::Handle::current();
-    let take = || Batch::take(&shared.waiting, 10, 1 << 20, &here, &shared.metrics);
+    let take = || {
+        Batch::take(
+            &shared.waiting,
+            crate::batch::Of::All,
+            10,
+            1 << 20,
+            &here,
+            &shared.metrics,
+        )
+    };
     let mut batch = take().unwrap();
     batch.commit();
     client.hear("354 ").await;

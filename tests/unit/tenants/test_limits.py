@@ -1,0 +1,154 @@
+"""What becomes of a limited tenant's mail, with Redis and without."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from ingress_fakes import FakeShared
+from mail import core_envelope
+
+from smtp_proxy.clock import ManualClock
+from smtp_proxy.core import ID, TENANT_ID, EnvelopeRow
+from smtp_proxy.model.limits import AtLimit, Placement, TenantLimits
+from smtp_proxy.model.tenant import Tenant
+from smtp_proxy.telemetry.metrics import REGISTRY
+from smtp_proxy.tenants.limits import Rulings, TenantLimiter
+
+A, B = UUID(int=10), UUID(int=11)
+
+
+def rows(tenant: UUID, count: int) -> list[EnvelopeRow]:
+    made = []
+    for _ in range(count):
+        row = list(core_envelope())
+        row[TENANT_ID] = tenant.bytes
+        made.append(tuple(row))
+    return made  # type: ignore[return-value]
+
+
+class House:
+    def __init__(self) -> None:
+        self.clock, self.shared = ManualClock(), FakeShared()
+        self.limiter = TenantLimiter(self.shared, self.clock, timeout_seconds=0.05, delay_max_seconds=100)
+
+    def limit(self, at_limit: AtLimit = AtLimit.REJECT, messages: int = 2) -> None:
+        limits = TenantLimits(messages_per_minute=messages, at_limit=at_limit)
+        self.limiter.know([Tenant(A, "acme", self.clock.now(), None, limits)])
+
+    async def judge(self, batch: list[EnvelopeRow]) -> Rulings:
+        rulings = await self.limiter.judge(batch)
+        assert rulings is not None
+        return rulings
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+async def test_nobody_is_asked_for_those_without_a_limit(house: House) -> None:
+    assert await house.limiter.judge(rows(A, 1000)) is None
+    house.limit()
+    assert await house.limiter.judge(rows(B, 1000)) is None
+    house.limiter.know([Tenant(B, "b", house.clock.now(), None, TenantLimits(sessions=1))])
+    assert await house.limiter.judge(rows(B, 1000)) is None, "sessions are the core's"
+    assert house.shared.asked == []
+
+
+async def test_what_is_over_is_refused_and_of_nobody_else(house: House) -> None:
+    house.limit()
+    a, b = rows(A, 4), rows(B, 4)
+    rulings = await house.judge([row for pair in zip(a, b, strict=True) for row in pair])
+    assert rulings.refused == {row[ID] for row in a[2:]}
+    assert rulings.placements == {}
+    assert list(rulings.shut_seconds) == [A.bytes]
+    assert 59 < rulings.shut_seconds[A.bytes] <= 61
+    house.clock.advance(61)
+    assert await house.limiter.judge(rows(A, 2)) is None
+
+
+async def test_what_is_over_is_put_off(house: House) -> None:
+    house.limit(AtLimit.DELAY)
+    batch = rows(A, 7)
+    rulings = await house.judge(batch)
+    assert [rulings.placements.get(row[ID]) for row in batch] == [
+        None, None, Placement(61.0), Placement(61.0), None, None, None,
+    ]  # fmt: skip
+    assert rulings.refused == {row[ID] for row in batch[4:]}, "beyond what may be put off"
+
+
+async def test_what_is_over_is_held(house: House) -> None:
+    house.limit(AtLimit.HOLD)
+    batch = rows(A, 5)
+    rulings = await house.judge(batch)
+    assert rulings.placements == {row[ID]: Placement(held=True) for row in batch[2:]}
+    assert (rulings.refused, rulings.shut_seconds) == (set(), {})
+
+
+async def test_redis_is_asked_once_for_all_and_only_when_it_answers(house: House) -> None:
+    limits = TenantLimits(messages_per_minute=2, recipients_per_minute=9, at_limit=AtLimit.DELAY)
+    now = house.clock.now()
+    house.limiter.know([Tenant(A, "a", now, None, limits), Tenant(B, "b", now, None, TenantLimits(5))])
+    await house.limiter.judge(rows(A, 1))
+    assert house.shared.asked == []
+    await house.limiter.recover()
+    assert not house.limiter.is_shared
+
+    house.shared.delays = [[0.0, 0.0], [7.0]]
+    await house.limiter.recover()
+    batch = [*rows(A, 2), *rows(B, 1)]
+    rulings = await house.judge(batch)
+    ((one, other),) = house.shared.asked
+    assert one == (A, 2, 9, 100, [1, 1])
+    assert other == (B, 5, None, 0.0, [1])
+    assert (rulings.refused, rulings.shut_seconds) == ({batch[2][ID]}, {B.bytes: 7.0})
+
+
+async def test_when_redis_goes_away_our_own_count_goes_on(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.limit(messages=3)
+    house.shared.delays = [[0.0, 0.0]]
+    await house.limiter.recover()
+    assert await house.limiter.judge(rows(A, 2)) is None
+    house.shared.delays = None
+    batch = rows(A, 2)
+    assert (await house.judge(batch)).refused == {batch[1][ID]}, "two of three went through before"
+    assert len(house.shared.asked) == 2
+    await house.judge(rows(A, 1))
+    assert len(house.shared.asked) == 2, "not asked again until it answers"
+    assert "each process limits tenants by itself" in caplog.text
+
+
+async def test_it_is_counted_and_said_once_a_minute(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("smtp_tenant_limited_total", {"action": "held"}) or 0
+
+    before = counted()
+    house.limit(AtLimit.HOLD, messages=1)
+    for _ in range(3):
+        await house.limiter.judge(rows(A, 2))
+    assert counted() - before == 5
+    assert caplog.text.count("tenant acme is over its rate; its mail is held") == 1
+    house.clock.advance(30)
+    house.limit(AtLimit.HOLD, messages=1)
+    await house.judge(rows(A, 1))
+    assert caplog.text.count("over its rate") == 1
+    house.clock.advance(31)
+    await house.judge(rows(A, 2))
+    assert caplog.text.count("over its rate") == 2
+
+
+async def test_a_changed_limit_holds_for_what_comes_and_not_behind_what_was_put_off(house: House) -> None:
+    house.limit(AtLimit.DELAY, messages=1)
+    await house.judge(rows(A, 2))
+    house.limit(AtLimit.DELAY, messages=3)
+    assert await house.limiter.judge(rows(A, 3)) is None
+
+
+async def test_who_has_no_limit_any_more_is_forgotten(house: House) -> None:
+    house.limit()
+    await house.judge(rows(A, 5))
+    house.limiter.know([])
+    assert await house.limiter.judge(rows(A, 5)) is None
+    house.limit()
+    assert await house.limiter.judge(rows(A, 2)) is None, "its minute begins anew"
