@@ -80,7 +80,7 @@ def rows_of(stream: bytes) -> list[list[bytes]]:
     while (count := int.from_bytes(stream[at : at + 2], "big", signed=True)) >= 0:
         fields, at = [], at + 2
         for _ in range(count):
-            size = int.from_bytes(stream[at : at + 4], "big")
+            size = max(0, int.from_bytes(stream[at : at + 4], "big", signed=True))  # no value: shown as empty
             fields.append(stream[at + 4 : at + 4 + size])
             at += 4 + size
         rows.append(fields)
@@ -99,7 +99,7 @@ def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> 
     assert {row[11] for row in envelopes} == {(9).to_bytes(8, "big")}
     assert bodies == [[row[0], row[5]] for row in batch]
     assert deliveries == [
-        [row[0], number.to_bytes(2, "big"), recipient.encode(), b"\xff" * 8]
+        [row[0], number.to_bytes(2, "big"), recipient.encode(), b"\xff" * 8, b"", b""]
         for row in batch
         for number, recipient in enumerate(row[4])
     ]
