@@ -63,7 +63,7 @@ class House:
         self.logins = LoginChecker(self.store, settings, self.clock, self.passwords)  # type: ignore[arg-type]
 
     async def add(self, username: str, *allowed: Any) -> None:
-        await self.store.create_credential(uuid4(), username, "hash of secret", allowed)
+        await self.store.create_credential(uuid4(), username, "hash of secret", allowed_networks=allowed)
 
     async def trace(self, username: str, password: str, address: str) -> list[str]:
         """What one refused login asks for."""
