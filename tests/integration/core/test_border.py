@@ -53,7 +53,9 @@ class Talker:
                 hostname="mx.example",
                 plaintext_address="127.0.0.1:0",
                 plaintext_identity=(TENANT, CREDENTIAL, "preset@example.com"),
-                limits={"errors_per_session": 0},
+                limits={"errors_per_session": 0, "idle_commands_per_session": 0},
+                add_missing_headers=False,
+                strip_bcc=False,
                 threads=1,
             )
         )

@@ -57,6 +57,7 @@ ONE_PACKET = {
     "starttls_injection": "what comes after the 220 of STARTTLS belongs to the handshake",
     "http_get": "the server has gone before the rest is sent",
     "http_post": "the server has gone before the rest is sent",
+    "bdat_line_too_long": "the server has gone before the rest is sent",
 }
 USERNAME, PRESET = "tenant1@example.com", "preset@example.com"
 # Whom the certificate of `certificate=client` names.

@@ -12,7 +12,7 @@ import pytest
 from store_suite import core_envelope
 
 from smtp_proxy.errors import SchemaMismatch
-from smtp_proxy.store import Store, accept, migrate
+from smtp_proxy.store import Store, migrate
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.pool import open_connection
 from smtp_proxy.store.queries import QUERIES
@@ -101,6 +101,23 @@ async def test_an_older_release_runs_beside_a_newer_pre_but_not_a_newer_post(con
         await migrate.check_schema(connection, migrations[:1])
 
 
+# What release 1 wrote of a message, but for its id.
+PREVIOUS_COPIES = (
+    (
+        "envelopes",
+        ("id", "tenant_id", "credential_id", "reverse_path", "recipient_count", "size_bytes", "body_type", "smtputf8",
+         "helo", "client_address", "tls", "received_at"),
+        (UUID(int=1), UUID(int=2), "a@b", 1, 1, 0, False, "x", "192.0.2.1", True, datetime(2026, 1, 1, tzinfo=UTC)),
+    ),
+    ("bodies", ("envelope_id", "content"), (b"x",)),
+    (
+        "deliveries",
+        ("envelope_id", "recipient_number", "recipient", "sweep_at"),
+        (0, "c@d", datetime(2026, 1, 1, tzinfo=UTC)),
+    ),
+)  # fmt: skip
+
+
 async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(empty: Settings) -> None:
     """0002 locks two tables that others lock in either order; nobody is a deadlock's victim."""
     connection = await open_connection(empty, "test")
@@ -112,7 +129,10 @@ async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(emp
         """As the previous release does: the statement names no column of DSN."""
         own, count = await open_connection(empty, "accepts"), 0
         while not done.is_set():
-            await accept.accept(own, [core_envelope() for _ in range(1 + count % 60)], datetime.now(UTC))
+            ids = [new_id_now() for _ in range(1 + count % 60)]
+            async with own.transaction():
+                for table, columns, row in PREVIOUS_COPIES:
+                    await own.copy_records_to_table(table, records=[(i, *row) for i in ids], columns=columns)
             count += 1
         await own.close()
         return count
@@ -133,7 +153,9 @@ async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(emp
     await asyncio.sleep(0.2)
     done.set()
     assert all(count > 1 for count in await asyncio.gather(*busy))
-    await accept.accept(connection, [core_envelope(dsn=(1, "id", [(0, None)]))], datetime.now(UTC))
+    store = await Store.connect(empty)
+    await store.accept([core_envelope(dsn=(1, "id", [(0, None)]))], sweep_after_seconds=1)
+    await store.close()
     assert await connection.fetchval("SELECT count(*) FROM envelopes WHERE dsn_envid = 'id'") == 1
     await connection.close()
 
