@@ -7,6 +7,8 @@ twice: with the defaults that Debian gives it, and tuned. To be fair to both:
 - it logs to syslog; where none runs, as in a container, it saves that cost.
 Tuned besides: enough smtpd processes for all connections, which live on; no rate limits; and `in_flow_delay = 0`, since
 by default Postfix slows its input down when it outruns the queue manager.
+With a certificate: implicit TLS, AUTH by Cyrus SASL within smtpd from a database of its own (sasldb, a plain comparison:
+no authentication service, no password hash).
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from benches.load import cpu
 from benches.load.generator import Target
-from benches.load.peers import Unavailable
-from benches.load.processes import answers, end, free_port, wait_for
+from benches.load.peers import Certificate, Unavailable
+from benches.load.processes import ROOT, answers, end, free_port, wait_for
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -40,8 +43,28 @@ smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_end_of_data_restrictions = check_client_access static:HOLD
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
-smtpd_tls_security_level = none
 message_size_limit = 26214400
+"""
+
+_PLAINTEXT = "smtpd_tls_security_level = none\n"
+
+_TLS = """\
+smtpd_tls_wrappermode = yes
+smtpd_tls_security_level = encrypt
+smtpd_tls_chain_files = {key_file}, {certificate_file}
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = cyrus
+smtpd_sasl_path = smtpd
+cyrus_sasl_config_path = {sasl}
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_recipient_restrictions = permit_sasl_authenticated, reject
+"""
+
+_SASL = """\
+pwcheck_method: auxprop
+auxprop_plugin: sasldb
+mech_list: PLAIN
+sasldb_path: {sasl}/db
 """
 
 _TUNED = """\
@@ -83,9 +106,10 @@ _QUEUES = ("maildrop", "incoming", "active", "hold", "deferred", "defer", "corru
 class Postfix:
     """Debian's Postfix, durable accept."""
 
-    def __init__(self, folder: Path, *, tuned: bool) -> None:
+    def __init__(self, folder: Path, *, tuned: bool = False, certificate: Certificate | None = None) -> None:
         self.name = "postfix tuned" if tuned else "postfix"
         self._tuned = tuned
+        self._certificate = certificate
         self._folder = folder / self.name.replace(" ", "-")
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,7 +126,7 @@ class Postfix:
         shutil.chown(self._folder / "data", "postfix")
         for folder in (self._folder, *self._folder.parents[:1]):
             folder.chmod(0o755)
-        main = _MAIN + (_TUNED if self._tuned else "")
+        main = _MAIN + self._encryption() + (_TUNED if self._tuned else "")
         (configuration / "main.cf").write_text(main.format(folder=self._folder))
         # "-": default_process_limit, 100 as Debian has it.
         processes = "500" if self._tuned else "-"
@@ -114,6 +138,21 @@ class Postfix:
         self._process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         wait_for(self.name, lambda: answers(self._port), self._process)
 
+    def _encryption(self) -> str:
+        """Settings for it; with a certificate, users are made too."""
+        if self._certificate is None:
+            return _PLAINTEXT
+        sasl, files = self._folder / "sasl", self._certificate
+        sasl.mkdir()
+        (sasl / "smtpd.conf").write_text(_SASL.format(sasl=sasl))
+        command = [sys.executable, "-m", "benches.load.sasldb", files.user, files.password]
+        environment = {**os.environ, "SASL_CONF_PATH": str(sasl)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(f"no user in sasldb, libsasl2-modules-db is needed: {done.stderr.strip()[-200:]}")
+        shutil.chown(sasl / "db", "postfix")
+        return _TLS.format(sasl=sasl, key_file=files.key_file, certificate_file=files.certificate_file)
+
     def _setting(self, name: str) -> str:
         command = ["postconf", "-h", name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -122,7 +161,7 @@ class Postfix:
         return self._setting("mail_version")
 
     def target(self) -> Target:
-        return Target(self._port)
+        return Target(self._port) if self._certificate is None else self._certificate.target(self._port)
 
     def groups(self) -> cpu.Groups:
         assert self._process is not None
