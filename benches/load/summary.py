@@ -50,10 +50,15 @@ class Verdict:
 
 
 def speed(row: Measurement) -> float:
+    """Raises ZeroDivisionError where nothing came through: such a row is not measured, least of all slow."""
+    if not row.messages_per_second:
+        raise ZeroDivisionError(row.row)
     return row.messages_per_second
 
 
 def cost(row: Measurement) -> float:
+    """CPU-seconds per 1,000. Raises as `speed`: who refuses all is not dear."""
+    speed(row)
     return row.cpu_seconds_per_1000["total"]
 
 
@@ -77,8 +82,8 @@ def median_of(rows: Sequence[Measurement]) -> dict[str, Any]:
     groups = sorted({name for row in rows for name in row.cpu_seconds_per_1000})
     return {
         "rounds": len(rows),
-        "messages_per_second": median(speed),
-        "messages_per_second_spread": [min(map(speed, rows)), max(map(speed, rows))],
+        "messages_per_second": median(lambda row: row.messages_per_second),
+        "messages_per_second_spread": spread(row.messages_per_second for row in rows),
         "cpu_seconds_per_1000": {
             group: statistics.median(row.cpu_seconds_per_1000.get(group, 0.0) for row in rows) for group in groups
         },
@@ -92,6 +97,11 @@ def median_of(rows: Sequence[Measurement]) -> dict[str, Any]:
         "errors": sum(sum(row.errors.values()) for row in rows),
         "all_stored": None if kept == {None} else all(row.kept is None or row.kept >= row.accepted for row in rows),
     }
+
+
+def spread(values: Iterable[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered[0], ordered[-1]]
 
 
 def medians(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
