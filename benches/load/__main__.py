@@ -46,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         about = bench.about()
         rounds = bench.in_turn(list(_rows(bench.seconds, options, servers)))
         size = end_to_end.Size(5, 2_000) if options.quick else end_to_end.Size(30, 10_000)
-        whole = (
-            {} if options.no_end_to_end else end_to_end.measure(command, bench.folder, servers.discarding, size)
-        )
+        whole = {} if options.no_end_to_end else end_to_end.measure(command, bench.folder, servers.discarding, size)
         verdicts = [Verdict.of(check, rounds) for check in _checks(options.connections)] + [_queue_verdict(whole)]
         bench.finish(about, verdicts, seen=whole, **runner.parts(rounds))
     return 0
@@ -73,7 +71,9 @@ def _rows(seconds: float, options: argparse.Namespace, servers: Servers) -> Iter
         name = f"limit {connections}"
         yield without_smtp(name, durable, Limit(connections, _COMMITTERS, seconds))
         # With C committers and N clients that wait for their answers, no more than N/C can be in each batch.
-        yield without_smtp(f"{name}, as many in flight", durable, Limit(connections // _COMMITTERS, _COMMITTERS, seconds))
+        yield without_smtp(
+            f"{name}, as many in flight", durable, Limit(connections // _COMMITTERS, _COMMITTERS, seconds)
+        )
         for peer in (discarding, *servers.keeping_nothing):
             yield under_load(f"{peer.name} {connections}", peer, peer.target, load)
     load = Load(_LARGE_CONNECTIONS, seconds, size_bytes=_LARGE_BYTES, options=extra)
@@ -101,7 +101,8 @@ def _checks(connections: Sequence[int]) -> Iterator[Check]:
         yield Check(f"64 KiB: messages/s, times {peer}", ratio("ours durable 64 KiB", f"{peer} 64 KiB", speed), 4)
     yield Check("server without Postgres at 50, CPU-s per 1,000", core_cost("ours durable 50"), 0.07, at_least=False)
     yield Check("idle: final dot to 250 beyond one commit, ms",
-                lambda seen: seen["ours idle"].p50_ms - seen["limit idle"].p50_ms, 2, at_least=False, unit="ms")  # fmt: skip
+                lambda seen: seen["ours idle"].p50_ms - seen["limit idle"].p50_ms, 2, at_least=False,
+                unit="ms")  # fmt: skip
 
 
 def _accept_only(n: int) -> Iterator[Check]:

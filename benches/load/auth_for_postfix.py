@@ -1,4 +1,4 @@
-"""A process of its own: says yes to every AUTH PLAIN that Postfix asks it about, in Dovecot's authentication protocol 1.2.
+"""A process of its own: says yes to every AUTH PLAIN that Postfix asks about, in Dovecot's authentication protocol.
 
 Next to nothing, so that Postfix is charged for no password hash. Usage: python -m benches.load.auth_for_postfix SOCKET
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import sys
-from pathlib import Path
 
 # https://doc.dovecot.org/developer_manual/design/auth_protocol/
 _HELLO = b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t%s\nDONE\n" % (b"0" * 32)
@@ -29,11 +29,11 @@ def _user(fields: list[bytes]) -> bytes:
     return base64.b64decode(response).split(b"\0")[1]
 
 
-async def serve(path: Path) -> None:
+async def serve(path: str) -> None:
+    os.umask(0)  # smtpd is another user
     server = await asyncio.start_unix_server(_serve_one, path)
-    path.chmod(0o666)  # smtpd is another user
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1])))
+    asyncio.run(serve(sys.argv[1]))

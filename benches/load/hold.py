@@ -9,13 +9,16 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+_AT_ONCE = 32  # some servers wait before they greet: smtp-server 100 ms
 _PER_ADDRESS = 250  # as many clients, not as one that has everything
 
 
 def hold(count: int, port: int, context: ssl.SSLContext | None) -> list[socket.socket]:
     """Raises OSError: the server did not answer as it should."""
-    return [_session(number, port, context) for number in range(count)]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(lambda number: _session(number, port, context), range(count)))
 
 
 def _session(number: int, port: int, context: ssl.SSLContext | None) -> socket.socket:

@@ -19,14 +19,14 @@ from benches.load import generator, machine, resident, runner
 from benches.load.generator import Load, Target
 from benches.load.measure import Measurement, Row, under_load
 from benches.load.ours import Ours
-from benches.load.peers import Aiosmtpd, Peer
+from benches.load.peers import Peer
 from benches.load.processes import ROOT
 from benches.load.runner import Bench
 from benches.load.smtp_server import SmtpServer
 from benches.load.summary import Check, Verdict, ratio, speed
 
 _HELD = 10_000
-_PEER_HELD = 2_000  # fewer, since each costs about the same and aiosmtpd takes long
+_PEER_HELD = 2_000  # each costs about the same
 _WARM = 100
 _BUSY = 200
 _SETTLE_SECONDS = 2.0
@@ -69,7 +69,7 @@ def _memory(bench: Bench, ours: Ours, held: int) -> Iterator[tuple[str, dict[str
     bench.ours(fresh)
     yield "ours, TLS", _cost(fresh, fresh.implicit_target(), held, fresh.certificate().ca_file)
     fresh.stop()
-    for peer in bench.peers(Aiosmtpd(), SmtpServer(bench.folder)):
+    for peer in bench.peers(SmtpServer(bench.folder)):
         yield f"{peer.name}, plaintext", _cost(peer, peer.target(), fewer)
         peer.stop()
     for peer in bench.peers(SmtpServer(bench.folder / "tls", certificate)):

@@ -44,7 +44,7 @@ def _rows(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         cells = [
             name,
             f"{row['messages_per_second']:,.0f}",
-            f"{low:,.0f}–{high:,.0f}",
+            f"{low:,.0f} to {high:,.0f}",
             f"{cpu['total']:.3f}",
             *(f"{cpu[group]:.3f}" if group in cpu else "" for group in _GROUPS),
             f"{row['p50_ms']:.2f}",

@@ -1,7 +1,7 @@
 """`python -m benches.load.memory`: 1 GiB of mail in 25 MiB messages, and the most that the server held at once.
 
-The peak is the kernel's own count for the SMTP process (VmHWM), not a sample. It may exceed what the process was before
-by the configured budget (`smtp_max_in_flight_bytes`) and a constant, whatever the mail amounts to.
+The peak is the kernel's own count for the SMTP process (VmHWM), not a sample. It may exceed what the process was when
+just started by the configured budget (`smtp_max_in_flight_bytes`) and a constant, whatever the mail amounts to.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MESSAGE_BYTES = 25 * _MIB  # the setting smtp_max_message_bytes as it is
 _TOTAL_BYTES = 2**30
 _CONSTANT_MIB = 64
 _METHOD = (
-    f"{machine.METHOD}; memory: growth of the SMTP process over what it was before, by the kernel's peak (VmHWM), at "
-    f"most the budget plus {_CONSTANT_MIB} MiB: a batch in Postgres's encoding (ingress_batch_bytes, 32 MiB by default, or "
-    "one message) and what allocators keep"
+    f"{machine.METHOD}; memory: growth of the SMTP process over what it was when just started, by the kernel's "
+    f"peak (VmHWM), at most the budget plus {_CONSTANT_MIB} MiB: a batch in Postgres's encoding (ingress_batch_bytes, "
+    "32 MiB by default, or one message) and what allocators keep"
 )
 
 
@@ -38,20 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setting = ("--set", f"smtp_max_in_flight_bytes={budget * _MIB}")
             server = bench.ours(Ours.accepting(bench.folder / str(budget), *setting))
             about = about or bench.about(_METHOD)
+            before = resident.used_bytes(server.groups()["server"])
             for connections in options.connections:
                 name = f"budget {budget} MiB, {connections} connections"
-                seen[name] = _stream(server, connections, _TOTAL_BYTES // (8 if options.quick else 1))
+                seen[name] = _stream(server, before, connections, _TOTAL_BYTES // (8 if options.quick else 1))
                 verdicts += _verdicts(name, seen[name], budget + _CONSTANT_MIB)
             server.stop()
         bench.finish(about, verdicts, seen=seen)
     return 0
 
 
-def _stream(server: Ours, connections: int, total_bytes: int) -> dict[str, Any]:
+def _stream(server: Ours, before: int, connections: int, total_bytes: int) -> dict[str, Any]:
     server.clean()
     (pid,) = server.groups()["server"]
     messages = -(-total_bytes // _MESSAGE_BYTES)
-    before = resident.used_bytes([pid])
     resident.forget_peak(pid)
     load = Load(connections, 0, size_bytes=_MESSAGE_BYTES, warmup_seconds=0, messages=messages)
     done = generator.run(generator.COMMAND, server.target(), load)
@@ -68,7 +68,9 @@ def _stream(server: Ours, connections: int, total_bytes: int) -> dict[str, Any]:
 
 def _verdicts(name: str, seen: dict[str, Any], most_mib: int) -> list[Verdict]:
     grown = Check(f"{name}: growth, MiB", lambda _: float(seen["growth_mib"]), most_mib, at_least=False)
-    lost = Check(f"{name}: messages not accepted", lambda _: float(seen["wanted"] - seen["messages"]), 0, at_least=False)
+    lost = Check(
+        f"{name}: messages not accepted", lambda _: float(seen["wanted"] - seen["messages"]), 0, at_least=False
+    )
     return [Verdict.of(check, [{}]) for check in (grown, lost)]
 
 

@@ -30,7 +30,16 @@ class Certificate:
 
     def target(self, port: int) -> Target:
         """Implicit TLS (RFC 8314 3.3) and AUTH PLAIN."""
-        options = ("--tls", "implicit", "--ca-file", str(self.ca_file), "--server-name", "localhost", "--user", self.user)
+        options = (
+            "--tls",
+            "implicit",
+            "--ca-file",
+            str(self.ca_file),
+            "--server-name",
+            "localhost",
+            "--user",
+            self.user,
+        )
         return Target(port, options, self.password)
 
 

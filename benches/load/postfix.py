@@ -7,7 +7,8 @@ twice: with the defaults that Debian gives it, and tuned. To be fair to both:
 - it logs to syslog; where none runs, as in a container, it saves that cost.
 Tuned besides: enough smtpd processes for all connections, which live on; no rate limits; and `in_flow_delay = 0`, since
 by default Postfix slows its input down when it outruns the queue manager.
-With a certificate: implicit TLS and AUTH, by Dovecot's protocol, from a process that says yes to all; its CPU is not charged.
+With a certificate: implicit TLS and AUTH, by Dovecot's protocol, from a process that says yes to all; its CPU is not
+charged.
 """
 
 from __future__ import annotations

@@ -42,7 +42,16 @@ class SmtpServer:
     def _install(self) -> None:
         self._folder.mkdir(parents=True)
         package = f"smtp-server@{_VERSION}"
-        command = ["npm", "install", "--prefix", str(self._folder), "--ignore-scripts", "--no-audit", "--no-fund", package]
+        command = [
+            "npm",
+            "install",
+            "--prefix",
+            str(self._folder),
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            package,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"npm could not install {package}: {done.stderr.strip().splitlines()[-1:]}")

@@ -73,4 +73,3 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Table:
         seen = "" if verdict.value is None else short(verdict.value)
         table.add_row(verdict.figure, seen, verdict.wanted, words[verdict.reached])
     return table
-

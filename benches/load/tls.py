@@ -1,7 +1,8 @@
 """`python -m benches.load.tls`: implicit TLS 1.3 and AUTH, a new connection per message and 100 messages on each.
 
 Beside Postfix and smtp-server with the same certificate (ECDSA P-256) and login, and beside what rustls alone does on
-this machine: handshakes with no SMTP (benches/micro/handshakes.rs). No client resumes a session: all handshakes are full.
+this machine: handshakes with no SMTP (benches/micro/handshakes.rs). No client resumes a session: all handshakes are
+full.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from benches.load.summary import Check, Round, Verdict, cost, fastest, ratio, sp
 _CONNECTIONS = 50
 _METHOD = (
     f"{machine.METHOD}; implicit TLS 1.3, AUTH PLAIN, {_CONNECTIONS} connections at once, no session resumption; "
-    "Postfix and smtp-server take any password (Postfix asks a process that is not charged); handshakes alone: client and server in one process, "
+    "Postfix and smtp-server take any password (Postfix asks a process that is not charged); "
+    "smtp-server waits 100 ms before it greets; handshakes alone: client and server in one process, "
     "the server with as many threads as ours, CPU of both ends"
 )
 _OURS, _DISCARDING, _BARE, _PACED = "ours", "ours accept-only", "handshakes alone", "ours, 200 new connections/s"
@@ -101,7 +103,9 @@ def _checks() -> Iterator[Check]:
     ours = f"{_OURS}, {_EACH}"
     for peer in (_POSTFIX, _TUNED):
         yield Check(f"{_EACH}: messages/s, times {peer}", ratio(ours, f"{peer}, {_EACH}", speed), 4)
-        yield Check(f"{_EACH}: CPU, share of that of {peer}", ratio(ours, f"{peer}, {_EACH}", cost), 1 / 8, at_least=False)
+        yield Check(
+            f"{_EACH}: CPU, share of that of {peer}", ratio(ours, f"{peer}, {_EACH}", cost), 1 / 8, at_least=False
+        )
     yield Check(f"{_EACH}: share of handshakes alone", ratio(ours, _BARE, speed), 0.85)
     rivals = [f"{peer}, {_HUNDRED}" for peer in (_POSTFIX, _TUNED, _NODE)]
     for row in (_OURS, _DISCARDING):
