@@ -1,7 +1,7 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format bench bench-quick bench-border \
-    lock deny audit fuzz clean
+.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-tls bench-idle \
+    bench-memory bench-border lock deny audit fuzz clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -41,7 +41,10 @@ lint-rust:
 	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
 	cd core_rs/fuzz && $(CARGO) fmt --check && $(CARGO) clippy --all-targets --locked --quiet -- -D warnings
 
-check: lint test ## what CI runs first; then it runs `make fuzz`
+guard: setup ## the protocol's instructions per message, beside the known ones (needs valgrind)
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.guard $(ARGS)
+
+check: lint test guard ## what CI runs first; then it runs `make fuzz`
 
 format: setup ## let the formatters have their way
 	$(PYTHON_BIN)/ruff format .
@@ -53,6 +56,15 @@ bench: setup ## smtp-proxy beside its peers and its limit, about 15 minutes; ARG
 
 bench-quick: ## the same in about two minutes, to see that it runs
 	@$(MAKE) bench ARGS="--quick $(ARGS)"
+
+bench-tls: setup ## TLS and AUTH, new connections and lasting ones, beside peers and bare handshakes
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.tls $(ARGS)
+
+bench-idle: setup ## what 10,000 idle sessions cost, and what they cost the busy ones
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.idle $(ARGS)
+
+bench-memory: setup ## 1 GiB in 25 MiB messages: the peak beside the configured budget
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.memory $(ARGS)
 
 bench-border: setup ## pytest-benchmark: the border and the parser
 	$(PYTHON_BIN)/pytest benches/border --benchmark-only $(PYTEST_ARGS)

@@ -14,10 +14,13 @@ from benches.load.processes import ROOT
 PASSWORD_VARIABLE = "SMTP_LOAD_PASSWORD"
 
 
+COMMAND = ROOT / "target/release/smtp-proxy-load"
+
+
 def build() -> Path:
-    """Build the engine as it is in the tree; returns the command."""
+    """Build the engine as it is in the tree; returns COMMAND."""
     subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "smtp-proxy-client-engine"], cwd=ROOT, check=True)
-    return ROOT / "target/release/smtp-proxy-load"
+    return COMMAND
 
 
 @dataclass(frozen=True)

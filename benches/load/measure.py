@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from benches.load import cpu, generator
@@ -29,6 +28,8 @@ class Measurement:
     p99_ms: float
     transaction_p50_ms: float
     transaction_p99_ms: float
+    handshake_p50_ms: float  # TLS; 0 without
+    handshake_p99_ms: float
     generator_cpu_us: float  # of the generator's own CPU per message
     errors: dict[str, int]
     kept: int | None  # messages found in the server's store afterwards; None: it keeps none
@@ -53,15 +54,16 @@ def per_1000(used: dict[str, float], messages: int) -> dict[str, float]:
     return each | {"total": sum(each.values())}
 
 
-def under_load(name: str, command: Path, peer: Peer, target: Callable[[], Target], load: Load) -> Row:
+def under_load(name: str, peer: Peer, target: Callable[[], Target], load: Load) -> Row:
     """A row: this load on that server. Its queue begins empty, and the disk idle."""
 
     def measure() -> Measurement:
         before = cpu.used_seconds(peer.groups())
-        seen = generator.run(command, target(), load)
+        seen = generator.run(generator.COMMAND, target(), load)
         used = cpu.difference(before, cpu.used_seconds(peer.groups()))
         stored = getattr(peer, "stored", None)
         dot, transaction = seen["latency"]["final_dot"], seen["latency"]["transaction"]
+        handshake = seen["latency"]["handshake"]
         return Measurement(
             row=name,
             messages_per_second=seen["messages_per_second"],
@@ -70,6 +72,8 @@ def under_load(name: str, command: Path, peer: Peer, target: Callable[[], Target
             p99_ms=dot["p99_ms"],
             transaction_p50_ms=transaction["p50_ms"],
             transaction_p99_ms=transaction["p99_ms"],
+            handshake_p50_ms=handshake["p50_ms"],
+            handshake_p99_ms=handshake["p99_ms"],
             generator_cpu_us=seen["own_cpu_us_per_message"],
             errors=seen["errors"],
             kept=stored() if stored is not None else None,
@@ -111,6 +115,8 @@ def without_smtp(name: str, ours: Ours, limit: Limit) -> Row:
             p99_ms=seen["p99_ms"],
             transaction_p50_ms=seen["p50_ms"],
             transaction_p99_ms=seen["p99_ms"],
+            handshake_p50_ms=0.0,
+            handshake_p99_ms=0.0,
             generator_cpu_us=0.0,
             errors={},
             kept=ours.stored(),

@@ -15,6 +15,7 @@ import asyncpg
 
 from benches.load import cpu
 from benches.load.generator import Target
+from benches.load.peers import Certificate
 from benches.load.processes import ROOT, end, wait_for
 
 # Accepting alone is measured: nothing is delivered meanwhile, so what is ready grows past the gate (50,000).
@@ -33,9 +34,10 @@ class Ours:
         self._ready: dict[str, Any] = {}
 
     @classmethod
-    def accepting(cls, folder: Path) -> Ours:
-        """Durable accepts; nothing is delivered."""
-        return cls("ours durable", folder, ("--plaintext-port", "0", "--without", "worker,sink", *_ACCEPT))
+    def accepting(cls, folder: Path, *arguments: str) -> Ours:
+        """Durable accepts; nothing is delivered. `arguments` are more of `smtp-proxy dev`."""
+        own = ("--plaintext-port", "0", "--without", "worker,sink", *_ACCEPT)
+        return cls("ours durable", folder, (*own, *arguments))
 
     @classmethod
     def discarding(cls, folder: Path) -> Ours:
@@ -83,6 +85,16 @@ class Ours:
             (*options, "--server-name", "localhost"),
             password or self._ready["password"],
         )
+
+    def certificate(self) -> Certificate:
+        """For peers: the server's own, and the login of its first tenant."""
+        tls = Path(self._ready["data_dir"]) / "tls"
+        files = (tls / name for name in ("ca.pem", "server.pem", "server-key.pem"))
+        return Certificate(*files, self._ready["user"], self._ready["password"])
+
+    def implicit_target(self) -> Target:
+        """TLS from the first byte, and AUTH."""
+        return self.certificate().target(self._ready["smtp"]["tls_port"])
 
     def database(self) -> Mapping[str, str]:
         """How to reach its Postgres: settings as environment variables (DB_HOST, ...)."""

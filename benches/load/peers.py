@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from benches.load import cpu
@@ -14,6 +16,31 @@ from benches.load.processes import ROOT, answers, end, free_port, wait_for
 
 class Unavailable(Exception):
     """It can not be measured here; the text says why and what would help."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a peer needs for the same TLS and AUTH as ours: its files, and a login that it is to take."""
+
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+    user: str
+    password: str
+
+    def target(self, port: int) -> Target:
+        """Implicit TLS (RFC 8314 3.3) and AUTH PLAIN."""
+        options = (
+            "--tls",
+            "implicit",
+            "--ca-file",
+            str(self.ca_file),
+            "--server-name",
+            "localhost",
+            "--user",
+            self.user,
+        )
+        return Target(port, options, self.password)
 
 
 class Peer(Protocol):

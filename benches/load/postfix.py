@@ -7,6 +7,8 @@ twice: with the defaults that Debian gives it, and tuned. To be fair to both:
 - it logs to syslog; where none runs, as in a container, it saves that cost.
 Tuned besides: enough smtpd processes for all connections, which live on; no rate limits; and `in_flow_delay = 0`, since
 by default Postfix slows its input down when it outruns the queue manager.
+With a certificate: implicit TLS and AUTH, by Dovecot's protocol, from a process that says yes to all; its CPU is not
+charged.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from benches.load import cpu
 from benches.load.generator import Target
-from benches.load.peers import Unavailable
-from benches.load.processes import answers, end, free_port, wait_for
+from benches.load.peers import Certificate, Unavailable
+from benches.load.processes import ROOT, answers, end, free_port, wait_for
 
 _MAIN = """\
 compatibility_level = 3.6
@@ -35,13 +38,27 @@ local_recipient_maps =
 alias_maps =
 alias_database =
 mynetworks = 127.0.0.0/8
-smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_end_of_data_restrictions = check_client_access static:HOLD
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
-smtpd_tls_security_level = none
 message_size_limit = 26214400
+"""
+
+_PLAINTEXT = """\
+smtpd_tls_security_level = none
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions = permit_mynetworks, reject
+"""
+
+_TLS = """\
+smtpd_tls_wrappermode = yes
+smtpd_tls_security_level = encrypt
+smtpd_tls_chain_files = {key_file}, {certificate_file}
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = {auth_socket}
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_recipient_restrictions = permit_sasl_authenticated, reject
 """
 
 _TUNED = """\
@@ -83,12 +100,14 @@ _QUEUES = ("maildrop", "incoming", "active", "hold", "deferred", "defer", "corru
 class Postfix:
     """Debian's Postfix, durable accept."""
 
-    def __init__(self, folder: Path, *, tuned: bool) -> None:
+    def __init__(self, folder: Path, *, tuned: bool = False, certificate: Certificate | None = None) -> None:
         self.name = "postfix tuned" if tuned else "postfix"
         self._tuned = tuned
+        self._certificate = certificate
         self._folder = folder / self.name.replace(" ", "-")
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._auth: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         if shutil.which("postfix") is None:
@@ -102,7 +121,7 @@ class Postfix:
         shutil.chown(self._folder / "data", "postfix")
         for folder in (self._folder, *self._folder.parents[:1]):
             folder.chmod(0o755)
-        main = _MAIN + (_TUNED if self._tuned else "")
+        main = _MAIN + self._encryption() + (_TUNED if self._tuned else "")
         (configuration / "main.cf").write_text(main.format(folder=self._folder))
         # "-": default_process_limit, 100 as Debian has it.
         processes = "500" if self._tuned else "-"
@@ -114,6 +133,16 @@ class Postfix:
         self._process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         wait_for(self.name, lambda: answers(self._port), self._process)
 
+    def _encryption(self) -> str:
+        """Settings for it; with a certificate, whom smtpd asks is started too."""
+        if self._certificate is None:
+            return _PLAINTEXT
+        files, auth_socket = self._certificate, self._folder / "auth"
+        command = [sys.executable, "-m", "benches.load.auth_for_postfix", str(auth_socket)]
+        self._auth = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        wait_for("Postfix's authentication", auth_socket.exists, self._auth)
+        return _TLS.format(auth_socket=auth_socket, key_file=files.key_file, certificate_file=files.certificate_file)
+
     def _setting(self, name: str) -> str:
         command = ["postconf", "-h", name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -122,7 +151,7 @@ class Postfix:
         return self._setting("mail_version")
 
     def target(self) -> Target:
-        return Target(self._port)
+        return Target(self._port) if self._certificate is None else self._certificate.target(self._port)
 
     def groups(self) -> cpu.Groups:
         assert self._process is not None
@@ -141,5 +170,6 @@ class Postfix:
         return sum(1 for _ in (self._folder / "queue/hold").iterdir())
 
     def stop(self) -> None:
-        if self._process is not None:
-            end(self._process)
+        for process in (self._process, self._auth):
+            if process is not None:
+                end(process)

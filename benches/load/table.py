@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benches.load.markdown import short
 from benches.load.summary import Verdict
 
 _GROUPS = ("server", "postgres", "valkey", "others")
@@ -20,11 +21,12 @@ def show(result: Mapping[str, Any], verdicts: Sequence[Verdict], console: Consol
     console.print(
         f"{about['fdatasyncs_per_second']} fdatasyncs/s; {', '.join(f'{k} {v}' for k, v in about['versions'].items())}"
     )
-    console.print(_rows(result["rows"]))
+    if result["rows"]:
+        console.print(_rows(result["rows"]))
     for reason in result["skipped"]:
         console.print(f"not measured: {reason}")
-    for name, seen in result["end_to_end"].items():
-        console.print(f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in seen.items())}")
+    for name, seen in result["seen"].items():
+        console.print(f"{name}: {', '.join(f'{key} {short(value)}' for key, value in seen.items())}")
     console.print(_verdicts(verdicts))
 
 
@@ -39,6 +41,7 @@ def _rows(rows: Mapping[str, Mapping[str, Any]]) -> Table:
         "valkey",
         "p50 ms",
         "p99 ms",
+        "TLS p99",
         "gen. µs",
         "errors",
         "stored",
@@ -53,6 +56,7 @@ def _rows(rows: Mapping[str, Mapping[str, Any]]) -> Table:
             *(f"{cpu[group]:.3f}" if group in cpu else "" for group in _GROUPS[:3]),
             f"{row['p50_ms']:.2f}",
             f"{row['p99_ms']:.2f}",
+            f"{row['handshake_p99_ms']:.2f}" if row["handshake_p99_ms"] else "",
             f"{row['generator_cpu_us']:.0f}",
             str(row["errors"]),
             {True: "all", False: "NOT ALL", None: "-"}[row["all_stored"]],
@@ -66,10 +70,6 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Table:
         table.add_column(heading)
     for verdict in verdicts:
         words = {True: "reached", False: "NOT reached", None: "not measured"}
-        seen = "" if verdict.value is None else _short(verdict.value)
+        seen = "" if verdict.value is None else short(verdict.value)
         table.add_row(verdict.figure, seen, verdict.wanted, words[verdict.reached])
     return table
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

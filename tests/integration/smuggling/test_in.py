@@ -7,6 +7,7 @@ count, so a second message would show twice: as a reply too many, and as a row i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from fix_ingress import PASSWORD, USERNAME, Client, House, MakeHouse, eventually, plain
@@ -82,11 +83,13 @@ async def test_exchanges_bring_at_most_one(house: House, name: str) -> None:
     for piece in (len(exchanges()[name]), 1, 7):
         client = await house.client()
         said = exchanges()[name]
-        await send(client, *[said[at : at + piece] for at in range(0, len(said), piece)], b"\r\nQUIT\r\n")
-        async with asyncio.timeout(20):
-            while not (await client.reader.readline()).startswith(b"221"):
-                pass
-        assert len(await house.stored()) <= 1, await client.reader.read()
+        # Where what follows could not be told from text, the server says 421 and has gone before the rest is sent.
+        with contextlib.suppress(ConnectionError):
+            await send(client, *[said[at : at + piece] for at in range(0, len(said), piece)], b"\r\nQUIT\r\n")
+            async with asyncio.timeout(20):
+                while (line := await client.reader.readline()) and not line.startswith(b"221"):
+                    pass
+        assert len(await house.stored()) <= 1
         await house.sql("TRUNCATE envelopes CASCADE")
 
 
