@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use smtp_proxy_proto::{
-    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Session, SessionConfig,
-    address,
+    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Senders, Session,
+    SessionConfig, Submission, address,
 };
 
 type Failure = Box<dyn Error>;
@@ -35,6 +35,7 @@ fn config() -> Arc<SessionConfig> {
         tenant_id: [1; 16],
         credential_id: [2; 16],
         username: "guard@example.com".into(),
+        senders: Senders::default(),
     };
     Arc::new(SessionConfig {
         hostname: "mx.example.com".into(),
@@ -43,6 +44,7 @@ fn config() -> Arc<SessionConfig> {
         starttls: false,
         identity: Some(Arc::new(identity)),
         allow_plaintext_submission: true,
+        submission: Submission::default(),
     })
 }
 
