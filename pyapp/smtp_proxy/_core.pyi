@@ -249,7 +249,8 @@ class Batch:
 
         These are the messages that follow one query of three `COPY … FROM STDIN (FORMAT binary)`: the rows of
         `envelopes`, `bodies` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
-        queries, each as CopyData messages and a CopyDone. Not after `envelopes`, which takes the letters out.
+        queries, each as CopyData messages and a CopyDone. Once, and not after `envelopes`: the letters leave,
+        so that much mail is not held twice. Without the GIL.
 
         Args:
             sweep_at_us: deliveries.sweep_at, microseconds since 1970.

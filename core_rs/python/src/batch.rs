@@ -54,10 +54,10 @@ impl Batch {
     }
 
     fn encode<'py>(&self, py: Python<'py>, sweep_at_us: i64) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = self.inner().encode(sweep_at_us);
+        let bytes = py.detach(|| self.inner().encode(sweep_at_us));
         if bytes.is_empty() {
             return Err(PyValueError::new_err(
-                "the envelopes have left this batch: encode comes before envelopes",
+                "the envelopes have left this batch: encode comes once, and not after envelopes",
             ));
         }
         Ok(PyBytes::new(py, &bytes))

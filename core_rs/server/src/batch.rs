@@ -247,13 +247,14 @@ impl Batch {
 
     /// All of it for Postgres: the COPY streams of `envelopes`, `bodies` and `deliveries`, each in
     /// messages and with its end, as they follow one statement that names the three. `sweep_at_us` in
-    /// microseconds since 1970. Empty once the envelopes have left.
+    /// microseconds since 1970. The envelopes leave the batch; empty if they have left before.
     #[must_use]
-    pub fn encode(&self, sweep_at_us: i64) -> Vec<u8> {
-        if self.letters.is_empty() {
+    pub fn encode(&mut self, sweep_at_us: i64) -> Vec<u8> {
+        let letters = self.take_letters();
+        if letters.is_empty() {
             return Vec::new();
         }
-        copy::encode(&self.letters, sweep_at_us)
+        copy::encode(letters, sweep_at_us)
     }
 
     /// Whose the envelopes are, each tenant once. Empty once they have left.

@@ -24,22 +24,32 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 /// What a letter takes here beyond its body, roughly: one guess saves growing.
 const ROW_BYTES: usize = 512;
 
-/// The rows of `envelopes`, `bodies` and `deliveries`, in this order. `sweep_at_us`: microseconds since 1970.
-pub(crate) fn encode(letters: &[Letter], sweep_at_us: i64) -> Vec<u8> {
+/// The rows of `envelopes`, `bodies` and `deliveries`, in this order. `sweep_at_us`: microseconds since 1970. Each body's
+/// own memory is freed as soon as it is written: much mail is not held twice.
+pub(crate) fn encode(mut letters: Vec<Letter>, sweep_at_us: i64) -> Vec<u8> {
     let bodies: usize = letters
         .iter()
         .map(|letter| letter.envelope.body.len())
         .sum();
     let mut bytes = Vec::with_capacity(bodies + (letters.len() + 1) * ROW_BYTES);
-    table(&mut bytes, letters, envelope);
-    table(&mut bytes, letters, body);
-    table(&mut bytes, letters, |rows, letter| {
+    table(&mut bytes, &mut letters, |rows, letter| {
+        envelope(rows, letter);
+    });
+    table(&mut bytes, &mut letters, |rows, letter| {
+        body(rows, letter);
+        letter.envelope.body = Vec::new();
+    });
+    table(&mut bytes, &mut letters, |rows, letter| {
         deliveries(rows, letter, sweep_at_us);
     });
     bytes
 }
 
-fn table(bytes: &mut Vec<u8>, letters: &[Letter], mut row: impl FnMut(&mut Vec<u8>, &Letter)) {
+fn table(
+    bytes: &mut Vec<u8>,
+    letters: &mut [Letter],
+    mut row: impl FnMut(&mut Vec<u8>, &mut Letter),
+) {
     let mut begins_at = begin_message(bytes);
     bytes.extend_from_slice(HEADER);
     for letter in letters {
@@ -241,7 +251,7 @@ mod tests {
                 })
                 .to_vec(),
         }));
-        let found = streams(&encode(&letters, EPOCH_US - 1));
+        let found = streams(&encode(letters.to_vec(), EPOCH_US - 1));
         let [envelopes, bodies, deliveries] = &found[..] else {
             panic!("{} tables", found.len())
         };
@@ -273,7 +283,7 @@ mod tests {
         let letters: Vec<_> = (0..5)
             .map(|number| letter(number, 100_000, &["a@b"]))
             .collect();
-        let found = streams(&encode(&letters, 0));
+        let found = streams(&encode(letters, 0));
         assert_eq!(found.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 1]);
         assert_eq!(rows(&found[1].0).len(), 5);
     }

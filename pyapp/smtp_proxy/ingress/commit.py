@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED
 from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.store.decode import decode
 from smtp_proxy.telemetry.metrics import (
     ACCEPTED_BYTES,
     COMMIT_BATCH,
@@ -143,9 +144,15 @@ class Committer:
 
     async def _commit_whole(self, batch: Envelopes, ids: list[bytes]) -> None:
         """The usual way: as the core encodes it, without a look at the single messages."""
-        outcome = await self._outcome_of(
-            self._store.accept_encoded(batch.encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
-        )
+        encoded = b""
+
+        def encode(sweep_at_us: int) -> bytes:
+            nonlocal encoded
+            encoded = batch.encode(sweep_at_us)
+            return encoded
+
+        storing = self._store.accept_encoded(encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
+        outcome = await self._outcome_of(storing)
         if outcome is True:
             batch.commit()
             self._accepted(ids, batch.size_bytes)
@@ -153,7 +160,7 @@ class Committer:
             batch.defer()
             ENVELOPES_DEFERRED.inc(len(ids))
         else:
-            rows = batch.envelopes()
+            rows = decode(encoded)  # They left the batch when they were encoded.
             self._answer(batch, rows, await self._store_halves(rows, outcome))
 
     async def _commit_ruled(self, batch: Envelopes) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
+_PIECE_BYTES: Final = 256 * 1024
 _TABLES: Final = 3  # envelopes, bodies, deliveries: one COPY each
 
 
@@ -79,7 +80,7 @@ class Writer:
         answer = self._answers.expect()
         try:
             self._transport.write(query)
-            self._transport.write(encoded)
+            await self._write(encoded)
             counts = await answer
         except asyncpg.PostgresError:
             raise  # It has answered, and is ready for the next.
@@ -89,6 +90,14 @@ class Writer:
         if len(counts) != tables or counts[0] != messages or counts[1] != messages:
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
+
+    async def _write(self, encoded: bytes) -> None:
+        """In pieces, each when the last one has mostly left: the transport keeps a copy of what it could not send."""
+        whole = memoryview(encoded)
+        for at in range(0, len(whole), _PIECE_BYTES):
+            if at:
+                await self._answers.writable.wait()
+            self._transport.write(whole[at : at + _PIECE_BYTES])
 
     def close(self) -> None:
         """At once."""
@@ -143,6 +152,8 @@ class _Answers(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.lost = False
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._bytes = bytearray()
         self._answer: asyncio.Future[list[int]] | None = None
         self._counts: list[int] = []
@@ -166,8 +177,15 @@ class _Answers(asyncio.Protocol):
             at = end
         del self._bytes[:at]
 
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self.writable.set()  # What is written from now on goes nowhere.
         self._finish(self._error or exc or ConnectionResetError("the server closed the connection"))
 
     def _message(self, kind: bytes, content: bytes) -> None:

@@ -37,6 +37,7 @@ class Wire:
         self._pieces = pieces
         self._then_lost = then_lost
         self.written = b""
+        self.finish_with = QUERY + ENCODED
         self.closed = False
         self.protocol: asyncio.Protocol = asyncio.Protocol()
 
@@ -44,8 +45,8 @@ class Wire:
         self.protocol = protocol
 
     def write(self, data: bytes) -> None:
-        self.written += data
-        if self.written.endswith(QUERY + ENCODED):
+        self.written += bytes(data)
+        if self.written.endswith(self.finish_with):
             asyncio.get_running_loop().call_soon(self._answer)
 
     def is_closing(self) -> bool:
@@ -113,6 +114,30 @@ async def test_the_server_s_last_words_say_why() -> None:
     wire = Wire(said(b"E", b"SFATAL\0C57P01\0Mterminating\0\0"), then_lost=True)
     with pytest.raises(asyncpg.AdminShutdownError):
         await writer(wire).copy(QUERY, ENCODED, 2)
+
+
+async def test_much_is_written_in_pieces_as_they_leave() -> None:
+    wire = Wire(stored(2, 2, 2))
+    slow = writer(wire)
+    wire.protocol.pause_writing()
+    copying = asyncio.create_task(slow.copy(QUERY, bytes(600_000) + ENCODED, 2))
+    await asyncio.sleep(0)
+    assert len(wire.written) == len(QUERY) + 256 * 1024
+    wire.finish_with = bytes(600_000) + ENCODED
+    wire.protocol.resume_writing()
+    await copying
+    assert wire.written == QUERY + bytes(600_000) + ENCODED
+
+
+async def test_a_connection_lost_in_the_middle_of_writing_is_told() -> None:
+    wire = Wire()
+    slow = writer(wire)
+    wire.protocol.pause_writing()
+    copying = asyncio.create_task(slow.copy(QUERY, bytes(600_000), 2))
+    await asyncio.sleep(0)
+    wire.protocol.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await copying
 
 
 async def test_who_is_cancelled_leaves_no_connection_behind() -> None:
