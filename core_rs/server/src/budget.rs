@@ -20,7 +20,8 @@
 //! messages cannot stop the sockets of the others: over its share, its own sessions wait while others
 //! are passed by them. The same reasoning holds within the share: if nothing of the tenant's awaits
 //! its verdict, the one that has waited longest gets the overdraft. There is one overdraft at a time.
-//! When all is full, it goes to the tenant that holds least.
+//! When all is full, it goes to the tenant that holds least, so that few large messages do not hold up
+//! everybody, and every fourth time to who has waited longest, so that those end too.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -61,6 +62,8 @@ struct Queue {
     /// Pieces granted and not yet read.
     pieces: usize,
     overdraft_lent: bool,
+    /// How many were lent so far.
+    overdrafts: usize,
 }
 
 #[derive(Debug)]
@@ -119,7 +122,10 @@ impl Budget {
                     queue.pieces += 1;
                     waiter.holding.pieces.fetch_add(1, SeqCst);
                 }
-                Grant::Overdraft => queue.overdraft_lent = true,
+                Grant::Overdraft => {
+                    queue.overdraft_lent = true;
+                    queue.overdrafts = queue.overdrafts.wrapping_add(1);
+                }
             }
             waiter.mailbox.grant(grant);
         }
@@ -129,13 +135,16 @@ impl Budget {
     /// Who goes on next, from that place in the queue on, and how far.
     fn next_grant(&self, queue: &Queue, from: usize) -> Option<(usize, Grant)> {
         if !self.has_room(queue.pieces) {
-            let least = || {
-                let places = queue.waiters.iter().enumerate();
+            let next = || {
+                let mut places = queue.waiters.iter().enumerate();
+                if queue.overdrafts % 4 == 3 {
+                    return places.next();
+                }
                 places.min_by_key(|(_, waiter)| waiter.holding.bytes.load(SeqCst))
             };
             return self
                 .is_stuck(queue)
-                .then(least)
+                .then(next)
                 .flatten()
                 .map(|(place, _)| (place, Grant::Overdraft));
         }
@@ -522,6 +531,28 @@ mod tests {
         assert!(!reads(&mut two), "the verdict is certain to come");
         drop(charge);
         assert!(reads(&mut two) && !two.is_overdraft());
+    }
+
+    #[test]
+    fn when_all_is_full_who_has_waited_longest_goes_on_too() {
+        let budget = Budget::new(FULL, 100);
+        let mut holder = of_tenant(&budget, &Arc::default());
+        holder.settle(FULL, false);
+        let mut reading = of_tenant(&budget, &Arc::default());
+        assert!(reads(&mut reading) && reading.is_overdraft());
+        assert!(!reads(&mut holder));
+        // Ever new ones that hold nothing come, and go.
+        for _ in 0..4 {
+            let mut quiet = of_tenant(&budget, &Arc::default());
+            assert!(!reads(&mut quiet));
+            reading = quiet; // What the last one had is lent anew.
+            if reads(&mut holder) {
+                assert!(holder.is_overdraft());
+                return;
+            }
+            assert!(reads(&mut reading) && reading.is_overdraft());
+        }
+        panic!("the one that waited longest never went on");
     }
 
     #[test]

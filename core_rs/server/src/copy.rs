@@ -251,7 +251,7 @@ mod tests {
                 })
                 .to_vec(),
         }));
-        let found = streams(&encode(letters.to_vec(), EPOCH_US - 1));
+        let found = streams(&encode(letters.into(), EPOCH_US - 1));
         let [envelopes, bodies, deliveries] = &found[..] else {
             panic!("{} tables", found.len())
         };

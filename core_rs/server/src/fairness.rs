@@ -190,6 +190,7 @@ impl<T: Weight> Lines<T> {
         };
         // What each gave: messages and bytes, at its place in `taken.tenants`.
         let mut given: HashMap<TenantId, (usize, usize)> = HashMap::with_capacity(ring.len());
+        let mut next_first = VecDeque::new();
         while taken.items.len() < most {
             let Some(tenant) = ring.pop_front() else {
                 break;
@@ -199,11 +200,11 @@ impl<T: Weight> Lines<T> {
             };
             let (messages, bytes) = given.entry(tenant).or_default();
             line.deficit += QUANTUM_BYTES;
-            let mut rests = false;
+            let (mut full, mut rests) = (false, false);
             while let Some(more) = line.items.front().map(Weight::bytes) {
-                rests = (!taken.items.is_empty() && taken.bytes + more > most_bytes)
-                    || *messages >= share
-                    || (*messages > 0 && *bytes + more > share_bytes);
+                full = !taken.items.is_empty() && taken.bytes + more > most_bytes;
+                rests =
+                    full || *messages >= share || (*messages > 0 && *bytes + more > share_bytes);
                 let cost = more + MESSAGE_COST_BYTES;
                 if rests || taken.items.len() >= most || cost > line.deficit {
                     break;
@@ -216,6 +217,10 @@ impl<T: Weight> Lines<T> {
             }
             if line.items.is_empty() {
                 line.deficit = 0;
+            } else if full && *messages == 0 {
+                // It has had nothing because of its size alone: it keeps what it has saved up, and comes first next
+                // time, or smaller ones would always be there before it.
+                next_first.push_back(tenant);
             } else if rests {
                 line.deficit = line.deficit.min(QUANTUM_BYTES);
                 self.ring.push_back(tenant);
@@ -224,8 +229,9 @@ impl<T: Weight> Lines<T> {
             }
         }
         // Those that were not reached, or not to their end, are the next ones' first.
-        ring.append(&mut self.ring);
-        self.ring = ring;
+        next_first.append(&mut ring);
+        next_first.append(&mut self.ring);
+        self.ring = next_first;
         for (tenant, (messages, _)) in given.into_iter().filter(|(_, (count, _))| *count > 0) {
             self.of.entry(tenant).or_default().under_way += messages;
             taken.tenants.push((tenant, messages));
@@ -309,6 +315,30 @@ mod tests {
         // other shall find a short commit.
         assert_eq!(lines.take(500, 1 << 20, NOW).items.len(), SHARE_MESSAGES);
         assert_eq!(lines.take(500, 1 << 20, NOW + MIXED).items.len(), 500);
+    }
+
+    #[test]
+    fn a_message_that_does_not_fit_behind_others_is_first_next_time() {
+        for (small, large) in [
+            (12 << 20, 24 << 20),
+            (8 << 20, 25 << 20),
+            (64 << 10, 25 << 20),
+        ] {
+            let mut lines = Lines::new();
+            let mut served = (0, 0);
+            for _ in 0..600 {
+                push(&mut lines, 'a', 600, small);
+                push(&mut lines, 'b', 1, large);
+                let taken = lines.take(500, 32 << 20, NOW);
+                served.0 += count(&taken, 'a');
+                served.1 += count(&taken, 'b');
+                lines.done(&taken.tenants);
+            }
+            assert!(
+                served.0 > 100 && served.1 > 50,
+                "{small}, {large}: {served:?}"
+            );
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, Judge, MailStore
     from smtp_proxy.ingress.pressure import StoreWatch
     from smtp_proxy.model.limits import Placement
+    from smtp_proxy.tenants.limits import Rulings
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class Committer:
     async def _commit_ruled(self, batch: Envelopes) -> None:
         """Store what its tenant may send, where it is to be."""
         rows = batch.envelopes()
-        rulings = None if self._limits is None else await self._limits.judge(rows)
+        rulings = await self._judged(rows)
         if rulings is None:
             self._answer(batch, rows, await self._store_rows(rows))
             return
@@ -174,6 +175,14 @@ class Committer:
         stored = iter(await self._store_rows(wanted, rulings.placements) if wanted else [])
         answers = [OVER_RATE if row[ID] in rulings.refused else int(next(stored)) for row in rows]
         self._answer(batch, rows, answers, rulings.placements)
+
+    async def _judged(self, rows: list[EnvelopeRow]) -> Rulings | None:
+        """What the limits say; where they fail, mail is taken as if there were none."""
+        try:
+            return None if self._limits is None else await self._limits.judge(rows)
+        except Exception:
+            log.exception("limits failed in an unforeseen way", extra={"action": "limits_failed"})
+            return None
 
     def _answer(
         self,

@@ -43,7 +43,8 @@ def translate(error: BaseException, doing: str) -> StoreError | None:
 
 def _from_sqlstate(error: asyncpg.PostgresError, doing: str) -> StoreError:
     state = getattr(error, "sqlstate", None) or ""
-    message = f"{doing}: {error} (SQLSTATE {state})"
+    # Without the DETAIL, which may quote the row: somebody's mail.
+    message = f"{doing}: {error.args[0] if error.args else error!r} (SQLSTATE {state})"
     if state == _UNIQUE_VIOLATION:
         return AlreadyExists(f"{doing}: it exists already")
     if state[:2] in _MISCONFIGURED_CLASSES or state in _MISCONFIGURED_CODES:

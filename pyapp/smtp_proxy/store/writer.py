@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
+from smtp_proxy.errors import StoreUnavailable
+from smtp_proxy.store.faults import translate
 from smtp_proxy.store.pool import open_connection
 
 if TYPE_CHECKING:
@@ -85,9 +87,11 @@ class Writer:
         except asyncpg.PostgresError:
             raise  # It has answered, and is ready for the next.
         except BaseException:
+            answer.cancel()
             self.close()
             raise
-        if len(counts) != tables or counts[0] != messages or counts[1] != messages:
+        envelopes, bodies, *deliveries = counts if len(counts) == tables else (0, 0)
+        if envelopes != messages or bodies != messages or sum(deliveries) < messages:
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
 
@@ -119,10 +123,14 @@ class Writers:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Writer]:
-        """One for oneself, for a while. Raises what asyncpg.connect raises."""
+        """One for oneself, for a while.
+
+        Raises:
+            StoreUnavailable: there is none to be had, which is never the batch's fault.
+        """
         async with self._room:
             generation = self._generation
-            writer = self._one_that_stands() or await Writer.open(self._settings, self._purpose)
+            writer = self._one_that_stands() or await self._open()
             try:
                 yield writer
             finally:
@@ -137,6 +145,15 @@ class Writers:
         idle, self._idle = self._idle, []
         for writer in idle:
             writer.close()
+
+    async def _open(self) -> Writer:
+        try:
+            return await Writer.open(self._settings, self._purpose)
+        except asyncpg.PostgresError as error:
+            refusal = translate(error, "connecting to Postgres")
+            if refusal is None or isinstance(refusal, StoreUnavailable):
+                raise
+            raise StoreUnavailable(str(refusal)) from error
 
     def _one_that_stands(self) -> Writer | None:
         while self._idle:
@@ -195,8 +212,9 @@ class _Answers(asyncio.Protocol):
                 self._counts.append(int(count))
         elif kind == b"E":
             self._error = _error(content)
-        elif kind == b"Z":  # ReadyForQuery: the transaction has ended, well or not
-            self._finish(self._error)
+        elif kind == b"Z":  # ReadyForQuery: the query has ended, well or not
+            in_transaction = self._error is None and content != b"I"
+            self._finish(asyncpg.InternalClientError("a transaction was left open") if in_transaction else self._error)
 
     def _finish(self, error: Exception | None) -> None:
         answer, self._answer = self._answer, None

@@ -11,7 +11,6 @@ import logging
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
-from uuid import UUID
 
 from smtp_proxy.core import ID, RECIPIENTS, TENANT_ID
 from smtp_proxy.errors import StreamUnavailable
@@ -79,18 +78,17 @@ class TenantLimiter:
 
     async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
         """What becomes of these messages; None: all are accepted as they are."""
-        if not self._tenants:
-            return None
+        tenants = self._tenants  # As they are now: they may be others by the time Redis has answered.
         by_tenant: dict[bytes, list[EnvelopeRow]] = {}
         for row in rows:
-            if row[TENANT_ID] in self._tenants:
+            if row[TENANT_ID] in tenants:
                 by_tenant.setdefault(row[TENANT_ID], []).append(row)
         if not by_tenant:
             return None
-        requests = [self._request(tenant_id, theirs) for tenant_id, theirs in by_tenant.items()]
+        requests = [self._request(tenants[tenant_id], theirs) for tenant_id, theirs in by_tenant.items()]
         rulings = Rulings()
-        for theirs, delays in zip(by_tenant.values(), await self._reserve(requests), strict=True):
-            self._rule(theirs, delays, rulings)
+        for (tenant_id, theirs), delays in zip(by_tenant.items(), await self._reserve(requests), strict=True):
+            self._rule(tenants[tenant_id], theirs, delays, rulings)
         return rulings if rulings.refused or rulings.placements else None
 
     async def recover(self) -> None:
@@ -106,13 +104,11 @@ class TenantLimiter:
 
     # -- below
 
-    def _request(self, tenant_id: bytes, rows: Sequence[EnvelopeRow]) -> RateRequest:
-        limits = self._tenants[tenant_id].limits
+    def _request(self, tenant: Tenant, rows: Sequence[EnvelopeRow]) -> RateRequest:
+        limits = tenant.limits
         ahead = self._delay_max_seconds if limits.at_limit is AtLimit.DELAY else 0.0
         counts = [len(row[RECIPIENTS]) for row in rows]
-        return RateRequest(
-            UUID(bytes=tenant_id), limits.messages_per_minute, limits.recipients_per_minute, ahead, counts
-        )
+        return RateRequest(tenant.id, limits.messages_per_minute, limits.recipients_per_minute, ahead, counts)
 
     async def _reserve(self, requests: Sequence[RateRequest]) -> list[list[float]]:
         # Always, so that what went through counts if Redis goes away in the middle of a minute.
@@ -135,12 +131,10 @@ class TenantLimiter:
             most_ahead_seconds=request.most_ahead_seconds,
         )
 
-    def _rule(self, rows: Sequence[EnvelopeRow], delays: Sequence[float], rulings: Rulings) -> None:
+    def _rule(self, tenant: Tenant, rows: Sequence[EnvelopeRow], delays: Sequence[float], rulings: Rulings) -> None:
         over = [(row, delay) for row, delay in zip(rows, delays, strict=True) if delay > 0]
         if not over:
             return
-        tenant_id = rows[0][TENANT_ID]
-        tenant = self._tenants[tenant_id]
         for row, delay in over:
             if tenant.limits.at_limit is AtLimit.HOLD:
                 action, rulings.placements[row[ID]] = "held", Placement(held=True)
@@ -149,9 +143,11 @@ class TenantLimiter:
             else:
                 action = "rejected"
                 rulings.refused.add(row[ID])
-                # A message of one recipient would fit first, and at MAIL nobody knows how many there will be.
-                shut = min(delay, rulings.shut_seconds.get(tenant_id, math.inf))
-                rulings.shut_seconds[tenant_id] = shut
+                # At MAIL nobody knows how many recipients there will be: only what would refuse a single one shuts.
+                if len(row[RECIPIENTS]) == 1:
+                    ahead = self._delay_max_seconds if tenant.limits.at_limit is AtLimit.DELAY else 0.0
+                    shut = min(delay - ahead, rulings.shut_seconds.get(tenant.id.bytes, math.inf))
+                    rulings.shut_seconds[tenant.id.bytes] = shut
             TENANT_LIMITED.labels(action).inc()
         self._tell(tenant, action)
 

@@ -9,7 +9,7 @@ from ingress_fakes import FakeShared
 from mail import core_envelope
 
 from smtp_proxy.clock import ManualClock
-from smtp_proxy.core import ID, TENANT_ID, EnvelopeRow
+from smtp_proxy.core import ID, RECIPIENTS, TENANT_ID, EnvelopeRow
 from smtp_proxy.model.limits import AtLimit, Placement, TenantLimits
 from smtp_proxy.model.tenant import Tenant
 from smtp_proxy.telemetry.metrics import REGISTRY
@@ -66,6 +66,33 @@ async def test_what_is_over_is_refused_and_of_nobody_else(house: House) -> None:
     assert 59 < rulings.shut_seconds[A.bytes] <= 61
     house.clock.advance(61)
     assert await house.limiter.judge(rows(A, 2)) is None
+
+
+async def test_a_limit_may_be_lifted_while_redis_is_asked(house: House) -> None:
+    """It ended the service once: what was asked under a limit was ruled on without one."""
+    house.limit()
+    await house.limiter.recover()
+    reserve = house.shared.reserve
+
+    async def lifted_meanwhile(*arguments: object) -> object:
+        house.limiter.know([])
+        return await reserve(*arguments)  # type: ignore[arg-type]
+
+    house.shared.delays = [[0.0, 0.0, 9.0]]
+    house.shared.reserve = lifted_meanwhile  # type: ignore[method-assign,assignment]
+    batch = rows(A, 3)
+    assert (await house.judge(batch)).refused == {batch[2][ID]}
+
+
+async def test_many_recipients_do_not_shut_out_one(house: House) -> None:
+    """At MAIL it is not known yet how many there will be: 450 there is for what would refuse a single one."""
+    limits = TenantLimits(recipients_per_minute=10)
+    house.limiter.know([Tenant(A, "acme", house.clock.now(), None, limits)])
+    wide = list(rows(A, 1)[0])
+    wide[RECIPIENTS] = [f"{n}@rcpt.example" for n in range(8)]
+    first, second = tuple(wide), (b"\1" * 16, *wide[1:])
+    rulings = await house.judge([first, second])  # type: ignore[list-item]
+    assert (rulings.refused, rulings.shut_seconds) == ({second[ID]}, {})
 
 
 async def test_what_is_over_is_put_off(house: House) -> None:

@@ -116,6 +116,9 @@ impl Session {
         if transaction.is_none_or(|transaction| transaction.text.is_too_large()) {
             return self.refuse_chunk(&reply::MESSAGE_TOO_LARGE, out);
         }
+        if chunk.size_bytes == 0 {
+            self.count_as_idle(); // It brought nothing.
+        }
         self.succeed(Verb::Bdat);
         self.say(&reply::octets_received(chunk.size_bytes), out)
     }
@@ -125,6 +128,7 @@ impl Session {
         if self.transaction.is_some() {
             self.enter(State::Ready);
         }
+        self.count_as_idle();
         self.say(refusal, out)
     }
 

@@ -104,9 +104,13 @@ impl Session {
             Stay | To(_) => self.handle(verb, arguments, gate, out),
         };
         if !brings_a_message_on(verb, &answer) {
-            self.idle_commands = self.idle_commands.saturating_add(1);
+            self.count_as_idle();
         }
         self.act_on(verb, answer, out)
+    }
+
+    pub(super) fn count_as_idle(&mut self) {
+        self.idle_commands = self.idle_commands.saturating_add(1);
     }
 
     fn auth_line(
@@ -215,8 +219,8 @@ impl Session {
     }
 }
 
-/// MAIL, RCPT and the text, accepted: how many of them there are has limits of its own.
+/// MAIL, RCPT and DATA, accepted: how many of them there are has limits of its own. BDAT counts for itself (`chunks`).
 fn brings_a_message_on(verb: Verb, answer: &Answer) -> bool {
-    let is_of_it = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Bdat);
+    let is_of_it = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Data);
     is_of_it && !matches!(answer, Answer::Say(reply) if !reply.is_positive())
 }
