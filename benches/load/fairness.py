@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -95,7 +95,7 @@ class Tenants:
 
 
 @contextmanager
-def flooding(command: Path, target: Target, neighbour: Neighbour, result: dict[str, Any]):  # type: ignore[no-untyped-def]
+def flooding(command: Path, target: Target, neighbour: Neighbour, result: dict[str, Any]) -> Iterator[None]:
     """Tenant A at work, from a little before until the end."""
     if neighbour.load is None:
         yield
@@ -111,7 +111,7 @@ def flooding(command: Path, target: Target, neighbour: Neighbour, result: dict[s
 
 
 @contextmanager
-def waking(late_ms: list[float]):  # type: ignore[no-untyped-def]
+def waking(late_ms: list[float]) -> Iterator[None]:
     """A thread that only sleeps and looks how late it wakes: what the processor alone costs the victim."""
     stop = threading.Event()
 
