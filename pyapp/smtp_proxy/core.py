@@ -188,6 +188,18 @@ class CoreServer:
         """
         self.server.reload_tls(certificates, client_ca, client_crl)
 
+    def ban(self, address: str, seconds: float) -> bool:
+        """Turn a client away for so long; False: there is no room to remember it. Raises ValueError, ConfigError."""
+        return self.server.ban(address, seconds)
+
+    def bans(self) -> dict[str, float]:
+        """Who is banned, and for how many seconds still; of an IPv6 network the first address."""
+        return dict(self.server.bans())
+
+    def lift_ban(self, address: str) -> bool:
+        """End a ban; False: there was none. Raises ValueError."""
+        return self.server.lift_ban(address)
+
     async def drain(self) -> None:
         """Close the listeners, send idle sessions away, and wait until the others have finished their message.
 
