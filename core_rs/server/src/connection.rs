@@ -249,9 +249,9 @@ impl<S: Io> Connection<S> {
         // Always there: whoever returned the event has left it.
         if let Some(charge) = self.charge.take() {
             let address = Arc::clone(&self.client_address);
-            self.shared
-                .waiting
-                .push(envelope, address, Arc::clone(self.mailbox()), charge);
+            let (suite, mailbox) = (self.stream.cipher_suite(), Arc::clone(self.mailbox()));
+            let waiting = &self.shared.waiting;
+            waiting.push(envelope, address, suite, mailbox, charge);
         }
         let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
             Verdict::Envelope(verdict) => verdict,

@@ -82,10 +82,11 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
         id,
         envelope,
         client_address,
+        tls_suite,
         received_at_us,
         additions,
     } = letter;
-    rows.extend_from_slice(&14_i16.to_be_bytes());
+    rows.extend_from_slice(&15_i16.to_be_bytes());
     field(rows, &id.0);
     field(rows, &envelope.identity.tenant_id);
     field(rows, &envelope.identity.credential_id);
@@ -101,6 +102,10 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
     let dsn = envelope.dsn.as_deref();
     number(rows, dsn.and_then(|dsn| dsn.ret).map(|ret| ret as u8));
     text(rows, dsn.and_then(|dsn| dsn.envid.as_deref()));
+    match tls_suite {
+        Some(suite) => field(rows, &i32::from(*suite).to_be_bytes()),
+        None => rows.extend_from_slice(&NULL),
+    }
 }
 
 fn body(rows: &mut Vec<u8>, letter: &Letter) {
@@ -191,6 +196,7 @@ mod tests {
                 dsn: None,
             },
             client_address: Arc::from("192.0.2.1"),
+            tls_suite: Some(0xc02f),
             received_at_us: EPOCH_US + 7,
             additions: Vec::new(),
         }
@@ -258,6 +264,7 @@ mod tests {
         let envelopes = rows(&envelopes.0);
         assert_eq!(envelopes.len(), 2);
         assert_eq!(envelopes[0][0], [8; 16]);
+        assert_eq!(envelopes[0][14], [0, 0, 0xc0, 0x2f]);
         assert_eq!(envelopes[0][3], "jürgen@example.com".as_bytes());
         assert_eq!(envelopes[0][4], [0, 0, 0, 2]);
         assert_eq!(envelopes[0][5], [0, 0, 0, 5]);
