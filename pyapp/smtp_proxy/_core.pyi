@@ -262,14 +262,15 @@ class Batch:
 
     def envelopes(
         self,
-    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, _Dsn | None]]:
+    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, _Dsn | None]]:
         """Return the envelopes, of each tenant the oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
-        unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS,
-        time of the final dot in microseconds since 1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS),
-        ENVID as it was written, and for each recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT
-        as it was written, where None is what was not given.
+        unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS
+        (0: none; else the number of its cipher suite in IANA's registry), time of the final dot in microseconds since
+        1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS), ENVID as it was written, and for each
+        recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT as it was written, where None is
+        what was not given.
         """
 
     def encode(self, sweep_at_us: int) -> bytes:
