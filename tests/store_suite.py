@@ -98,6 +98,20 @@ class StoreSuite:
             (1, "b@exämple.net", 1),
         ]
 
+    @pytest.mark.parametrize(
+        ("tls", "suite"),
+        [(0xC02F, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), (0x1302, "TLS_AES_256_GCM_SHA384"), (0xFFFF, "0xFFFF"),
+         (True, None), (0, None)],
+    )  # fmt: skip
+    async def test_the_cipher_suite_is_kept(self, stores: Stores, tls: int, suite: str | None) -> None:
+        (envelope_id,) = await stores.accepted(core_envelope(tls=tls))
+        (job,) = await stores.store.claim([envelope_id], uuid4(), LEASE)
+        assert (job.envelope.tls, job.envelope.tls_suite) == (tls != 0, suite)
+        summary = (await stores.store.message(envelope_id)).summary
+        assert (summary.tls, summary.tls_suite) == (tls != 0, suite)
+        (listed,) = await stores.store.list_messages(tenant_id=None, limit=1)
+        assert listed.tls_suite == suite
+
     @pytest.mark.parametrize("size", [1, 48, 49, 300])
     async def test_batches_of_any_size(self, stores: Stores, size: int) -> None:
         batch = [core_envelope([f"{n}@example.net", "x@example.net"], b"%d" % n) for n in range(size)]

@@ -193,6 +193,34 @@ class Server:
                 in place stays.
         """
 
+    def ban(self, address: str, seconds: float) -> bool:
+        """Turn this client away from now on for so long, as if it had failed to log in too often: 421 at connect.
+
+        The hook for bans that a fleet shares: each process knows only what it saw itself or was told here. Of an IPv6
+        address its whole network (`ipv6_prefix_bits`) is meant. Of sessions that stand, only logins are refused. The
+        last word counts, and it may be shorter than what was there.
+
+        Returns:
+            False: the table is full of others that must stay; nothing is remembered.
+
+        Raises:
+            ValueError: it is no IP address.
+            ConfigError: that is no time.
+        """
+
+    def bans(self) -> list[tuple[str, float]]:
+        """Return who is banned, by `ban` or by failures, and for how many seconds still.
+
+        Of an IPv6 network it is the first address.
+        """
+
+    def lift_ban(self, address: str) -> bool:
+        """End a ban, and forget the failed logins that led to it; False: there was none.
+
+        Raises:
+            ValueError: it is no IP address.
+        """
+
     def drain(self) -> None:
         """Close the listeners, answer idle sessions 421, and let the others finish their message.
 
@@ -234,14 +262,15 @@ class Batch:
 
     def envelopes(
         self,
-    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, _Dsn | None]]:
+    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, _Dsn | None]]:
         """Return the envelopes, of each tenant the oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
-        unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS,
-        time of the final dot in microseconds since 1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS),
-        ENVID as it was written, and for each recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT
-        as it was written, where None is what was not given.
+        unstuffed, mended), body type (0: 7bit, 1: 8bitmime), SMTPUTF8, name given in EHLO, client's IP address, TLS
+        (0: none; else the number of its cipher suite in IANA's registry), time of the final dot in microseconds since
+        1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS), ENVID as it was written, and for each
+        recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT as it was written, where None is
+        what was not given.
         """
 
     def encode(self, sweep_at_us: int) -> bytes:

@@ -50,9 +50,7 @@ __all__ = [
 ]
 
 # One envelope as `Batch.envelopes()` gives it; the places are named below.
-EnvelopeRow: TypeAlias = tuple[
-    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, DsnRow | None
-]
+EnvelopeRow: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None]
 ID: Final = 0  # UUIDv7, 16 bytes
 TENANT_ID: Final = 1
 CREDENTIAL_ID: Final = 2
@@ -63,7 +61,7 @@ BODY_TYPE: Final = 6  # model.envelope.BodyType
 SMTPUTF8: Final = 7
 HELO: Final = 8
 CLIENT_ADDRESS: Final = 9  # IP address
-TLS: Final = 10
+TLS: Final = 10  # 0: none; else the number of its cipher suite
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
 
@@ -187,6 +185,18 @@ class CoreServer:
         May be called in a thread: it takes as long as a handshake with each certificate.
         """
         self.server.reload_tls(certificates, client_ca, client_crl)
+
+    def ban(self, address: str, seconds: float) -> bool:
+        """Turn a client away for so long; False: there is no room to remember it. Raises ValueError, ConfigError."""
+        return self.server.ban(address, seconds)
+
+    def bans(self) -> dict[str, float]:
+        """Who is banned, and for how many seconds still; of an IPv6 network the first address."""
+        return dict(self.server.bans())
+
+    def lift_ban(self, address: str) -> bool:
+        """End a ban; False: there was none. Raises ValueError."""
+        return self.server.lift_ban(address)
 
     async def drain(self) -> None:
         """Close the listeners, send idle sessions away, and wait until the others have finished their message.

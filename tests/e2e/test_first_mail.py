@@ -59,7 +59,7 @@ def test_the_client_sends_and_the_server_shows(dev: Dev, tls: str) -> None:
 
     raw = dev.raw(int(str(message["number"])))
     assert raw.startswith(b"Received: from ")
-    assert f"with ESMTPSA id {message['id']};".encode() in raw
+    assert f"with ESMTPSA id {message['id']}\r\n\ttls TLS_AES_".encode() in raw
 
 
 @pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed (apt-get install swaks)")

@@ -113,6 +113,11 @@ impl Caller {
                 Event::Login(request) => self
                     .session
                     .login_answered(login(&request), &mut self.replies),
+                Event::FailedLogin(username) => {
+                    assert!(!username.is_empty() && !username.contains(char::is_control));
+                    self.session
+                        .login_answered(LoginVerdict::Unavailable, &mut self.replies)
+                }
                 Event::Envelope(envelope) => self.take(envelope),
             };
             self.closed = matches!(answered, Event::Close);

@@ -84,6 +84,11 @@ pub enum Step {
     Ask(&'static str, Exchange),
     /// All is said.
     Login(LoginRequest),
+    /// All is said, and nobody needs to look at it: this user asks to act as somebody else.
+    Fail {
+        /// As in [`LoginRequest::username`].
+        username: String,
+    },
     /// The exchange is over.
     Refuse(Reply),
 }
@@ -176,10 +181,10 @@ fn plain(response: &Secret) -> Option<Step> {
     let mut parts = response.expose_bytes().splitn(3, |b| *b == 0);
     let (authorised, authenticated) = (parts.next()?, parts.next()?);
     let (username, password) = (name(authenticated)?, password(parts.next()?)?);
-    // Nobody acts for someone else here; the answer is that of a wrong password, so nothing is
+    // Nobody acts for someone else here. It counts and is told as a wrong password, so nothing is
     // learnt from it.
     if !authorised.is_empty() && authorised != authenticated {
-        return Some(Step::Refuse(reply::LOGIN_REJECTED));
+        return Some(Step::Fail { username });
     }
     Some(Step::Login(LoginRequest {
         username,
@@ -373,14 +378,13 @@ mod tests {
     fn refused_responses() {
         for (response, wanted) in [
             ("=", reply::BAD_RESPONSE),
-            ("dXNlcg==", reply::BAD_RESPONSE),               // user
-            ("AHVzZXI=", reply::BAD_RESPONSE),               // \0user
-            ("AABwYXNz", reply::BAD_RESPONSE),               // \0\0pass
-            ("AHVzZXIA", reply::BAD_RESPONSE),               // \0user\0
-            ("AHVzZXIAcGEAc3M=", reply::BAD_RESPONSE),       // \0user\0pa\0ss
-            ("AHVzCmVyAHBhc3M=", reply::BAD_RESPONSE),       // \0us\ner\0pass
-            ("AP91c2VyAHBhc3M=", reply::BAD_RESPONSE),       // \0\xffuser\0pass
-            ("b3RoZXIAdXNlcgBwYXNz", reply::LOGIN_REJECTED), // other\0user\0pass
+            ("dXNlcg==", reply::BAD_RESPONSE),         // user
+            ("AHVzZXI=", reply::BAD_RESPONSE),         // \0user
+            ("AABwYXNz", reply::BAD_RESPONSE),         // \0\0pass
+            ("AHVzZXIA", reply::BAD_RESPONSE),         // \0user\0
+            ("AHVzZXIAcGEAc3M=", reply::BAD_RESPONSE), // \0user\0pa\0ss
+            ("AHVzCmVyAHBhc3M=", reply::BAD_RESPONSE), // \0us\ner\0pass
+            ("AP91c2VyAHBhc3M=", reply::BAD_RESPONSE), // \0\xffuser\0pass
             ("not base64", reply::BAD_BASE64),
             ("*", reply::BAD_BASE64),
         ] {
@@ -398,6 +402,17 @@ mod tests {
             panic!("no question")
         };
         assert_eq!(refusal(exchange.next("")), Some(reply::BAD_RESPONSE));
+    }
+
+    #[test]
+    fn to_act_as_somebody_else_is_a_failed_login() {
+        let begin = |response| Exchange::begin(Mechanism::Plain, Some(response), None);
+        let step = begin("b3RoZXIAdXNlcgBwYXNz"); // other\0user\0pass
+        assert!(matches!(step, Step::Fail { username } if username == "user"));
+        let step = begin("dXNlcgB1c2VyAHBhc3M="); // user\0user\0pass
+        assert!(matches!(step, Step::Login(_)));
+        let step = begin("b3RoZXIAdXNlcgA="); // other\0user\0
+        assert_eq!(refusal(step), Some(reply::BAD_RESPONSE));
     }
 
     fn certificate() -> Arc<ClientCertificate> {

@@ -132,6 +132,8 @@ enum Mode {
     Text,
     Chunk(Chunk),
     AwaitLogin,
+    /// A login has failed, and its answer is not due yet.
+    AwaitFailure,
     AwaitEnvelope,
     AwaitTls,
     Closed,
@@ -181,6 +183,8 @@ enum Answer {
     Go(Reply, Mode),
     /// With a login to be verified.
     Verify(LoginRequest),
+    /// With one of this user's that has failed already.
+    Fail(String),
 }
 
 impl Session {
@@ -234,7 +238,9 @@ impl Session {
                 Mode::Skip => self.skip_line(rest),
                 Mode::Text => self.take_text(rest, out),
                 Mode::Chunk(chunk) => self.take_chunk(chunk, rest, out),
-                Mode::AwaitLogin | Mode::AwaitEnvelope | Mode::AwaitTls => (0, Event::NeedInput),
+                Mode::AwaitLogin | Mode::AwaitFailure | Mode::AwaitEnvelope | Mode::AwaitTls => {
+                    (0, Event::NeedInput)
+                }
                 Mode::Closed => return (input.len(), Event::Close),
             };
             taken += bytes;
@@ -254,13 +260,15 @@ impl Session {
         self.part(reply, out)
     }
 
-    /// Answers the [`LoginRequest`] that is awaited; without one, nothing happens. Then call
+    /// Answers the [`LoginRequest`] that is awaited, or the failure; without either, nothing happens. Then call
     /// [`Session::advance`] with what is buffered.
     pub fn login_answered(&mut self, verdict: LoginVerdict, out: &mut Vec<u8>) -> Event {
-        if !matches!(self.mode, Mode::AwaitLogin) {
+        if !matches!(self.mode, Mode::AwaitLogin | Mode::AwaitFailure) {
             return self.idle_event();
         }
-        self.mode = Mode::Command;
+        if let Mode::AwaitFailure = std::mem::replace(&mut self.mode, Mode::Command) {
+            return self.login_failed(out);
+        }
         match verdict {
             LoginVerdict::Accepted(identity) => {
                 self.identity = Some(identity);
@@ -328,7 +336,7 @@ impl Session {
             Mode::Text => Phase::Data,
             Mode::Chunk(chunk) if chunk.is_kept() => Phase::Data,
             Mode::Command | Mode::Skip | Mode::Auth(_) | Mode::Chunk(_) => Phase::Command,
-            Mode::AwaitLogin | Mode::AwaitEnvelope => Phase::Waiting,
+            Mode::AwaitLogin | Mode::AwaitFailure | Mode::AwaitEnvelope => Phase::Waiting,
             Mode::AwaitTls => Phase::Tls,
             Mode::Closed => Phase::Closed,
         }
@@ -448,6 +456,7 @@ fn auth_answer(step: Step) -> Answer {
             Answer::Go(Reply::plain(334, challenge), Mode::Auth(exchange))
         }
         Step::Login(request) => Answer::Verify(request),
+        Step::Fail { username } => Answer::Fail(username),
         Step::Refuse(reply) => Answer::Say(reply),
     }
 }

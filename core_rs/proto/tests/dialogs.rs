@@ -401,6 +401,11 @@ impl<'a> Replay<'a> {
                 };
                 self.session.login_answered(verdict, &mut self.replies)
             }
+            Event::FailedLogin(_) => {
+                assert_eq!(self.session.phase(), Phase::Waiting);
+                self.session
+                    .login_answered(LoginVerdict::Unavailable, &mut self.replies)
+            }
             Event::Envelope(envelope) => {
                 assert_eq!(self.session.phase(), Phase::Waiting);
                 self.envelopes.push(envelope);

@@ -160,9 +160,11 @@ fn row<'py>(
         id,
         envelope,
         client_address,
+        tls_suite,
         received_at_us,
         additions,
     } = letter;
+    let is_tls = envelope.security == Security::Tls;
     let (tenant, credential) = identities.ids(py, &envelope.identity);
     let recipients = PyList::new(
         py,
@@ -184,9 +186,7 @@ fn row<'py>(
             PyBool::new(py, envelope.smtputf8).to_owned().into_any(),
             PyString::new(py, &envelope.helo).into_any(),
             PyString::new(py, &client_address).into_any(),
-            PyBool::new(py, envelope.security == Security::Tls)
-                .to_owned()
-                .into_any(),
+            PyInt::new(py, tls_suite.unwrap_or(u16::from(is_tls))).into_any(),
             PyInt::new(py, received_at_us).into_any(),
             match envelope.dsn {
                 None => py.None().into_bound(py),

@@ -1,6 +1,7 @@
 //! `Server`: the few verbs of the border.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -124,6 +125,21 @@ impl Server {
             .map_err(exception)
     }
 
+    fn ban(&self, address: &str, seconds: f64) -> PyResult<bool> {
+        let duration = read_seconds("seconds", seconds)?;
+        Ok(self.server.ban(read_address(address)?, duration))
+    }
+
+    fn bans(&self) -> Vec<(String, f64)> {
+        let bans = self.server.bans().into_iter();
+        bans.map(|(address, left)| (address.to_string(), left.as_secs_f64()))
+            .collect()
+    }
+
+    fn lift_ban(&self, address: &str) -> PyResult<bool> {
+        Ok(self.server.lift_ban(read_address(address)?))
+    }
+
     fn drain(&self, py: Python<'_>) {
         py.detach(|| self.server.drain());
     }
@@ -139,6 +155,11 @@ impl Server {
     fn stats(&self) -> BTreeMap<&'static str, u64> {
         self.server.stats().into_iter().collect()
     }
+}
+
+fn read_address(text: &str) -> PyResult<IpAddr> {
+    let address = text.parse();
+    address.map_err(|_| PyValueError::new_err(format!("{text:?} is no IP address")))
 }
 
 fn read_tenant(tenant_id: &[u8]) -> PyResult<[u8; 16]> {

@@ -29,6 +29,8 @@ pub struct Letter {
     pub envelope: Envelope,
     /// The client's IP address, without port.
     pub client_address: Arc<str>,
+    /// The TLS cipher suite, by its number in IANA's registry. `None`: it came in plaintext.
+    pub tls_suite: Option<u16>,
     /// When the final dot was read, microseconds since 1970.
     pub received_at_us: i64,
     /// What its header lacked ([`Envelope::pieces`] puts it in its place). Empty for most.
@@ -126,6 +128,7 @@ impl Waiting {
         &self,
         envelope: Envelope,
         client_address: Arc<str>,
+        tls_suite: Option<u16>,
         mailbox: Arc<Mailbox>,
         charge: Charge,
     ) {
@@ -145,6 +148,7 @@ impl Waiting {
             id,
             envelope,
             client_address,
+            tls_suite,
             received_at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
             additions: Vec::new(),
         };

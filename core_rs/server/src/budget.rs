@@ -221,9 +221,31 @@ impl Share {
         }
     }
 
-    /// From now on what is held is this tenant's. Before the first text.
+    /// From now on what is held is this tenant's, with all that it holds already and waits for.
     pub(crate) fn belong_to(&mut self, holding: &Arc<Holding>) {
-        self.holding = Arc::clone(holding);
+        let before = std::mem::replace(&mut self.holding, Arc::clone(holding));
+        if self.bytes == 0 && self.standing == Standing::Free {
+            return; // As a rule.
+        }
+        holding.bytes.fetch_add(self.bytes, SeqCst);
+        before.bytes.fetch_sub(self.bytes, SeqCst);
+        // Pieces are granted under the lock, at any time.
+        let mut queue = self.budget.lock();
+        if self.standing == Standing::Queued {
+            let mut waiters = queue.waiters.iter_mut();
+            let mine = waiters.find(|waiter| Arc::ptr_eq(&waiter.mailbox, &self.mailbox));
+            if let Some(waiter) = mine {
+                waiter.holding = Arc::clone(holding);
+            } else {
+                let granted = self.mailbox.take_grant();
+                self.standing = granted.map_or(Standing::Queued, Standing::Has);
+            }
+        }
+        if self.standing == Standing::Has(Grant::Piece) {
+            holding.pieces.fetch_add(1, SeqCst);
+            before.pieces.fetch_sub(1, SeqCst);
+        }
+        self.budget.grant(&mut queue);
     }
 
     /// Ready: read a piece, then [`Share::settle`]. Pending: the mailbox wakes.
@@ -504,6 +526,34 @@ mod tests {
         other.settle(0, true);
         drop(first);
         assert!(waiting.iter_mut().all(reads));
+    }
+
+    #[test]
+    fn what_is_held_at_the_login_moves_to_the_tenant() {
+        let budget = Budget::new(FULL, 100);
+        let holdings: [Arc<Holding>; 2] = Default::default();
+        let held = |of: &Arc<Holding>| (of.bytes.load(SeqCst), of.pieces.load(SeqCst));
+        let (mut holder, mut free) = (share(&budget), share(&budget));
+        free.settle(100, false);
+        let charge = holder.hand_over(FULL);
+        let (mut waits, mut granted, mut knows) = (share(&budget), share(&budget), share(&budget));
+        for share in [&mut knows, &mut granted] {
+            assert!(!reads(share));
+        }
+        drop(charge);
+        assert!(reads(&mut knows) && granted.is_queued());
+        let charge = holder.hand_over(FULL);
+        assert!(!reads(&mut waits));
+        for (holding, other) in [(&holdings[0], &holdings[1]), (&holdings[1], &holdings[0])] {
+            for share in [&mut free, &mut waits, &mut granted, &mut knows] {
+                share.belong_to(holding);
+            }
+            assert_eq!((held(holding), held(other)), ((100, 2), (0, 0)));
+        }
+        drop(charge);
+        assert!(reads(&mut waits) && held(&holdings[1]) == (100, 3));
+        drop((free, waits, granted, knows));
+        assert_eq!(held(&holdings[1]), (0, 0), "nothing below, nothing left");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! for leave from the memory budget. A verdict has no deadline: it is ours to give.
 
 mod limits;
+mod logins;
 #[cfg(test)]
 mod tests;
 
@@ -148,6 +149,7 @@ impl<S: Io> Connection<S> {
                 Event::Flush => self.go_on_when_flushed().await?,
                 Event::StartTls => self.start_tls().await?,
                 Event::Login(request) => self.log_in(request).await?,
+                Event::FailedLogin(username) => self.fail_login(&username).await?,
                 Event::Envelope(envelope) => self.submit(envelope).await?,
                 Event::Close => return self.part().await,
             };
@@ -192,17 +194,17 @@ impl<S: Io> Connection<S> {
         if self.visit.is_banned() {
             return Ok(self.end_banned());
         }
-        let username = request.username.clone();
+        let claimed = logins::claimed(&request);
         let login = Login {
             request,
-            client_address: Arc::clone(&self.client_address),
+            client_address: self.login_address(),
         };
         self.shared.asking.push(login, Arc::clone(self.mailbox()));
         let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
             Verdict::Login(verdict) => self.seated(verdict),
             Verdict::Envelope(_) => LoginVerdict::Unavailable,
         };
-        self.take_to_heart(&username, &verdict).await;
+        self.take_to_heart(&claimed, &verdict).await;
         let event = self.session.login_answered(verdict, &mut self.out);
         Ok(self.go_on(event))
     }
@@ -247,9 +249,9 @@ impl<S: Io> Connection<S> {
         // Always there: whoever returned the event has left it.
         if let Some(charge) = self.charge.take() {
             let address = Arc::clone(&self.client_address);
-            self.shared
-                .waiting
-                .push(envelope, address, Arc::clone(self.mailbox()), charge);
+            let (suite, mailbox) = (self.stream.cipher_suite(), Arc::clone(self.mailbox()));
+            let waiting = &self.shared.waiting;
+            waiting.push(envelope, address, suite, mailbox, charge);
         }
         let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
             Verdict::Envelope(verdict) => verdict,
@@ -329,7 +331,8 @@ impl<S: Io> Connection<S> {
         self.stream = Stream::Tls(Box::new(stream));
     }
 
-    /// Writes all replies. A client that does not read them has the time of one piece to begin.
+    /// Writes all replies. A client that does not read them has the time of one piece to begin, and no
+    /// longer than it had to log in, or than its session may last.
     async fn flush(&mut self) -> Result<(), Gone> {
         if self.out.is_empty() {
             return Ok(());
@@ -340,13 +343,16 @@ impl<S: Io> Connection<S> {
                 Poll::Ready(result) => return Poll::Ready(result.map_err(|_| Gone)),
                 Poll::Pending if waited_at != Some(written) && !self.share.is_overdraft() => {
                     waited_at = Some(written);
-                    self.deadline
-                        .set(Instant::now() + self.shared.timeouts.data);
+                    let at = self.earliest(self.shared.timeouts.data);
+                    self.deadline.set(at);
                 }
                 Poll::Pending => {}
             }
             ready!(self.deadline.poll_passed(cx));
-            self.shared.metrics.timeouts_total.one();
+            // Its last words are about a time-out that was counted, or about something else.
+            if self.session.phase() != Phase::Closed {
+                self.count_lateness();
+            }
             Poll::Ready(Err(Gone))
         })
         .await?;

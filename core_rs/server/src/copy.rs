@@ -82,10 +82,11 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
         id,
         envelope,
         client_address,
+        tls_suite,
         received_at_us,
         additions,
     } = letter;
-    rows.extend_from_slice(&14_i16.to_be_bytes());
+    rows.extend_from_slice(&15_i16.to_be_bytes());
     field(rows, &id.0);
     field(rows, &envelope.identity.tenant_id);
     field(rows, &envelope.identity.credential_id);
@@ -101,6 +102,10 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
     let dsn = envelope.dsn.as_deref();
     number(rows, dsn.and_then(|dsn| dsn.ret).map(|ret| ret as u8));
     text(rows, dsn.and_then(|dsn| dsn.envid.as_deref()));
+    match tls_suite {
+        Some(suite) => field(rows, &i32::from(*suite).to_be_bytes()),
+        None => rows.extend_from_slice(&NULL),
+    }
 }
 
 fn body(rows: &mut Vec<u8>, letter: &Letter) {
@@ -191,6 +196,7 @@ mod tests {
                 dsn: None,
             },
             client_address: Arc::from("192.0.2.1"),
+            tls_suite: Some(0xc02f),
             received_at_us: EPOCH_US + 7,
             additions: Vec::new(),
         }
@@ -240,6 +246,7 @@ mod tests {
     #[test]
     fn three_tables() {
         let mut letters = [letter(8, 4, &["a@b", "c@d"]), letter(9, 0, &["e@f"])];
+        letters[1].tls_suite = None;
         letters[0].additions = b"-".to_vec();
         letters[0].envelope.dsn = Some(Box::new(Dsn {
             ret: Some(Ret::Headers),
@@ -274,8 +281,9 @@ mod tests {
         assert_eq!(deliveries[2][3], [0xff; 8]);
         assert_eq!(deliveries[0][4..], [vec![0, 3], b"rfc822;a".to_vec()]);
         assert_eq!(deliveries[1][4..], [vec![0, 0], Vec::new()]);
-        assert_eq!(envelopes[0][12..], [vec![0, 2], b"id".to_vec()]);
-        assert_eq!(envelopes[1][12..], [Vec::new(), Vec::new()]);
+        assert_eq!(envelopes[0][12..14], [vec![0, 2], b"id".to_vec()]);
+        assert_eq!(envelopes[0][14], [0, 0, 0xc0, 0x2f]);
+        assert_eq!(envelopes[1][12..], [Vec::new(), Vec::new(), Vec::new()]);
     }
 
     #[test]

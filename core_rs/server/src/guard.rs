@@ -7,9 +7,13 @@
 //! Failures are measured by buckets that empty by themselves. An address's failures lead to delays and
 //! at last to a ban. A username's lead to delays alone, and only of what fails: whoever knows the
 //! password is never delayed, or anybody could lock a customer out by guessing at its name.
+//!
+//! A proxy that does not say for whom it speaks (a health check, or a client that it cannot name) counts
+//! by its own address, apart from clients of that address: limited and delayed as they are, never banned.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +78,8 @@ pub(crate) struct Guard {
     usernames: Mutex<Table<Bucket>>,
     hasher: RandomState,
     metrics: Arc<Metrics>,
+    /// Somebody was banned by order: then addresses count even if no limit wants them.
+    has_orders: AtomicBool,
 }
 
 impl Guard {
@@ -88,18 +94,28 @@ impl Guard {
             usernames: Mutex::new(Table::new(KNOWN)),
             hasher: RandomState::new(),
             metrics,
+            has_orders: AtomicBool::new(false),
         })
     }
 
     /// May one more come from there?
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Visit, Refusal> {
-        if !self.protection.needs_addresses() {
-            return Ok(self.unknown());
+        self.admit_as(Who::Client(self.protection.client(address)))
+    }
+
+    /// May one more come from this proxy that it does not name the client of?
+    pub(crate) fn admit_unnamed(self: &Arc<Self>, proxy: IpAddr) -> Result<Visit, Refusal> {
+        self.admit_as(Who::Proxy(self.protection.client(proxy)))
+    }
+
+    fn admit_as(self: &Arc<Self>, who: Who) -> Result<Visit, Refusal> {
+        if !self.needs_addresses() {
+            return Ok(self.uncounted(who));
         }
-        let (client, now) = (self.protection.client(address), Instant::now());
+        let now = Instant::now();
         let mut clients = self.clients();
-        let Some(known) = clients.entry(client, now) else {
-            return Ok(self.unknown());
+        let Some(known) = clients.entry(who.key(), now) else {
+            return Ok(self.uncounted(who));
         };
         if known.is_banned(now) {
             return Err(Refusal::Banned);
@@ -119,25 +135,52 @@ impl Guard {
         drop(clients);
         Ok(Visit {
             guard: Arc::clone(self),
-            client: Some(client),
+            who,
+            counts: true,
         })
     }
 
     /// One that no limit per address concerns.
-    pub(crate) fn unknown(self: &Arc<Self>) -> Visit {
+    fn uncounted(self: &Arc<Self>, who: Who) -> Visit {
         Visit {
             guard: Arc::clone(self),
-            client: None,
+            who,
+            counts: false,
         }
     }
 
-    /// From now on for so long.
-    pub(crate) fn ban(&self, address: IpAddr, duration: Duration) {
+    /// From now on for so long. False: there is no room to remember it.
+    pub(crate) fn ban(&self, address: IpAddr, duration: Duration) -> bool {
+        self.has_orders.store(true, Relaxed);
         let now = Instant::now();
-        if let Some(known) = self.clients().entry(self.protection.client(address), now) {
-            known.banned_until = Some(now + duration);
-            self.metrics.login_bans_total.one();
-        }
+        let mut clients = self.clients();
+        let Some(known) = clients.entry(self.protection.client(address), now) else {
+            return false;
+        };
+        known.banned_until = Some(now + duration);
+        self.metrics.login_bans_total.one();
+        true
+    }
+
+    /// Who is banned now, and for how long still; the first address of each IPv6 network.
+    pub(crate) fn bans(&self) -> Vec<(IpAddr, Duration)> {
+        let now = Instant::now();
+        let banned = |(key, known): (u128, &Client)| {
+            let left = known.banned_until?.checked_duration_since(now)?;
+            (!left.is_zero()).then(|| (Ipv6Addr::from_bits(key).to_canonical(), left))
+        };
+        self.clients().iter().filter_map(banned).collect()
+    }
+
+    /// Ends its ban, and forgives its failures, or the next one would bring it back. False: it had none.
+    pub(crate) fn lift_ban(&self, address: IpAddr) -> bool {
+        let mut clients = self.clients();
+        let Some(known) = clients.known(self.protection.client(address)) else {
+            return false;
+        };
+        known.failures = Bucket::default();
+        let until = known.banned_until.take();
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Addresses that are known.
@@ -145,27 +188,32 @@ impl Guard {
         self.clients().len()
     }
 
-    fn failure_of_address(&self, client: u128, now: Instant) -> f64 {
+    fn needs_addresses(&self) -> bool {
+        self.protection.needs_addresses() || self.has_orders.load(Relaxed)
+    }
+
+    fn failure_of_address(&self, who: Who, now: Instant) -> f64 {
         let mut clients = self.clients();
-        let Some(known) = clients.entry(client, now) else {
+        let Some(known) = clients.entry(who.key(), now) else {
             return 0.0;
         };
         let failures = known.failures.level(self.forgiven_per_second(), now) + 1.0;
         known.failures.add(1.0);
         let limit = self.protection.login_failures_before_ban;
-        if limit > 0 && failures > f64::from(limit) && !known.is_banned(now) {
+        let over = limit > 0 && failures > f64::from(limit);
+        if over && who.may_be_banned() && !known.is_banned(now) {
             known.banned_until = Some(now + self.protection.login_ban);
             self.metrics.login_bans_total.one();
         }
         failures
     }
 
-    fn failure_of_username(&self, username: &str, now: Instant) -> f64 {
+    fn failure_of_claimed(&self, claimed: &str, now: Instant) -> f64 {
         let mut usernames = self
             .usernames
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = usernames.entry(self.hasher.hash_one(username).into(), now) else {
+        let Some(known) = usernames.entry(self.hasher.hash_one(claimed).into(), now) else {
             return 0.0;
         };
         let failures = known.level(self.forgiven_per_second(), now) + 1.0;
@@ -199,34 +247,63 @@ impl Guard {
     }
 }
 
+/// Whom a connection counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Client(u128),
+    /// One that did not say who its client is.
+    Proxy(u128),
+}
+
+impl Who {
+    /// In the table of clients. The complement of an address is none that TCP speaks with: of IPv4 (within IPv6) it
+    /// is multicast (`ff00::/8`), of global unicast (`2000::/3`) it is reserved (`c000::/3`; RFC 4291 2.4).
+    fn key(self) -> u128 {
+        match self {
+            Self::Client(address) => address,
+            Self::Proxy(address) => !address,
+        }
+    }
+
+    /// A ban of a proxy would end the service for all its clients: its health checks would fail.
+    fn may_be_banned(self) -> bool {
+        matches!(self, Self::Client(_))
+    }
+}
+
 /// One connection's part in what is known of its address. Gone with it.
 pub(crate) struct Visit {
     guard: Arc<Guard>,
-    /// `None`: it counts for nobody.
-    client: Option<u128>,
+    who: Who,
+    /// False: there is no limit, or no room to know it.
+    counts: bool,
 }
 
 impl Visit {
-    /// For how long the client waits for its 535.
-    pub(crate) fn login_failed(&self, username: &str) -> Duration {
+    /// It came by a proxy that did not say who the client is.
+    pub(crate) fn is_of_proxy(&self) -> bool {
+        matches!(self.who, Who::Proxy(_))
+    }
+
+    /// For how long the client waits for its 535. `claimed`: the username, or what else it claimed to be.
+    pub(crate) fn login_failed(&self, claimed: &str) -> Duration {
         if !self.guard.protection.needs_failures() {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let of_address = self
-            .client
-            .map_or(0.0, |client| self.guard.failure_of_address(client, now));
-        let of_username = self.guard.failure_of_username(username, now);
-        self.guard.delay(of_address.max(of_username))
+        let of_address = if self.counts {
+            self.guard.failure_of_address(self.who, now)
+        } else {
+            0.0
+        };
+        let of_claimed = self.guard.failure_of_claimed(claimed, now);
+        self.guard.delay(of_address.max(of_claimed))
     }
 
     pub(crate) fn login_succeeded(&self) {
-        if let Some(client) = self
-            .client
-            .filter(|_| self.guard.protection.needs_failures())
-        {
+        if self.counts && self.guard.protection.needs_failures() {
             let forgiven = self.guard.forgiven_per_second();
-            if let Some(known) = self.guard.clients().known(client) {
+            if let Some(known) = self.guard.clients().known(self.who.key()) {
                 known.failures.level(forgiven, Instant::now());
                 known.failures.add(-FORGIVEN);
             }
@@ -234,23 +311,20 @@ impl Visit {
     }
 
     pub(crate) fn is_banned(&self) -> bool {
-        let Some(client) = self
-            .client
-            .filter(|_| self.guard.protection.needs_failures())
-        else {
+        if !self.guard.needs_addresses() || !self.who.may_be_banned() {
             return false;
-        };
+        }
         let mut clients = self.guard.clients();
         clients
-            .known(client)
+            .known(self.who.key())
             .is_some_and(|known| known.is_banned(Instant::now()))
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        if let Some(client) = self.client {
-            if let Some(known) = self.guard.clients().known(client) {
+        if self.counts {
+            if let Some(known) = self.guard.clients().known(self.who.key()) {
                 known.connections = known.connections.saturating_sub(1);
             }
         }
@@ -388,6 +462,54 @@ mod tests {
         assert_eq!(guard.len(), KNOWN);
         assert_eq!(refusal(&guard, HERE), Some(Refusal::Banned));
         assert_eq!(refusal(&guard, THERE), Some(Refusal::TooMany));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_names_nobody_is_limited_and_delayed_but_never_banned() {
+        let guard = guard(strict());
+        let unnamed = || guard.admit_unnamed(HERE.parse().unwrap());
+        let (first, second) = (unnamed().unwrap(), unnamed().unwrap());
+        assert_eq!(unnamed().err(), Some(Refusal::TooMany));
+        assert_eq!(refusal(&guard, HERE), None, "clients there count apart");
+        drop(second);
+        let delays: Vec<_> = (0..20).map(|nth| fail(&first, &format!("{nth}"))).collect();
+        assert_eq!(delays.get(..5), Some(&[1, 2, 4, 8, 10][..]));
+        guard.ban(HERE.parse().unwrap(), Duration::from_secs(300));
+        assert!(!first.is_banned() && unnamed().is_ok());
+        assert_eq!(refusal(&guard, HERE), Some(Refusal::Banned));
+        let left = Duration::from_secs(300);
+        assert_eq!(guard.bans(), [(HERE.parse().unwrap(), left)]);
+        for _ in 0..3 {
+            drop(unnamed().unwrap());
+        }
+        assert_eq!(unnamed().err(), Some(Refusal::TooFast));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bans_by_order_are_listed_and_lifted() {
+        for protection in [strict(), Protection::default()] {
+            let guard = guard(protection);
+            let visit = come(&guard, "2001:db8::7").unwrap();
+            let address = "2001:db8::9".parse().unwrap();
+            assert!(guard.ban(address, Duration::from_secs(60)));
+            guard.ban(THERE.parse().unwrap(), Duration::from_secs(9));
+            advance(Duration::from_secs(10)).await;
+            assert_eq!(refusal(&guard, "2001:db8::9"), Some(Refusal::Banned));
+            assert_eq!(refusal(&guard, THERE), None, "its ban has ended");
+            let bans = guard.bans();
+            assert!(
+                matches!(bans[..], [(_, left)] if left.as_secs() == 50),
+                "{bans:?}"
+            );
+            if visit.counts {
+                assert!(visit.is_banned(), "it is of the same network");
+                assert_eq!(fail(&visit, "a"), 1);
+            }
+            assert!(guard.lift_ban(address) && !guard.lift_ban(address));
+            assert_eq!(fail(&visit, "b"), u64::from(visit.counts), "forgiven");
+            assert!(refusal(&guard, "2001:db8::9").is_none() && guard.bans().is_empty());
+            assert!(!guard.lift_ban(HERE.parse().unwrap()));
+        }
     }
 
     #[test]

@@ -142,7 +142,11 @@ async fn introduce(
         }
         Ok(Introduction::Own) => {
             shared.metrics.proxy_local_total.one();
-            serve(&shared, port, io, peer.ip(), seat, shared.guard.unknown());
+            // Nobody's address is known but the proxy's own, and that is what mail came from.
+            match shared.guard.admit_unnamed(peer.ip()) {
+                Ok(visit) => serve(&shared, port, io, peer.ip(), seat, visit),
+                Err(refusal) => refuse(&shared, port, &io, refusal),
+            }
         }
         Ok(Introduction::Silence) => shared.metrics.proxy_local_total.one(),
         Ok(Introduction::Malformed) | Err(_) => shared.metrics.proxy_errors_total.one(),

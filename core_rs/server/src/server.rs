@@ -258,9 +258,21 @@ impl Server {
     }
 
     /// Turns that address away for so long, as if it had failed to log in too often: for whoever shares
-    /// bans over a fleet.
-    pub fn ban(&self, address: IpAddr, duration: Duration) {
-        self.shared.guard.ban(address, duration);
+    /// bans over a fleet. Of IPv6 its whole network. False: there is no room to remember it.
+    pub fn ban(&self, address: IpAddr, duration: Duration) -> bool {
+        self.shared.guard.ban(address, duration)
+    }
+
+    /// Who is banned, by order or by failures, and for how long still. Of an IPv6 network the first
+    /// address.
+    #[must_use]
+    pub fn bans(&self) -> Vec<(IpAddr, Duration)> {
+        self.shared.guard.bans()
+    }
+
+    /// Ends a ban, and forgives what led to it. False: there was none.
+    pub fn lift_ban(&self, address: IpAddr) -> bool {
+        self.shared.guard.lift_ban(address)
     }
 
     /// Closes the listeners, sends idle sessions away, and lets those that are in a message finish

@@ -26,6 +26,17 @@ impl<S: Io> Stream<S> {
         matches!(self, Self::Tls(_))
     }
 
+    /// What the handshake agreed on, by its number in IANA's registry (RFC 8446 B.4). `None` in plaintext.
+    pub(crate) fn cipher_suite(&self) -> Option<u16> {
+        match self {
+            Self::Tls(io) => {
+                let suite = io.get_ref().1.negotiated_cipher_suite();
+                suite.map(|suite| suite.suite().into())
+            }
+            Self::Plain(_) | Self::Away => None,
+        }
+    }
+
     /// The plaintext stream, for a handshake.
     pub(crate) fn take_plain(&mut self) -> Option<S> {
         match std::mem::replace(self, Self::Away) {

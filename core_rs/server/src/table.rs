@@ -44,6 +44,10 @@ impl<E: Entry> Table<E> {
         self.entries.get_mut(&key)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u128, &E)> {
+        self.entries.iter().map(|(key, entry)| (*key, entry))
+    }
+
     /// `None`: there is no room for one more.
     pub(crate) fn entry(&mut self, key: u128, now: Instant) -> Option<&mut E> {
         if !self.entries.contains_key(&key) {

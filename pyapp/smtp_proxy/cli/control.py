@@ -8,24 +8,26 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from smtp_proxy.errors import CertificateProblem, ControlUnreachable
+from smtp_proxy.errors import CertificateProblem, ControlUnreachable, SmtpProxyError
 
 # A reload takes as long as a handshake with every certificate.
 _TIMEOUT_SECONDS = 30.0
 
 
-def ask(path: Path, verb: str) -> dict[str, Any]:
+def ask(
+    path: Path, verb: str, *, refusal: type[SmtpProxyError] = CertificateProblem, **arguments: object
+) -> dict[str, Any]:
     """One question; the fields of its answer.
 
     Raises:
         ControlUnreachable: nobody answers there, or nothing that makes sense.
-        CertificateProblem: the service says no, and why.
+        refusal: the service says no, and why.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             asking.settimeout(_TIMEOUT_SECONDS)
             asking.connect(os.fspath(path))
-            asking.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+            asking.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             with asking.makefile("rb") as answering:
                 answer = json.loads(answering.readline())
             ok = answer["ok"]
@@ -35,7 +37,7 @@ def ask(path: Path, verb: str) -> dict[str, Any]:
             "SMTP_CONTROL_SOCKET here what they are there?"
         ) from error
     if not ok:
-        raise CertificateProblem(str(answer.get("error")))
+        raise refusal(str(answer.get("error")))
     return dict(answer)
 
 

@@ -23,6 +23,7 @@ from smtp_proxy import __version__
 from smtp_proxy.cli import readiness
 from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
+from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
@@ -45,6 +46,7 @@ app.add_typer(tenant_app, name="tenant")
 app.add_typer(credential_app, name="credential")
 app.add_typer(messages_app, name="messages")
 app.add_typer(certs_app, name="certs")
+app.add_typer(bans_app, name="bans")
 credential_app.add_typer(client_certificates_app, name="certificate")
 
 

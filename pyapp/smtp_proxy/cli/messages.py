@@ -148,7 +148,7 @@ def _print_message(message: Message) -> None:
     summary = message.summary
     typer.echo(f"message   {summary.id}")
     typer.echo(f"received  {when(summary.received_at)} from {summary.client_address} ({summary.helo}), ", nl=False)
-    typer.echo("TLS" if summary.tls else "without TLS")
+    typer.echo(" ".join(("TLS", summary.tls_suite or "")).rstrip() if summary.tls else "without TLS")
     typer.echo(f"from      <{summary.reverse_path}>, {summary.size_bytes} bytes")
     if asked := describe_dsn(message):
         typer.echo(f"DSN       {asked}")

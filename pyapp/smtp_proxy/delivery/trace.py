@@ -17,14 +17,14 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9.:_\[\]-]+")
 
 
 def received_field(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> bytes:
-    """Name where the message came from, who took it, how, its id and when.
+    """Name where the message came from, who took it, how, its id, the TLS cipher suite and when.
 
     There is never a `for` clause: it would tell one recipient of another (RFC 5321 4.4, 7.2). With `hide_client` there
     is no `from` clause either, as in what a sendmail command submits; then nothing is said of the submitter.
     """
     return (
         f"Received: {'' if hide_client else _source(envelope)}"
-        f"by {_domain(hostname)} with {_protocol(envelope)} id {envelope.id};\r\n"
+        f"by {_domain(hostname)} with {_protocol(envelope)} id {envelope.id}{_cipher(envelope)};\r\n"
         f"\t{format_datetime(envelope.received_at)}\r\n"
     ).encode("ascii", "replace")
 
@@ -37,6 +37,11 @@ def _source(envelope: Envelope) -> str:
 def _protocol(envelope: Envelope) -> str:
     """RFC 3848, RFC 6531 4.3. Who comes by TLS has logged in; who comes without it (loopback only) has done neither."""
     return ("UTF8SMTP" if envelope.smtputf8 else "ESMTP") + ("SA" if envelope.tls else "")
+
+
+def _cipher(envelope: Envelope) -> str:
+    """RFC 8314 4.3: a clause of its own, and so behind `id` (RFC 5321 4.4, Additional-Registered-Clauses)."""
+    return "" if envelope.tls_suite is None else f"\r\n\ttls {envelope.tls_suite}"
 
 
 def _domain(hostname: str) -> str:

@@ -39,7 +39,7 @@ _TRIM_EVERY = 100
 # While somebody else looks into the file. Everything waits meanwhile, so not long.
 _PATIENCE_SECONDS = 0.2
 # The id that our worker put in its Received field (RFC 5321 4.4).
-_RECEIVED_ID = re.compile(rb"\AReceived:.*?\bid ([0-9a-f-]{36});", re.DOTALL | re.IGNORECASE)
+_RECEIVED_ID = re.compile(rb"\AReceived:.*?\bid ([0-9a-f-]{36})[;\s]", re.DOTALL | re.IGNORECASE)
 _HEADER_MAX_BYTES = 65_536
 
 

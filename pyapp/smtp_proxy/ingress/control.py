@@ -1,7 +1,8 @@
 """The control socket: how a command on this machine asks the running service for something.
 
 A Unix socket that its owner alone may open (0600, in a directory of 0700). One connection is one question: a line of
-JSON such as {"verb": "reload"}, answered by a line of JSON, {"ok": true, ...} or {"ok": false, "error": "why"}.
+JSON such as {"verb": "lift-ban", "address": "192.0.2.1"}. It is answered by a line of JSON, {"ok": true, ...} or
+{"ok": false, "error": "why"}.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Answers to a verb become the fields of the reply.
-Verb: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
+# Called with the question's fields; what it answers becomes those of the reply.
+Verb: TypeAlias = "Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]"
 
 _QUESTION_MAX_BYTES: Final = 65_536
 _QUESTION_SECONDS: Final = 10.0
@@ -126,7 +127,7 @@ async def _reply(verbs: Mapping[str, Verb], question: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         return {"ok": False, "error": f'ask with {{"verb": ...}}, one of {", ".join(verbs)}'}
     try:
-        return {"ok": True, **await verb()}
+        return {"ok": True, **await verb(asked)}
     except SmtpProxyError as error:
         return {"ok": False, "error": str(error)}
     except Exception:

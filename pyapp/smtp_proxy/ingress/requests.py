@@ -1,4 +1,7 @@
-"""Who may ask for new certificates: a command (`control`), SIGHUP, the database, and changed files (`reload`)."""
+"""Who may ask for new certificates: a command (`control`), SIGHUP, the database, and changed files (`reload`).
+
+The control socket also answers what else may be asked of the service.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from smtp_proxy.ingress import control
 from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from smtp_proxy.config import Settings
+    from smtp_proxy.ingress.control import Verb
     from smtp_proxy.ingress.reload import Reloader
     from smtp_proxy.telemetry.lifecycle import Lifecycle
 
@@ -27,9 +31,13 @@ class CertificateNews(Protocol):
 
 @contextlib.asynccontextmanager
 async def reloading(
-    settings: Settings, lifecycle: Lifecycle, store: CertificateNews, reloader: Reloader
+    settings: Settings,
+    lifecycle: Lifecycle,
+    store: CertificateNews,
+    reloader: Reloader,
+    verbs: Mapping[str, Verb],
 ) -> AsyncIterator[None]:
-    """Reload certificates, whoever asks for it, while the block runs."""
+    """Reload certificates, whoever asks for it, while the block runs; `verbs`: what else a command may ask for."""
     loop, asked = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     async def at_signal() -> None:
@@ -41,10 +49,10 @@ async def reloading(
         asked.add(task)
         task.add_done_callback(asked.discard)
 
-    async def reload() -> dict[str, Any]:
+    async def reload(_: Mapping[str, Any]) -> dict[str, Any]:
         return {"certificates": await reloader.reload("socket")}
 
-    async def listed() -> dict[str, Any]:
+    async def listed(_: Mapping[str, Any]) -> dict[str, Any]:
         return {"certificates": reloader.listed()}
 
     watches = [
@@ -55,7 +63,7 @@ async def reloading(
         lifecycle.watch(watch)
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
-        async with control.serve(settings.control_socket, {"reload": reload, "certificates": listed}):
+        async with control.serve(settings.control_socket, {"reload": reload, "certificates": listed, **verbs}):
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

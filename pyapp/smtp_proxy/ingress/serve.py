@@ -16,7 +16,7 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
-from smtp_proxy.ingress import certificates
+from smtp_proxy.ingress import bans, certificates
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.limits import LimitDesk
@@ -293,7 +293,7 @@ async def _serve(
             health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
         ):
             reloader = Reloader(settings, core, SystemClock(), serving)
-            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader))
+            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader, bans.verbs(core)))
             # A successor may want the control socket while we drain.
             lifecycle.on_close("certificates", stack.aclose)
             await lifecycle.run_until_stopped()

@@ -46,6 +46,7 @@ class Envelope:
     # RFC 3461; None: not given.
     ret: Ret | None = None
     envid: str | None = None  # xtext
+    tls_suite: str | None = None  # as `model.tls` names it; None: no TLS, or not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class MessageSummary:
     tls: bool
     recipients: tuple[str, ...]
     states: tuple[DeliveryState, ...]
+    tls_suite: str | None = None  # as `model.tls` names it; None: no TLS, or not known
 
 
 @dataclass(frozen=True, slots=True)

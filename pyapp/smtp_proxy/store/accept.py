@@ -20,9 +20,10 @@ from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, query_message
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
-# body, body type, SMTPUTF8, HELO, client address, TLS, time of receipt (microseconds since 1970), DSN if asked for.
+# body, body type, SMTPUTF8, HELO, client address, TLS (0: none; else the number of its cipher suite, or True where that
+# is not known), time of receipt (microseconds since 1970), DSN if asked for.
 CoreEnvelope: TypeAlias = tuple[
-    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, DsnRow | None
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None
 ]
 # What `_core.Batch.encode` is: given deliveries.sweep_at in microseconds since 1970, all of a batch for a Writer.
 Encoder: TypeAlias = Callable[[int], bytes]
@@ -145,7 +146,13 @@ def _envelope(row: CoreEnvelope) -> bytes:
         _INT8.pack(received - EPOCH_US),
         _optional_int2(ret),
         _optional_text(envid),
+        None if (suite := tls_suite(tls)) is None else _INT4.pack(suite),
     )
+
+
+def tls_suite(tls: int) -> int | None:
+    """The cipher suite in a row's TLS; None: none, or not known."""
+    return tls if tls > 1 else None
 
 
 def _deliveries(row: CoreEnvelope, sweep_at: bytes, *more: bytes) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
             row[7] == b"\1",
             _text(row[8]) or "",
             _text(row[9]) or "",
-            row[10] == b"\1",
+            int(row[10] == b"\1") if row[14] is None else _INT4.unpack(row[14])[0],
             _INT8.unpack(row[11])[0] + EPOCH_US,
             _dsn(_int2(row[12]), _text(row[13]), asked[row[0]]),
         )

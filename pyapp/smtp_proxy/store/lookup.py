@@ -10,6 +10,7 @@ from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
+from smtp_proxy.model.tls import suite_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +47,7 @@ def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Itera
         tls=row["tls"],
         recipients=tuple(recipients or ()),
         states=tuple(DeliveryState(state) for state in states or ()),
+        tls_suite=suite_name(row["tls_suite"]),
     )
 
 

@@ -20,7 +20,8 @@ from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Re
 from smtp_proxy.model.limits import Placement, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
-from smtp_proxy.store.accept import CoreEnvelope, Encoder
+from smtp_proxy.model.tls import suite_name
+from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import new_id
@@ -395,6 +396,7 @@ class MemoryStore:
         return MessageSummary(
             e.id, e.tenant_id, e.credential_id, e.reverse_path, len(e.body), e.received_at, e.helo,
             e.client_address, e.tls, tuple(row.recipient for row in rows), tuple(row.state for row in rows),
+            e.tls_suite,
         )  # fmt: skip
 
 
@@ -428,7 +430,8 @@ def _envelope(row: CoreEnvelope) -> Envelope:
     ret, envid, _ = row[12] or (None, None, [])
     return Envelope(
         UUID(bytes=row[0]), UUID(bytes=row[1]), UUID(bytes=row[2]), row[3], row[5], BodyType(row[6]), row[7],
-        _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], row[10], optional(Ret, ret), envid,
+        _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], bool(row[10]),
+        optional(Ret, ret), envid, suite_name(tls_suite(row[10])),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ SELECT 1;
 -- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
 -- (core_rs/server/src/copy.rs), so columns change there and here together.
 COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
-    helo, client_address, tls, received_at, dsn_ret, dsn_envid) FROM STDIN (FORMAT binary);
+    helo, client_address, tls, received_at, dsn_ret, dsn_envid, tls_suite) FROM STDIN (FORMAT binary);
 COPY bodies (envelope_id, content) FROM STDIN (FORMAT binary);
 COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt) FROM STDIN (FORMAT binary);
 
@@ -38,7 +38,7 @@ WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_num
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
-    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid;
+    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite;
 
 -- name: bodies
 -- $1 ids, $2 lowest id, $3 highest id
@@ -203,7 +203,7 @@ SET LOCAL plan_cache_mode = force_custom_plan;
 -- name: list_messages
 -- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit
 SELECT e.id, e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.received_at, e.helo, e.client_address, e.tls,
-    d.recipients, d.states
+    e.tls_suite, d.recipients, d.states
 FROM envelopes e
 CROSS JOIN LATERAL (
     SELECT array_agg(recipient ORDER BY recipient_number) AS recipients, array_agg(state ORDER BY recipient_number) AS states
@@ -216,7 +216,8 @@ ORDER BY e.id DESC
 LIMIT $4;
 
 -- name: message
-SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls, dsn_ret, dsn_envid
+SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls, dsn_ret, dsn_envid,
+    tls_suite
 FROM envelopes WHERE id = $1;
 
 -- name: message_deliveries

@@ -188,7 +188,7 @@ class LoginChecker:
         log.warning(
             "%s has the right password and may not log in from %s; `smtp-proxy credential networks` says from where",
             username,
-            address,
+            address or "an address that the proxy did not tell",
             extra={"action": "login_elsewhere"},
         )
 

@@ -142,3 +142,31 @@ def test_a_batch_that_is_dropped_says_try_again(talker: Talker) -> None:
     talker.send("a@sender.example", ["b@rcpt.example"], b"A: b\r\n")
     talker.batch()
     assert talker.reply().startswith(b"451 4.3.0")
+
+
+def test_bans() -> None:
+    """On a server without any limit per address: an order counts all the same."""
+    talker = Talker()
+    server = talker.server
+
+    def greeting() -> bytes:
+        with socket.create_connection(talker.socket.getpeername(), 10) as come, come.makefile("rb") as file:
+            return file.readline()
+
+    assert greeting().startswith(b"220 ")
+    assert server.ban("::ffff:127.0.0.1", 60)
+    assert server.ban("192.0.2.1", 0.001)
+    assert greeting().startswith(b"421 4.7.0 ")
+    time.sleep(0.01)
+    ((address, seconds_left),) = server.bans()
+    assert address == "127.0.0.1"
+    assert 50 < seconds_left <= 60
+    assert talker.say("NOOP").startswith(b"250")
+    assert server.lift_ban("127.0.0.1")
+    assert not server.lift_ban("127.0.0.1")
+    assert greeting().startswith(b"220 ")
+    assert server.bans() == []
+    for wrong in (lambda: server.ban("localhost", 1), lambda: server.lift_ban(""), lambda: server.ban("::1", -1)):
+        with pytest.raises(ValueError, match=r"no IP address|not a time"):
+            wrong()
+    talker.close()

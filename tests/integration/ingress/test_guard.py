@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
+import socket
 import struct
 import time
 from collections.abc import Callable
 
 import pytest
 from fix_ingress import Client, House, Listener, MakeHouse, eventually
+
+from smtp_proxy.cli.entry import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -32,6 +36,8 @@ def version_2(client: str) -> bytes:
 
 
 LOCAL = SIGNATURE + b"\x20\0\0\0"
+# Headers that do not say who the client is.
+UNNAMED = (LOCAL, b"PROXY UNKNOWN\r\n", SIGNATURE + b"\x21\0\0\0")
 
 
 async def raw(house: House, listener: str) -> Client:
@@ -92,6 +98,49 @@ async def test_an_allow_list_is_about_the_announced_address(proxied: House) -> N
     for address, code in ((V4, "235"), ("203.0.113.9", "535"), (V6, "535"), (V4, "235")):
         client = await introduced(proxied, "tls", version_2(address))
         assert (await client.log_in()).startswith(code), address
+        await client.hang_up()
+
+
+@pytest.mark.parametrize("header", UNNAMED)
+async def test_the_proxys_own_address_is_not_the_clients(proxied: House, header: bytes) -> None:
+    """Not even where an allow-list names it: whoever it speaks for is not there."""
+    await proxied.store.set_allowed_networks(proxied.credential.username, (ipaddress.ip_network("127.0.0.0/8"),))
+    client = await introduced(proxied, "tls", header)
+    assert (await client.log_in()).startswith("535")
+    await proxied.store.set_allowed_networks(proxied.credential.username, ())
+    await eventually(lambda: is_let_in(client))
+    await client.submit()
+    (row,) = await proxied.sql("SELECT client_address FROM envelopes")
+    assert row["client_address"] == "127.0.0.1", "this is what it came from"
+
+
+async def is_let_in(client: Client) -> bool:
+    return (await client.log_in()).startswith("235")
+
+
+async def test_unnamed_connections_are_limited_together_and_never_banned(make_house: MakeHouse) -> None:
+    house = await make_house(
+        smtp_max_connections_per_address=3,
+        smtp_login_failures_before_ban=2,
+        smtp_proxy_protocol_networks=TRUSTED,
+    )
+    await house.start()
+    guesser = await introduced(house, "starttls", UNNAMED[1])
+    for number in range(2):
+        assert (await guesser.log_in(password=f"guess {number}")).startswith("535")
+    assert (await guesser.log_in(password="guess 2")).startswith("535")
+    standing = [await introduced(house, "starttls", header) for header in UNNAMED[1:]]
+    await eventually(lambda: house.has_counted("connections_active", 2))
+    standing.append(await introduced(house, "tls", LOCAL))
+    more = await raw(house, "starttls")
+    more.send(LOCAL)
+    assert (await more.reply()).startswith("421 4.7.0 Too many connections")
+    # One who comes as 127.0.0.1, by the proxy, is another; and nobody was banned.
+    named = await introduced(house, "starttls", version_1("127.0.0.1"))
+    assert (await named.log_in()).startswith("235")
+    assert await house.has_counted("login_bans_total", 0)
+    assert await house.has_counted("refused_per_address_total", 1)
+    for client in (named, *standing):
         await client.hang_up()
 
 
@@ -262,3 +311,67 @@ async def test_slow_clients_are_ended(make_house: MakeHouse) -> None:
     assert [reply[:9] for reply in said] == ["421 4.4.2", "421 4.4.2", "250 2.0.0"]
     assert await house.has_counted("login_timeouts_total", 1)
     assert await house.has_counted("slow_data_total", 1)
+
+
+async def test_who_does_not_read_is_ended_when_the_login_is_due(make_house: MakeHouse) -> None:
+    """A tiny window, and replies that are never taken: neither makes the time to log in longer."""
+    house = await make_house(smtp_login_timeout_seconds=2, smtp_max_idle_commands_per_session=0)
+    await house.start()
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # The kernel makes it as small as it can be.
+    deaf.setblocking(False)
+    loop, began = asyncio.get_running_loop(), time.monotonic()
+    await loop.sock_connect(deaf, house.addresses["starttls"])
+    talking = asyncio.create_task(loop.sock_sendall(deaf, b"EHLO client.example\r\n" * 1_000_000))
+    await eventually(lambda: house.has_counted("login_timeouts_total", 1))
+    await eventually(lambda: house.has_counted("connections_active", 0), 5)
+    assert 1.5 < time.monotonic() - began < 8
+    talking.cancel()
+    await asyncio.gather(talking, return_exceptions=True)
+    deaf.close()
+
+
+async def test_bans_by_hand(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    async def command(*words: str) -> tuple[int, str]:
+        at = ("--set", f"smtp_control_socket={house.settings.control_socket}", "bans")
+        code = await asyncio.to_thread(run, [*at, *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    standing = await house.client("starttls", log_in=False)
+    assert await command("list", "--json") == (0, "[]\n")
+    assert await command("add", "127.0.0.1", "--seconds", "100") == (0, "127.0.0.1 is banned for 100 seconds\n")
+    assert await command("add", "2001:db8::7") == (0, "2001:db8::7 is banned for 600 seconds\n")
+    banned = await house.connected("starttls")
+    assert (await banned.reply()).startswith("421 4.7.0 Too many failed logins")
+    assert (await standing.log_in()).startswith("421 4.7.0 Too many failed logins")
+    code, listed = await command("list", "--json")
+    first, second = json.loads(listed)
+    assert (code, first["address"], second["address"]) == (0, "127.0.0.1", "2001:db8::")
+    assert 90 < first["seconds_left"] <= 100
+    assert 590 < second["seconds_left"] <= 600
+    assert "2001:db8:: " in (await command("list"))[1]
+    assert await command("lift", "127.0.0.1") == (0, "127.0.0.1 is no longer banned\n")
+    assert await command("lift", "127.0.0.1") == (2, "smtp-proxy: 127.0.0.1 is not banned in this process\n")
+    assert await command("add", "localhost") == (2, 'smtp-proxy: "localhost" is no IP address\n')
+    code, said = await command("add", "127.0.0.1", "--seconds", "1e30")
+    assert code == 2
+    assert "seconds" in said
+    await (await house.client()).submit()
+
+
+async def test_a_lifted_ban_forgives(make_house: MakeHouse) -> None:
+    house = await make_house(smtp_login_failures_before_ban=2)
+    await house.start()
+    guesser = await house.client(log_in=False)
+    for number in range(3):
+        assert (await guesser.log_in(password=f"guess {number}")).startswith("535")
+    assert (await (await house.connected("starttls")).reply()).startswith("421")
+    code = await asyncio.to_thread(
+        run, ["--set", f"smtp_control_socket={house.settings.control_socket}", "bans", "lift", "127.0.0.1"]
+    )
+    assert code == 0
+    again = await house.client(log_in=False)
+    assert (await again.log_in(password="guess 3")).startswith("535")
+    assert (await again.log_in()).startswith("235")
+    assert await house.has_counted("login_bans_total", 1)

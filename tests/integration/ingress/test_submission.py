@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from uuid import UUID
 
 import pytest
+from certificates import Authority
 from fix_ingress import BODY, PASSWORD, USERNAME, Client, House, Listener, MakeHouse, eventually, queued_id, stuffed
 
 from smtp_proxy.model.envelope import DeliveryState
@@ -156,13 +158,35 @@ async def test_plaintext_behind_starttls_is_discarded(house: House) -> None:
     assert await house.stored() == [envelope_id]
 
 
+# OpenSSL's names by the registered ones; the certificate's key is ECDSA.
+SUITES = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+
+
+@pytest.mark.parametrize("listener", ["starttls", "tls"])
+async def test_the_cipher_suite_is_kept(house: House, listener: Listener, authority: Authority) -> None:
+    for wanted in (None, *SUITES):
+        house.tls = ssl.create_default_context(cafile=authority.ca_file)
+        if wanted is not None:
+            house.tls.maximum_version = ssl.TLSVersion.TLSv1_2
+            house.tls.set_ciphers(SUITES[wanted])
+        client = await house.client(listener)
+        agreed = client.writer.get_extra_info("cipher")[0]
+        summary = (await house.store.message(await client.submit())).summary
+        assert summary.tls_suite == (wanted or agreed)
+        assert agreed == (SUITES[wanted] if wanted else summary.tls_suite)
+
+
 async def test_the_plaintext_listener_submits_as_its_credential(make_house: MakeHouse) -> None:
     house = await make_house(smtp_plaintext_port=0, smtp_plaintext_username=USERNAME)
     await house.start()
     client = await house.client("plaintext")
     assert (await client.log_in()).startswith("503")
     summary = (await house.store.message(await client.submit())).summary
-    assert (summary.credential_id, summary.tls) == (house.credential.id, False)
+    assert (summary.credential_id, summary.tls, summary.tls_suite) == (house.credential.id, False, None)
 
 
 async def test_accept_only_keeps_nothing_and_says_so(make_house: MakeHouse) -> None:

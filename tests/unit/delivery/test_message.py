@@ -200,6 +200,16 @@ def test_how_it_came(tls: bool, smtputf8: bool, protocol: bytes) -> None:
     assert b" with %s id " % protocol in received_field(changed(tls=tls, smtputf8=smtputf8), "mx.example")
 
 
+@pytest.mark.parametrize("hide", [False, True])
+def test_the_cipher_suite_is_a_clause_of_its_own(hide: bool) -> None:
+    """RFC 8314 4.3; behind the id (RFC 5321 4.4)."""
+    sent = changed(tls_suite="TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256")
+    field = received_field(sent, "mx.example", hide_client=hide)
+    clause = b" id " + str(sent.id).encode() + b"\r\n\ttls TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;\r\n\t"
+    assert field.count(clause) == 1
+    assert b"tls" not in received_field(changed(tls=False, tls_suite=None), "mx.example")
+
+
 @pytest.mark.parametrize(
     ("hostname", "domain"),
     [("mx.example", b"mx.example"), ("192.0.2.1", b"[192.0.2.1]"), ("::1", b"[IPv6:::1]"), ("[::1]", b"[::1]")],

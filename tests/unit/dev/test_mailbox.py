@@ -27,14 +27,16 @@ RELAYED = (
 ).encode()
 
 
-def test_a_relayed_message_is_known_by_the_id_of_its_250() -> None:
+@pytest.mark.parametrize("behind", [b";", b"\r\n\ttls TLS_AES_256_GCM_SHA384;"])
+def test_a_relayed_message_is_known_by_the_id_of_its_250(behind: bytes) -> None:
     box = Mailbox(None, 10)
-    number = box.add("a@example.com", ["b@example.org", "c@example.org"], RELAYED, NOW)
+    relayed = RELAYED.replace(b";", behind, 1)
+    number = box.add("a@example.com", ["b@example.org", "c@example.org"], relayed, NOW)
     (kept,) = box.messages(0, 10)
     assert (kept.number, kept.id, kept.subject, kept.message_id) == (number, ID, "Grüße", "<a@b>")
     assert (kept.mail_from, kept.rcpt_tos) == ("a@example.com", ["b@example.org", "c@example.org"])
-    assert (kept.size_bytes, kept.received_at) == (len(RELAYED), "2026-01-01T00:00:00+00:00")
-    assert box.content(number) == RELAYED
+    assert (kept.size_bytes, kept.received_at) == (len(relayed), "2026-01-01T00:00:00+00:00")
+    assert box.content(number) == relayed
     assert box.content(number + 1) is None
 
 

@@ -7,26 +7,31 @@ import json
 import logging
 import socket
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smtp_proxy.cli.control import ask
-from smtp_proxy.errors import CertificateProblem, ConfigurationError, ControlUnreachable
+from smtp_proxy.errors import CertificateProblem, ConfigurationError, ControlUnreachable, InvalidValue
 from smtp_proxy.ingress import control
 
 
-async def good() -> dict[str, Any]:
+async def good(_: Mapping[str, Any]) -> dict[str, Any]:
     return {"certificates": [{"names": ["ä.example"]}]}
 
 
-async def bad() -> dict[str, Any]:
+async def bad(_: Mapping[str, Any]) -> dict[str, Any]:
     raise CertificateProblem("fullchain.pem: it expired")
 
 
-async def broken() -> dict[str, Any]:
+async def broken(_: Mapping[str, Any]) -> dict[str, Any]:
     raise ZeroDivisionError
+
+
+async def echo(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {"asked": dict(asked)}
 
 
 VERBS = {"good": good, "bad": bad, "broken": broken}
@@ -70,6 +75,14 @@ async def test_a_question_and_its_answer(path: Path) -> None:
         with pytest.raises(CertificateProblem, match=r"^fullchain\.pem: it expired$"):
             await asyncio.to_thread(ask, path, "bad")
     assert modes(path.parent) == {path.parent: 0o700}
+
+
+async def test_a_question_has_fields(path: Path) -> None:
+    async with control.serve(path, {"echo": echo, "bad": bad}):
+        answer = await asyncio.to_thread(ask, path, "echo", address="::1", seconds=0.5)
+        assert answer["asked"] == {"verb": "echo", "address": "::1", "seconds": 0.5}
+        with pytest.raises(InvalidValue, match="it expired"):
+            await asyncio.to_thread(ask, path, "bad", refusal=InvalidValue)
 
 
 @pytest.mark.parametrize("question", [b"\n", b"reload\n", b"[]\n", b'{"verb": "x"}\n', b'{"verb": []}\n', b"\xff\n"])

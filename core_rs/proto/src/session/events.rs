@@ -57,6 +57,10 @@ pub enum Event {
     StartTls,
     /// Verify, then call [`Session::login_answered`](crate::Session::login_answered).
     Login(LoginRequest),
+    /// A login of this user's has failed, and there is nothing to verify: count it, let the client wait
+    /// as after any other, then call [`Session::login_answered`](crate::Session::login_answered); it is
+    /// 535 whatever the verdict.
+    FailedLogin(String),
     /// Store, then call [`Session::envelope_answered`](crate::Session::envelope_answered).
     Envelope(Envelope),
     /// Send the replies and close.

@@ -125,7 +125,6 @@ impl Session {
 
     fn act_on(&mut self, verb: Verb, answer: Answer, out: &mut Vec<u8>) -> Event {
         match answer {
-            Answer::Say(reply) if reply == reply::LOGIN_REJECTED => self.login_failed(out),
             Answer::Say(reply) => {
                 if reply.is_positive() {
                     self.succeed(verb);
@@ -144,6 +143,10 @@ impl Session {
             Answer::Verify(request) => {
                 self.mode = Mode::AwaitLogin;
                 Event::Login(request)
+            }
+            Answer::Fail(username) => {
+                self.mode = Mode::AwaitFailure;
+                Event::FailedLogin(username)
             }
         }
     }

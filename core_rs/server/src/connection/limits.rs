@@ -1,9 +1,10 @@
-//! How long a client may take, how much it may hold, and what a failed login costs it.
+//! How long a client may take, and how much it may hold.
 
 use std::task::Poll;
+use std::time::Duration;
 
-use smtp_proxy_proto::{Envelope, Event, LoginVerdict, Phase, reply};
-use tokio::time::{Instant, sleep};
+use smtp_proxy_proto::{Envelope, Event, Phase};
+use tokio::time::Instant;
 
 use super::{Connection, PIECE_BYTES};
 use crate::stream::Io;
@@ -114,7 +115,7 @@ impl<S: Io> Connection<S> {
                     .max(1),
             );
             #[allow(clippy::cast_precision_loss)] // A piece is far below 2^52 bytes.
-            let bought = std::time::Duration::from_secs_f64(bytes as f64 / rate);
+            let bought = Duration::from_secs_f64(bytes as f64 / rate);
             let most = self
                 .shared
                 .timeouts
@@ -126,20 +127,24 @@ impl<S: Io> Connection<S> {
 
     pub(super) fn extend_deadline(&mut self) {
         let timeouts = &self.shared.timeouts;
-        let in_text = self.session.phase() == Phase::Data;
-        let allowed = if in_text {
-            timeouts.data
-        } else {
-            timeouts.command
+        let allowed = match self.session.phase() {
+            Phase::Data => timeouts.data,
+            _ => timeouts.command,
         };
+        let at = self.earliest(allowed);
+        self.deadline.set(at);
+    }
+
+    /// So much from now, unless something else that binds the client ends before.
+    pub(super) fn earliest(&self, allowed: Duration) -> Instant {
+        let in_text = self.session.phase() == Phase::Data;
         let earliest = [
             self.oldest.filter(|_| !self.session.in_transaction()),
             self.login_by.filter(|_| !self.session.is_logged_in()),
             self.paced_until.filter(|_| in_text),
         ];
         let at = Instant::now() + allowed;
-        self.deadline
-            .set(earliest.into_iter().flatten().fold(at, Instant::min));
+        earliest.into_iter().flatten().fold(at, Instant::min)
     }
 
     pub(super) fn is_too_old(&self) -> bool {
@@ -155,44 +160,5 @@ impl<S: Io> Connection<S> {
         } else if !self.session.is_logged_in() && passed(self.login_by) {
             metrics.login_timeouts_total.one();
         }
-    }
-
-    // -- logins
-
-    /// What is known of the client changes, and a failure is answered late. Waiting costs a timer, and
-    /// no thread. A drain does not wait for it.
-    pub(super) async fn take_to_heart(&mut self, username: &str, verdict: &LoginVerdict) {
-        match verdict {
-            LoginVerdict::Accepted(_) | LoginVerdict::Crowded => self.visit.login_succeeded(),
-            LoginVerdict::Unavailable => {}
-            LoginVerdict::Rejected => {
-                let delay = self.visit.login_failed(username);
-                if !delay.is_zero() {
-                    self.shared.metrics.login_delays_total.one();
-                    self.wait_or_leave(delay).await;
-                }
-            }
-        }
-    }
-
-    async fn wait_or_leave(&self, delay: std::time::Duration) {
-        let leaving = std::future::poll_fn(|cx| {
-            if self.mailbox().is_closing(cx) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        });
-        tokio::select! {
-            biased;
-            () = leaving => {}
-            () = sleep(delay) => {}
-        }
-    }
-
-    /// Its address was banned while it was connected: its guesses are not even looked at.
-    pub(super) fn end_banned(&mut self) -> Event {
-        self.shared.metrics.refused_banned_total.one();
-        self.session.end_with(&reply::BANNED, &mut self.out)
     }
 }

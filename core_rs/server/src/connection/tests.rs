@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod logins;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_proxy_proto::{Identity, LoginVerdict};
+use smtp_proxy_proto::{ClientCertificate, Identity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
@@ -13,16 +15,13 @@ use tokio::time::{Instant, advance, sleep};
 use super::Connection;
 use crate::batch::Batch;
 use crate::budget::Share;
+use crate::guard::Visit;
 use crate::listener::Port;
-use crate::logins::LoginBatch;
 use crate::mailbox::Mailbox;
 use crate::server::Shared;
 use crate::{Config, Protection};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// `\0user\0guess` in base64.
-const GUESS: &str = "AUTH PLAIN AHVzZXIAZ3Vlc3M=\r\n";
-
 fn identity() -> Identity {
     Identity {
         tenant_id: [1; 16],
@@ -52,12 +51,19 @@ struct Client {
 
 impl Client {
     fn of(shared: &Arc<Shared>, port: Port) -> Self {
-        let (io, theirs) = duplex(1024 * 1024);
-        let visit = shared
-            .guard
-            .admit("192.0.2.1".parse().unwrap())
-            .ok()
-            .unwrap();
+        let visit = shared.guard.admit("192.0.2.1".parse().unwrap());
+        Self::with(shared, port, visit.ok().unwrap(), 1024 * 1024, None)
+    }
+
+    /// `window`: bytes that it lets us write before it reads.
+    fn with(
+        shared: &Arc<Shared>,
+        port: Port,
+        visit: Visit,
+        window: usize,
+        certificate: Option<ClientCertificate>,
+    ) -> Self {
+        let (io, theirs) = duplex(window);
         let seat = shared.connections.seat().unwrap();
         let mut connection = Connection::new(
             Arc::clone(shared),
@@ -67,6 +73,8 @@ impl Client {
             seat,
             visit,
         );
+        let certificate = certificate.map(Arc::new);
+        connection.session.certificate_shown(certificate);
         let served = tokio::spawn(async move {
             let _ = connection.converse().await;
         });
@@ -111,19 +119,6 @@ impl Client {
     }
 }
 
-/// Answers every login that comes.
-fn rejecting(shared: &Arc<Shared>) -> JoinHandle<()> {
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        loop {
-            if let Some(mut logins) = LoginBatch::take(&shared.asking, 100, &shared.metrics) {
-                logins.answer([LoginVerdict::Rejected]);
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-}
-
 #[tokio::test(start_paused = true)]
 async fn who_never_logs_in_cannot_stay_by_noops() {
     let protection = Protection {
@@ -147,6 +142,33 @@ async fn who_never_logs_in_cannot_stay_by_noops() {
     stranger.hear("421 4.4.2 ").await;
     assert_eq!(shared.metrics.login_timeouts_total.read(), 1);
     assert!(known.is_served_within(150, "NOOP\r\n").await);
+}
+
+/// What it does not read must not buy it time: 1,024 bytes of window, and of each reply it takes one byte
+/// in a while.
+#[tokio::test(start_paused = true)]
+async fn who_never_logs_in_cannot_stay_by_reading_slowly() {
+    for reads in [false, true] {
+        let protection = Protection {
+            login_timeout: 120 * SECOND,
+            ..Protection::default()
+        };
+        let shared = shared(protection, 1 << 20);
+        let visit = shared.guard.admit("192.0.2.1".parse().unwrap());
+        let mut client = Client::with(&shared, Port::StartTls, visit.ok().unwrap(), 1024, None);
+        let start = Instant::now();
+        while !client.served.is_finished() {
+            let say = client.io.write_all(b"EHLO x\r\n");
+            let _ = tokio::time::timeout(SECOND, say).await;
+            if reads {
+                let _ = client.io.read_u8().await;
+            }
+            sleep(SECOND).await;
+        }
+        let lived = start.elapsed().as_secs();
+        assert!((120..125).contains(&lived), "{lived} s, reading: {reads}");
+        assert_eq!(shared.metrics.login_timeouts_total.read(), 1);
+    }
 }
 
 fn paced() -> Protection {
@@ -229,67 +251,6 @@ async fn time_until_a_verdict_is_not_the_next_messages() {
     client.say("two\r\n.\r\n").await;
     sleep(SECOND).await;
     assert!(take().is_some() && !client.served.is_finished());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_failed_login_is_answered_later_each_time_and_at_last_the_address_is_banned() {
-    let protection = Protection {
-        login_delay: SECOND,
-        login_delay_max: 10 * SECOND,
-        login_failures_before_ban: 2,
-        login_failures_window: 600 * SECOND,
-        login_ban: 600 * SECOND,
-        ..Protection::default()
-    };
-    let shared = shared(protection, 1 << 20);
-    let verifying = rejecting(&shared);
-    let (mut guesser, mut parallel) = (
-        Client::of(&shared, Port::Tls),
-        Client::of(&shared, Port::Tls),
-    );
-    for client in [&mut guesser, &mut parallel] {
-        client.say("EHLO x\r\n").await;
-        client.hear("250 ENHANCED").await;
-    }
-    let mut delays = Vec::new();
-    for _ in 0..2 {
-        let asked = Instant::now();
-        guesser.say(GUESS).await;
-        guesser.hear("535 ").await;
-        delays.push(asked.elapsed().as_secs());
-    }
-    assert_eq!(delays, [1, 2]);
-    guesser.say(GUESS).await;
-    guesser.hear("421 4.7.0 Too many failed").await;
-    assert!(shared.guard.admit("192.0.2.1".parse().unwrap()).is_err());
-    // What the same address has open already is not even verified.
-    let verified = shared.metrics.auth_failures_total.read();
-    parallel.say(GUESS).await;
-    parallel.hear("421 4.7.0 Too many failed").await;
-    assert_eq!(shared.metrics.auth_failures_total.read(), verified);
-    assert_eq!(shared.metrics.login_delays_total.read(), 3);
-    verifying.abort();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_does_not_wait_for_a_delay() {
-    let protection = Protection {
-        login_delay: 500 * SECOND,
-        login_delay_max: 500 * SECOND,
-        login_failures_window: 600 * SECOND,
-        ..Protection::default()
-    };
-    let shared = shared(protection, 1 << 20);
-    let verifying = rejecting(&shared);
-    let mut client = Client::of(&shared, Port::Tls);
-    client.say(&format!("EHLO x\r\n{GUESS}")).await;
-    client.hear("250 ENHANCED").await;
-    sleep(SECOND).await;
-    let asked = Instant::now();
-    shared.connections.close();
-    client.hear("421 4.3.2 ").await;
-    assert!(asked.elapsed() < SECOND);
-    verifying.abort();
 }
 
 #[tokio::test(start_paused = true)]
