@@ -180,18 +180,13 @@ fn mbox_line(message: &[u8]) -> usize {
 /// The field between `at` and `end` has nothing behind its colon, nor in its continuations (RFC 5322 2.2.3).
 fn is_blank(message: &[u8], at: usize, end: usize) -> bool {
     let first = message.get(at..end).unwrap_or_default();
-    let mut value = first.iter().skip_while(|byte| **byte != b':').skip(1);
-    if !value.all(is_white) {
+    let value = memchr(b':', first).and_then(|colon| first.get(colon + 1..));
+    if !is_white(value.unwrap_or_default()) {
         return false;
     }
     let mut at = end;
     while let Some((end, Line::Continuation)) = line_at(message, at) {
-        if !message
-            .get(at..end)
-            .unwrap_or_default()
-            .iter()
-            .all(is_white)
-        {
+        if !message.get(at..end).is_none_or(is_white) {
             return false;
         }
         at = end;
@@ -199,8 +194,9 @@ fn is_blank(message: &[u8], at: usize, end: usize) -> bool {
     true
 }
 
-fn is_white(byte: &u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+fn is_white(text: &[u8]) -> bool {
+    text.iter()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// The line that begins at `at`: where it ends, and what it is. `None`: there is no more.
