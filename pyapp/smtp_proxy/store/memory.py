@@ -49,10 +49,9 @@ class _Row:
 class MemoryStore(MemoryAccounts):
     """A fake Store. `down = True` makes every call raise StoreUnavailable."""
 
-    def __init__(self, clock: Clock | None = None, *, sweep_after_seconds: float = 15.0) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(clock)
         self.leaders: dict[str, MemoryLeadership] = {}
-        self._sweep_after = timedelta(seconds=sweep_after_seconds)
         self._envelopes: dict[UUID, Envelope] = {}
         self._rows: dict[UUID, list[_Row]] = {}
 
