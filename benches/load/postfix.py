@@ -18,9 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benches.load import cpu
 from benches.load.generator import Target
-from benches.load.peers import Certificate, Unavailable
+from benches.load.peers import Certificate, OneProcess, Unavailable
 from benches.load.processes import ROOT, answers, end, free_port, wait_for
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -56,15 +55,15 @@ in_flow_delay = 0
 _QUEUES = ("maildrop", "incoming", "active", "hold", "deferred", "defer", "corrupt", "bounce")
 
 
-class Postfix:
+class Postfix(OneProcess):
     """Debian's Postfix, durable accept."""
 
     def __init__(self, folder: Path, *, tuned: bool = False, certificate: Certificate | None = None) -> None:
+        super().__init__()
         self.name = "postfix tuned" if tuned else "postfix"
         self._tuned = tuned
         self._certificate = certificate
         self._instance = Instance(folder / self.name.replace(" ", "-"), free_port())
-        self._process: subprocess.Popen[bytes] | None = None
         self._auth: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -95,10 +94,6 @@ class Postfix:
         port = self._instance.port
         return Target(port) if self._certificate is None else self._certificate.target(port)
 
-    def groups(self) -> cpu.Groups:
-        assert self._process is not None
-        return {"server": [self._process.pid]}
-
     def clean(self) -> None:
         for queue in _QUEUES:
             folder = self._instance.folder / "queue" / queue
@@ -112,6 +107,6 @@ class Postfix:
         return sum(1 for _ in self._instance.held.iterdir())
 
     def stop(self) -> None:
-        for process in (self._process, self._auth):
-            if process is not None:
-                end(process)
+        super().stop()
+        if self._auth is not None:
+            end(self._auth)
