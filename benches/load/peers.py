@@ -64,14 +64,32 @@ class Peer(Protocol):
     def stop(self) -> None: ...
 
 
-class Aiosmtpd:
+class OneProcess:
+    """A peer whose server is one process that we start, with its children."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def groups(self) -> cpu.Groups:
+        assert self._process is not None
+        return {"server": [self._process.pid]}
+
+    def clean(self) -> None:
+        """It keeps nothing."""
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end(self._process)
+
+
+class Aiosmtpd(OneProcess):
     """aiosmtpd with a no-op handler, in a process of its own."""
 
     name = "aiosmtpd no-op"
 
     def __init__(self) -> None:
+        super().__init__()
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         try:
@@ -87,14 +105,3 @@ class Aiosmtpd:
 
     def target(self) -> Target:
         return Target(self._port)
-
-    def groups(self) -> cpu.Groups:
-        assert self._process is not None
-        return {"server": [self._process.pid]}
-
-    def clean(self) -> None:
-        """It keeps nothing."""
-
-    def stop(self) -> None:
-        if self._process is not None:
-            end(self._process)

@@ -7,26 +7,25 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benches.load import cpu
 from benches.load.generator import Target
-from benches.load.peers import Certificate, Unavailable
-from benches.load.processes import answers, end, free_port, wait_for
+from benches.load.peers import Certificate, OneProcess, Unavailable
+from benches.load.processes import answers, free_port, wait_for
 
 # It pins what it depends on itself.
 _VERSION = "3.21.6"
 _SCRIPT = Path(__file__).with_name("smtp_server.js")
 
 
-class SmtpServer:
+class SmtpServer(OneProcess):
     """Installed from npm into the bench's folder, never into the tree."""
 
     name = "smtp-server"
 
     def __init__(self, folder: Path, certificate: Certificate | None = None) -> None:
+        super().__init__()
         self._folder = folder / "smtp-server"
         self._certificate = certificate
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         for program in ("node", "npm"):
@@ -62,14 +61,3 @@ class SmtpServer:
 
     def target(self) -> Target:
         return Target(self._port) if self._certificate is None else self._certificate.target(self._port)
-
-    def groups(self) -> cpu.Groups:
-        assert self._process is not None
-        return {"server": [self._process.pid]}
-
-    def clean(self) -> None:
-        """It keeps nothing."""
-
-    def stop(self) -> None:
-        if self._process is not None:
-            end(self._process)

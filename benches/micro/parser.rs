@@ -4,47 +4,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod session;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use smtp_proxy_proto::data::Text;
 use smtp_proxy_proto::{
-    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Senders, Session,
-    SessionConfig, Submission, address,
+    EnvelopeId, EnvelopeVerdict, Event, Gate, Limits, Security, Session, Submission, address,
 };
 
-fn config() -> Arc<SessionConfig> {
-    let identity = Identity {
-        tenant_id: [1; 16],
-        credential_id: [2; 16],
-        username: "bench@example.com".into(),
-        senders: Senders::default(),
-    };
-    Arc::new(SessionConfig {
-        hostname: "mx.example.com".into(),
-        software: "smtp-proxy".into(),
-        limits: Limits::default(),
-        starttls: false,
-        identity: Some(Arc::new(identity)),
-        allow_plaintext_submission: true,
-        submission: Submission::default(),
-    })
-}
-
-/// Lines of 78 bytes, as mail has them, with a stuffed dot every 50 lines.
-fn text(bytes: usize) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes + 100);
-    for nth in 0.. {
-        if text.len() >= bytes {
-            break;
-        }
-        let first = if nth % 50 == 49 { ".." } else { "x" };
-        text.extend_from_slice(format!("{first:y<76}\r\n").as_bytes());
-    }
-    text.extend_from_slice(b".\r\n");
-    text
-}
+use crate::session::{config, text};
 
 /// MAIL, RCPT and DATA in one write, the text in another, as a pipelining client sends them.
 fn transaction(session: &mut Session, group: &[u8], text: &[u8], out: &mut Vec<u8>) {

@@ -10,35 +10,19 @@ Not here: what an operator changes while the system runs (tenants, credentials);
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import os
-import re
-import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from smtp_proxy import config_checks
+from smtp_proxy.config_sources import CONFIG_FILE_VARIABLE, environment_name, explain, gather, toml_value
 from smtp_proxy.errors import ConfigurationError
 
-CONFIG_FILE_VARIABLE = "SMTP_PROXY_CONFIG"
-# Names that another program on the machine may well use for itself keep our prefix in the environment.
-_PREFIXED = ("mode", "data_dir", "hostname")
-# RFC 1035 2.3.4: octets. An underscore is no part of a host's name in RFC 1123 2.1, but containers have it.
-_HOSTNAME_MAX_BYTES = 253
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
-
-# 32 bytes in base64 (RFC 4648 4).
-_PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=", re.ASCII)
-
-
-def environment_name(field: str) -> str:
-    """The environment variable of a setting: `smtp_tls_port` -> SMTP_TLS_PORT, `mode` -> SMTP_PROXY_MODE."""
-    return f"SMTP_PROXY_{field.upper()}" if field in _PREFIXED else field.upper()
+__all__ = ["CONFIG_FILE_VARIABLE", "Settings", "environment_name"]
 
 
 class Settings(BaseModel):
@@ -243,52 +227,27 @@ class Settings(BaseModel):
     @field_validator("smtp_host", "health_host", "sink_host", "db_host", "smarthost_host", "hostname")
     @classmethod
     def _host_is_one_word(cls, value: str) -> str:
-        if not value or any(c.isspace() or ord(c) < 0x20 for c in value):
-            raise ValueError("must be a host name or an address")
-        return value
+        return config_checks.one_word(value)
 
     @field_validator("hostname")
     @classmethod
     def _hostname_goes_over_the_wire(cls, value: str) -> str:
-        if not value.isascii():
-            raise ValueError("must be ASCII: write the A-label (xn--…) of an international name")
-        if not (_is_dns_name(value) or _is_address(value)):
-            raise ValueError("must be a host name, such as mail.example.com, or an address")
-        return value
+        return config_checks.hostname(value)
 
     @field_validator("smarthost_tls_pins")
     @classmethod
     def _pins_are_digests(cls, value: str) -> str:
-        for pin in filter(None, (part.strip() for part in value.split(","))):
-            if not _PIN.fullmatch(pin):
-                raise ValueError(f"{pin!r} is no pin: write sha256/ and 44 characters of base64")
-        return value
+        return config_checks.pins(value)
 
     @field_validator("smtp_proxy_protocol_networks", mode="before")
     @classmethod
     def _networks_are_networks(cls, value: object) -> str:
-        texts = [str(text) for text in value] if isinstance(value, list | tuple) else str(value).split(",")
-        named = [text.strip() for text in texts if text.strip()]
-        for text in named:
-            try:
-                ipaddress.ip_network(text)
-            except ValueError as error:
-                raise ValueError(f"{error}; write networks such as 10.0.0.0/16,2001:db8::/56") from None
-        return ",".join(named)
+        return config_checks.networks(value)
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url_can_be_used(cls, value: SecretStr) -> SecretStr:
-        try:
-            trouble = _redis_url_trouble(value.get_secret_value())
-        except ValueError:  # its text may quote what is a password
-            trouble = "must be a URL"
-        if trouble:
-            raise ValueError(
-                f"{trouble}; write redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, or "
-                "unix://[[USER]:PASSWORD@]/PATH, and in a password % as %25, / as %2F, ? as %3F, # as %23, @ as %40, "
-                "[ as %5B, ] as %5D"
-            )
+        config_checks.redis_url(value.get_secret_value())
         return value
 
     @model_validator(mode="after")
@@ -320,22 +279,11 @@ class Settings(BaseModel):
         Raises:
             ConfigurationError: names the variable, file or `--set` key at fault and what it should be.
         """
-        values: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        path = environ.get(CONFIG_FILE_VARIABLE)
-        if path:
-            for key, value in _read_toml(Path(path)).items():
-                values[key], origin[key] = value, f"{key} in {path}"
-        for field in cls.model_fields:
-            name = environment_name(field)
-            if name in environ:
-                values[field], origin[field] = environ[name], f"environment variable {name}"
-        for key, value in (overrides or {}).items():
-            values[key], origin[key] = value, f"--set {key}"
+        values, origin = gather(cls.model_fields, overrides or {}, environ)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigurationError(_explain(error, origin)) from None
+            raise ConfigurationError(explain(error, origin)) from None
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables: only what differs from the defaults."""
@@ -348,94 +296,10 @@ class Settings(BaseModel):
 
     def toml(self) -> str:
         """These settings as a file for SMTP_PROXY_CONFIG: only what differs from the defaults. It holds secrets."""
-        return "".join(f"{field} = {_toml_value(value)}\n" for field, value in self._changed())
+        return "".join(f"{field} = {toml_value(value)}\n" for field, value in self._changed())
 
     def _changed(self) -> Iterator[tuple[str, str | int | float | Path]]:
         for field, info in type(self).model_fields.items():
             value = getattr(self, field)
             if value is not None and value != info.default:
                 yield field, value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-def _is_dns_name(text: str) -> bool:
-    return len(text) <= _HOSTNAME_MAX_BYTES and all(_LABEL.fullmatch(label) for label in text.split("."))
-
-
-def _is_address(text: str) -> bool:
-    """An IP address, bare or as an address literal of RFC 5321 4.1.3."""
-    bare = text
-    if text.startswith("[") and text.endswith("]"):
-        bare = text[1:-1].removeprefix("IPv6:")
-    try:
-        ipaddress.ip_address(bare)
-    except ValueError:
-        return False
-    return True
-
-
-def _redis_url_trouble(url: str) -> str | None:
-    """What is wrong with it, in words that hold nothing of it. Raises ValueError, of which that is not sure."""
-    parts = urlsplit(url)
-    host = unquote(parts.hostname or "")
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        return "must begin with redis://, rediss:// or unix://"
-    if parts.query:
-        parse_qs(parts.query, strict_parsing=True)  # the options of redis-py; it forgives what is none
-    if parts.scheme == "unix":
-        if parts.netloc.rpartition("@")[2] or not parts.path:
-            return "must name a socket by its whole path"
-    elif not host or any(c.isspace() or ord(c) < 0x20 for c in host):
-        return "must name a host"
-    elif not _has_usable_port(parts):
-        return "must have a port of 1 to 65535"
-    elif not re.fullmatch(r"[0-9]*", parts.path.strip("/"), re.ASCII):
-        return "must have the number of a database, if anything, after the host"
-    return "must have no # in it" if parts.fragment else None
-
-
-def _has_usable_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
-
-
-def _toml_value(value: str | float | Path) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    # A JSON string is a TOML basic string, but for DEL (TOML 1.0, "String").
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{CONFIG_FILE_VARIABLE} names {path}, which cannot be read: {error.strerror}"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}_{inner}": v for inner, v in value.items()})
-        else:
-            flat[key] = value
-    return flat
-
-
-def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors(include_input=False, include_url=False):
-        field = str(problem["loc"][0]) if problem["loc"] else ""
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{origin.get(field, field)}: there is no such setting; `smtp-proxy settings` lists them")
-        elif field:
-            where = origin.get(field, environment_name(field))
-            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(problem["msg"].removeprefix("Value error, "))
-    return "\n".join(lines)

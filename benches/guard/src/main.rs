@@ -1,13 +1,15 @@
 //! What the guard counts the instructions of: `smtp-proxy-guard WORK TIMES` does the work so often, and nothing else.
 
+#[path = "../../micro/session.rs"]
+mod session;
+
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use smtp_proxy_proto::{
-    EnvelopeId, EnvelopeVerdict, Event, Gate, Identity, Limits, Security, Senders, Session,
-    SessionConfig, Submission, address,
-};
+use smtp_proxy_proto::{EnvelopeId, EnvelopeVerdict, Event, Gate, Security, Session, address};
+
+use crate::session::{config, text};
 
 type Failure = Box<dyn Error>;
 
@@ -30,24 +32,6 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn config() -> Arc<SessionConfig> {
-    let identity = Identity {
-        tenant_id: [1; 16],
-        credential_id: [2; 16],
-        username: "guard@example.com".into(),
-        senders: Senders::default(),
-    };
-    Arc::new(SessionConfig {
-        hostname: "mx.example.com".into(),
-        software: "smtp-proxy".into(),
-        limits: Limits::default(),
-        starttls: false,
-        identity: Some(Arc::new(identity)),
-        allow_plaintext_submission: true,
-        submission: Submission::default(),
-    })
-}
-
 /// Greeting and EHLO.
 fn sessions(times: usize) {
     let config = config();
@@ -61,14 +45,9 @@ fn sessions(times: usize) {
     }
 }
 
-/// Transactions of a message of so many bytes, in lines of 78 with a stuffed dot every 50.
+/// Transactions of a message of so many bytes.
 fn messages(times: usize, bytes: usize) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    for nth in 0..bytes / 78 {
-        let first = if nth % 50 == 49 { ".." } else { "x" };
-        text.extend_from_slice(format!("{first:y<76}\r\n").as_bytes());
-    }
-    text.extend_from_slice(b".\r\n");
+    let text = text(bytes);
     let mut out = Vec::new();
     let mut session = Session::new(config(), Security::Plaintext);
     let _ = session.advance(b"EHLO client.example\r\n", Gate::Open, &mut out);

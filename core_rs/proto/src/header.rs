@@ -43,6 +43,8 @@ pub struct Header {
     pub has_message_id: bool,
     /// `Bcc` or `Resent-Bcc`, at least once.
     pub has_bcc: bool,
+    /// A `Date` or a `Message-ID` that says nothing, at least once. It does not count as one.
+    pub has_blank: bool,
     /// Behind the last field that stands before anything odd, bytes: where a field can be added so that everybody sees it.
     pub fields_end: usize,
     /// Text follows there without an empty line before it.
@@ -65,7 +67,7 @@ impl Header {
                     return header;
                 }
                 Line::Odd => sound = sound.or(Some(header)),
-                Line::Field(field) => header.count(field),
+                Line::Field(field) => header.count(field, || is_blank(message, at, end)),
                 Line::Continuation => {}
             }
             is_first = false;
@@ -83,14 +85,25 @@ impl Header {
         sound.map_or(self, |sound| Self {
             has_date: sound.has_date,
             has_message_id: sound.has_message_id,
+            has_blank: sound.has_blank,
             is_open: true,
             ..self
         })
     }
 
-    fn count(&mut self, field: Field) {
+    /// Where the text begins, if that is not told by an empty line, bytes; else beyond all.
+    fn text_at(&self) -> usize {
+        if self.is_open {
+            self.fields_end
+        } else {
+            usize::MAX
+        }
+    }
+
+    fn count(&mut self, field: Field, is_blank: impl Fn() -> bool) {
         match field {
             Field::Bcc => self.has_bcc = true,
+            Field::Date | Field::MessageId if is_blank() => self.has_blank = true,
             Field::Date => self.has_date = true,
             Field::MessageId => self.has_message_id = true,
             Field::Received => self.received = self.received.saturating_add(1),
@@ -99,28 +112,50 @@ impl Header {
     }
 }
 
-/// Takes every `Bcc` and `Resent-Bcc` out, with their continuations. What is kept is moved once.
-pub fn strip_bcc(message: &mut Vec<u8>) {
+/// Which fields are taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwanted {
+    /// `Bcc` and `Resent-Bcc`.
+    pub bcc: bool,
+    /// [`Header::has_blank`].
+    pub blank: bool,
+}
+
+impl Unwanted {
+    fn has(self, field: Field, is_blank: impl Fn() -> bool) -> bool {
+        match field {
+            Field::Bcc => self.bcc,
+            Field::Date | Field::MessageId => self.blank && is_blank(),
+            Field::Received | Field::Other => false,
+        }
+    }
+}
+
+/// Takes fields out, with their continuations; `header` is what was read of the message. What is kept is moved once.
+pub fn strip(message: &mut Vec<u8>, header: &Header, unwanted: Unwanted) {
+    let text_at = header.text_at();
     let mut at = mbox_line(message);
     let (mut kept, mut kept_from) = (0, 0);
     let (mut is_first, mut removing) = (true, false);
     while let Some((end, line)) = line_at(message, at) {
-        let is_bcc = match line {
+        let is_unwanted = match line {
             Line::Empty => break,
             Line::Odd | Line::Continuation if is_first => break,
             Line::Continuation => removing,
             Line::Odd => false,
-            Line::Field(field) => field == Field::Bcc,
+            Line::Field(field) => {
+                unwanted.has(field, || at < text_at && is_blank(message, at, end))
+            }
         };
         is_first = false;
-        if is_bcc && !removing {
+        if is_unwanted && !removing {
             message.copy_within(kept_from..at, kept);
             kept += at - kept_from;
         }
-        if is_bcc {
+        if is_unwanted {
             kept_from = end;
         }
-        removing = is_bcc;
+        removing = is_unwanted;
         at = end;
     }
     if kept_from > 0 {
@@ -140,6 +175,28 @@ fn mbox_line(message: &[u8]) -> usize {
         Some((_, Line::Field(_))) => end,
         _ => 0,
     }
+}
+
+/// The field between `at` and `end` has nothing behind its colon, nor in its continuations (RFC 5322 2.2.3).
+fn is_blank(message: &[u8], at: usize, end: usize) -> bool {
+    let first = message.get(at..end).unwrap_or_default();
+    let value = memchr(b':', first).and_then(|colon| first.get(colon + 1..));
+    if !is_white(value.unwrap_or_default()) {
+        return false;
+    }
+    let mut at = end;
+    while let Some((end, Line::Continuation)) = line_at(message, at) {
+        if !message.get(at..end).is_none_or(is_white) {
+            return false;
+        }
+        at = end;
+    }
+    true
+}
+
+fn is_white(text: &[u8]) -> bool {
+    text.iter()
+        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// The line that begins at `at`: where it ends, and what it is. `None`: there is no more.
@@ -185,13 +242,21 @@ mod tests {
 
     fn stripped(message: &str) -> String {
         let mut bytes = message.as_bytes().to_vec();
-        strip_bcc(&mut bytes);
+        let header = Header::read(&bytes);
+        strip(
+            &mut bytes,
+            &header,
+            Unwanted {
+                bcc: true,
+                blank: true,
+            },
+        );
         String::from_utf8(bytes).unwrap_or_default()
     }
 
     #[test]
     fn fields_are_found_in_any_spelling_and_only_in_the_header() {
-        let message = b"DATE: x\r\nmessage-id\t :\r\n <a@b>\r\nReceived: a\r\nreceived: b\r\n\r\nBcc: body\r\n";
+        let message = b"DATE: x\r\nmessage-id\t :\r\n\t\r\n <a@b>\r\nReceived: a\r\nreceived: b\r\n\r\nBcc: body\r\n";
         assert_eq!(
             Header::read(message),
             Header {
@@ -249,6 +314,30 @@ mod tests {
             stripped("From a@b Mon\r\nBcc: x\r\nA: b\r\n\r\n"),
             "From a@b Mon\r\nA: b\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_field_that_says_nothing_is_none() {
+        for (message, wanted) in [
+            ("Date:\r\nA: 1\r\n\r\nx", "A: 1\r\n\r\nx"),
+            ("A: 1\r\nmessage-id \t: \r\n \r\n\t\r\n", "A: 1\r\n"),
+            ("Date: \r\nDate: x\r\nDate:\r\n\r\n", "Date: x\r\n\r\n"),
+            ("Message-ID:", ""),
+            ("A: 1\r\nodd\r\nDate:\r\n\r\n", "A: 1\r\nodd\r\n\r\n"),
+        ] {
+            assert!(Header::read(message.as_bytes()).has_blank, "{message:?}");
+            assert_eq!(stripped(message), wanted, "{message:?}");
+        }
+        for full in [
+            "Date::\r\n",
+            "Message-ID:\r\n \r\n <a@b>\r\n",
+            "A:\r\nSubject:\r\n\r\nDate:\r\n",
+            "A: 1\r\nThe text's\r\nDate:\r\n",
+            "Date",
+        ] {
+            assert!(!Header::read(full.as_bytes()).has_blank, "{full:?}");
+            assert_eq!(stripped(full), full, "{full:?}");
+        }
     }
 
     #[test]

@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use crate::header::{self, Header};
+use crate::header::{self, Header, Unwanted};
 use crate::{Envelope, EnvelopeId, Reply, reply};
 
 /// Which mistakes of a message are mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submission {
-    /// RFC 6409 8.2 and 8.3: Date and Message-ID are added where they are missing, and an empty line where text stands
-    /// without a header.
+    /// RFC 6409 8.2 and 8.3: Date and Message-ID are added where they are missing, in place of one that says nothing, too;
+    /// and an empty line where text stands without a header.
     pub add_missing_headers: bool,
     /// RFC 5322 3.6.3: nobody is to read whom else it went to. `Resent-Bcc` has that same meaning (3.6.6).
     pub strip_bcc: bool,
@@ -36,8 +36,16 @@ impl Submission {
         if header.received > hops {
             return Err(reply::TOO_MANY_HOPS);
         }
-        if header.has_bcc && self.strip_bcc {
-            header::strip_bcc(message);
+        // Twice at the most: what is taken out may uncover a mailbox file's line, behind which a header goes on.
+        for _ in 0..2 {
+            let unwanted = Unwanted {
+                bcc: header.has_bcc && self.strip_bcc,
+                blank: header.has_blank && self.add_missing_headers,
+            };
+            if !(unwanted.bcc || unwanted.blank) {
+                break;
+            }
+            header::strip(message, &header, unwanted);
             header = Header::read(message);
         }
         if !self.add_missing_headers {
@@ -71,6 +79,43 @@ impl Missing {
     pub fn is_nothing(self) -> bool {
         !(self.date || self.message_id || self.empty_line)
     }
+
+    /// What is to be added to `message` at [`Missing::at`]; empty for most messages.
+    #[must_use]
+    pub fn additions(self, message: &[u8], facts: &Facts<'_>) -> Vec<u8> {
+        if self.is_nothing() {
+            return Vec::new();
+        }
+        let mut text = String::with_capacity(128 + facts.hostname.len());
+        let before = message.get(..self.at).unwrap_or_default();
+        if !(before.is_empty() || before.ends_with(b"\n")) {
+            text.push_str("\r\n");
+        }
+        if self.date {
+            text.extend(["Date: ", &date(facts.received_at), "\r\n"]);
+        }
+        if self.message_id {
+            let id = facts.id.hyphenated();
+            text.extend([
+                "Message-ID: <",
+                &id,
+                "@",
+                &id_right(facts.hostname),
+                ">\r\n",
+            ]);
+        }
+        if self.empty_line {
+            text.push_str("\r\n");
+        }
+        text.into_bytes()
+    }
+
+    /// The message as it is kept: what came, with the additions between.
+    #[must_use]
+    pub fn pieces<'a>(self, message: &'a [u8], additions: &'a [u8]) -> [&'a [u8]; 3] {
+        let (before, behind) = message.split_at_checked(self.at).unwrap_or((message, &[]));
+        [before, additions, behind]
+    }
 }
 
 /// What only the outside knows of a message.
@@ -85,45 +130,16 @@ pub struct Facts<'a> {
 }
 
 impl Envelope {
-    /// What is to be added at [`Missing::at`]; empty for most messages.
+    /// See [`Missing::additions`].
     #[must_use]
     pub fn additions(&self, facts: &Facts<'_>) -> Vec<u8> {
-        let missing = self.missing;
-        if missing.is_nothing() {
-            return Vec::new();
-        }
-        let mut text = String::with_capacity(128 + facts.hostname.len());
-        let before = self.body.get(..missing.at).unwrap_or_default();
-        if !(before.is_empty() || before.ends_with(b"\n")) {
-            text.push_str("\r\n");
-        }
-        if missing.date {
-            text.extend(["Date: ", &date(facts.received_at), "\r\n"]);
-        }
-        if missing.message_id {
-            let id = facts.id.hyphenated();
-            text.extend([
-                "Message-ID: <",
-                &id,
-                "@",
-                &id_right(facts.hostname),
-                ">\r\n",
-            ]);
-        }
-        if missing.empty_line {
-            text.push_str("\r\n");
-        }
-        text.into_bytes()
+        self.missing.additions(&self.body, facts)
     }
 
-    /// The message as it is kept: what came, with the additions between.
+    /// See [`Missing::pieces`].
     #[must_use]
     pub fn pieces<'a>(&'a self, additions: &'a [u8]) -> [&'a [u8]; 3] {
-        let (before, behind) = self
-            .body
-            .split_at_checked(self.missing.at)
-            .unwrap_or((&self.body, &[]));
-        [before, additions, behind]
+        self.missing.pieces(&self.body, additions)
     }
 }
 
@@ -238,6 +254,10 @@ mod tests {
             ),
             ("A: b", format!("A: b\r\n{DATE}{ID}")),
             (
+                "Message-ID:\r\nA: b\r\nDate: \r\n \r\n\r\ntext\r\n",
+                format!("A: b\r\n{DATE}{ID}\r\ntext\r\n"),
+            ),
+            (
                 "A: b\r\nodd\r\nB: c\r\n\r\ntext\r\n",
                 format!("A: b\r\n{DATE}{ID}odd\r\nB: c\r\n\r\ntext\r\n"),
             ),
@@ -263,6 +283,10 @@ mod tests {
                 format!("A: b\r\n{DATE}{ID}\r\nHello\r\nyou\r\n"),
             ),
             ("Bcc: b\r\nHello\r\n", format!("{DATE}{ID}\r\nHello\r\n")),
+            (
+                "Bcc: b\r\nFrom a@b\r\nDate:\r\nA: b\r\n",
+                format!("From a@b\r\nA: b\r\n{DATE}{ID}"),
+            ),
         ] {
             assert_eq!(
                 mended(message, Submission::default()),
@@ -288,6 +312,7 @@ mod tests {
             ..Submission::default()
         };
         assert_eq!(mended(message, add_nothing), "A: b\r\n\r\n");
+        assert_eq!(mended("Date:\r\n\r\n", add_nothing), "Date:\r\n\r\n");
         assert_eq!(mended("text\r\n", add_nothing), "text\r\n");
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 
@@ -302,20 +303,19 @@ class TestDsn:
         assert server.received[0].recipients == [b"TO:<b@x>"]
 
 
+def once(answer: bytes) -> Callable[[bytes], bytes]:
+    """Say this to the first, and yes to all that follow."""
+    answers = itertools.chain([answer], itertools.repeat(b"250 ok\r\n"))
+    return lambda _argument: next(answers)
+
+
 class TestPool:
     async def test_a_stale_connection_is_replaced_once(self, transport_to: TransportTo) -> None:
         server = ScriptedServer()
         async with server.running():
             transport = transport_to(server.port, connections=1)
             await transport.deliver(job())
-            mails = 0
-
-            def mail(_argument: bytes) -> bytes:
-                nonlocal mails
-                mails += 1
-                return HANG_UP if mails == 1 else b"250 ok\r\n"
-
-            server.answers["MAIL"] = mail
+            server.answers["MAIL"] = once(HANG_UP)
             (result,) = await transport.deliver(job())
             assert result.outcome is Outcome.DELIVERED
             await transport.close()
@@ -333,14 +333,7 @@ class TestPool:
         async with server.running():
             transport = transport_to(server.port, connections=1)
             await transport.deliver(job())
-            mails = 0
-
-            def mail(_argument: bytes) -> bytes:
-                nonlocal mails
-                mails += 1
-                return b"421 4.7.0 enough on this one\r\n" + HANG_UP if mails == 1 else b"250 ok\r\n"
-
-            server.answers["MAIL"] = mail
+            server.answers["MAIL"] = once(b"421 4.7.0 enough on this one\r\n" + HANG_UP)
             (result,) = await transport.deliver(job())
             assert result.outcome is Outcome.DELIVERED
             await transport.close()

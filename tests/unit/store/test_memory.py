@@ -32,8 +32,8 @@ class TestMemory(StoreSuite):
 def public(cls: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(member, eval_str=False).replace(return_annotation=None)
-        for name, member in vars(cls).items()
-        if not name.startswith("_") and inspect.isfunction(member)
+        for name, member in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_")
     }
 
 

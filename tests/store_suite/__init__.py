@@ -1,0 +1,23 @@
+"""What every store must do: the same suite runs on Postgres and on `store.memory`."""
+
+from store_suite.accounts import AccountSuite
+from store_suite.deliveries import DeliverySuite
+from store_suite.limits import LimitSuite
+from store_suite.lookup import LookupSuite
+from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
+
+__all__ = [
+    "CREDENTIAL",
+    "LEASE",
+    "SWEEP_AFTER",
+    "TENANT",
+    "StoreSuite",
+    "Stores",
+    "attempt_for",
+    "core_envelope",
+    "ids_of",
+]
+
+
+class StoreSuite(DeliverySuite, LimitSuite, AccountSuite, LookupSuite):
+    """All of it."""

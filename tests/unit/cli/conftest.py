@@ -1,0 +1,3 @@
+from fix_shell import shell
+
+__all__ = ["shell"]
