@@ -208,7 +208,7 @@ class House:
         return [row["id"] for row in await self.sql("SELECT id FROM envelopes ORDER BY id")]
 
     async def body(self, envelope_id: UUID) -> bytes:
-        (row,) = await self.sql("SELECT content FROM bodies WHERE envelope_id = $1", envelope_id)
+        (row,) = await self.sql("SELECT content FROM envelopes WHERE id = $1", envelope_id)
         return bytes(row["content"])
 
     async def sql(self, statement: str, *arguments: Any) -> list[Any]:

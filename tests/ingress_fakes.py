@@ -157,8 +157,8 @@ class FakePublisher:
         self.open.set()
         self._log = [] if log is None else log
 
-    async def publish(self, envelope_ids: Sequence[UUID]) -> None:
-        self.calls.append(list(envelope_ids))
+    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+        self.calls.append([UUID(bytes=each) for each in packed])
         await self.open.wait()
         if self.error is not None:
             raise self.error

@@ -277,7 +277,7 @@ class Batch:
         """Return all of it as Postgres takes it fastest.
 
         These are the messages that follow one query of three `COPY … FROM STDIN (FORMAT binary)`: the rows of
-        `envelopes`, `bodies` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
+        `envelopes` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
         queries, each as CopyData messages and a CopyDone. Once, and not after `envelopes`: the letters leave,
         so that much mail is not held twice. Without the GIL.
 

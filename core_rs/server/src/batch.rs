@@ -249,7 +249,7 @@ impl Batch {
         })
     }
 
-    /// All of it for Postgres: the COPY streams of `envelopes`, `bodies` and `deliveries`, each in
+    /// All of it for Postgres: the COPY streams of `envelopes` and `deliveries`, each in
     /// messages and with its end, as they follow one statement that names the three. `sweep_at_us` in
     /// microseconds since 1970. The envelopes leave the batch; empty if they have left before.
     #[must_use]

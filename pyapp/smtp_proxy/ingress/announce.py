@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.telemetry.metrics import PUBLISH_FAILED, PUBLISHED
@@ -70,7 +69,7 @@ class Announcer:
 
     async def _publish(self, ids: list[bytes]) -> None:
         try:
-            await self._publisher.publish([UUID(bytes=raw) for raw in ids])
+            await self._publisher.publish_packed(ids)
         except StreamUnavailable as error:
             PUBLISH_FAILED.inc()
             if not self._away:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
-    from uuid import UUID
 
     from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
     from smtp_proxy.model.limits import Placement
@@ -109,9 +108,9 @@ class Depth(Protocol):
 
 
 class Publisher(Protocol):
-    """Puts ids on the stream. Raises StreamUnavailable."""
+    """Puts ids, 16 bytes each, on the stream. Raises StreamUnavailable."""
 
-    async def publish(self, envelope_ids: Sequence[UUID]) -> None: ...
+    async def publish_packed(self, packed: Sequence[bytes]) -> None: ...
 
 
 class GateSetter(Protocol):

@@ -61,7 +61,7 @@ async def accept_placed(
     """Write a batch, and in the same transaction put some of it elsewhere than among what is ready."""
     ready = [row for row in batch if row[0] not in placements]
     placed = [row for row in batch if row[0] in placements]
-    tables = (*_messages(batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
+    tables = (map(_envelope, batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
     await writer.copy(_ACCEPT_PLACED, b"".join(map(_table, tables)), len(batch), tables=len(tables))
 
 
@@ -87,11 +87,7 @@ def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> bytes:
     """What `_core.Batch.encode` gives for the same envelopes."""
     sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
     deliveries = (delivery for row in batch for delivery in _deliveries(row, sweep_at))
-    return b"".join(map(_table, (*_messages(batch), deliveries)))
-
-
-def _messages(batch: Sequence[CoreEnvelope]) -> tuple[Iterable[bytes], Iterable[bytes]]:
-    return map(_envelope, batch), (_row(row[0], row[5]) for row in batch)
+    return b"".join(map(_table, (map(_envelope, batch), deliveries)))
 
 
 def _ready(batch: Sequence[CoreEnvelope], sweep_at: datetime) -> Iterator[bytes]:
@@ -147,6 +143,7 @@ def _envelope(row: CoreEnvelope) -> bytes:
         _optional_int2(ret),
         _optional_text(envid),
         None if (suite := tls_suite(tls)) is None else _INT4.pack(suite),
+        body,
     )
 
 

@@ -36,13 +36,21 @@ async def claim(
     kept, excess = split_by_size({i: r[0]["size_bytes"] for i, r in by_envelope.items()}, max_bytes)
     if excess:
         await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
-    contents = {
-        row["envelope_id"]: row["content"] for row in await connection.fetch(QUERIES["bodies"], kept, low, high)
-    }
+    contents = await _contents(connection, kept)
     for envelope_id in kept:
         if envelope_id not in contents:
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
     return [_job(by_envelope[i], contents[i]) for i in kept if i in contents]
+
+
+async def _contents(connection: Connection, envelope_ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    found: dict[UUID, bytes] = {}
+    for query in ("contents", "older_contents"):
+        wanted = [envelope_id for envelope_id in envelope_ids if envelope_id not in found]
+        if wanted:
+            rows = await connection.fetch(QUERIES[query], wanted, min(wanted), max(wanted))
+            found |= {row["envelope_id"]: row["content"] for row in rows}
+    return found
 
 
 def split_by_size(sizes: dict[UUID, int], max_bytes: int) -> tuple[list[UUID], list[UUID]]:

@@ -15,8 +15,7 @@ _HEAD: Final = struct.Struct("!ci")
 
 def decode(encoded: bytes) -> list[CoreEnvelope]:
     """The envelopes of an encoded batch. Raises ValueError."""
-    envelopes, bodies, deliveries = (list(_rows(stream)) for stream in _streams(encoded))
-    contents = {row[0]: row[1] for row in bodies}
+    envelopes, deliveries = (list(_rows(stream)) for stream in _streams(encoded))
     recipients: dict[bytes, list[str]] = {row[0]: [] for row in envelopes}
     asked: dict[bytes, list[tuple[int | None, str | None]]] = {row[0]: [] for row in envelopes}
     for row in deliveries:
@@ -29,7 +28,7 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
             row[2],
             _text(row[3]) or "",
             recipients[row[0]],
-            contents[row[0]],
+            row[15],
             _int2(row[6]) or 0,
             row[7] == b"\1",
             _text(row[8]) or "",

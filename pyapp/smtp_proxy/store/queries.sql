@@ -8,8 +8,7 @@ SELECT 1;
 -- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
 -- (core_rs/server/src/copy.rs), so columns change there and here together.
 COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
-    helo, client_address, tls, received_at, dsn_ret, dsn_envid, tls_suite) FROM STDIN (FORMAT binary);
-COPY bodies (envelope_id, content) FROM STDIN (FORMAT binary);
+    helo, client_address, tls, received_at, dsn_ret, dsn_envid, tls_suite, content) FROM STDIN (FORMAT binary);
 COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt) FROM STDIN (FORMAT binary);
 
 -- name: copy_placed
@@ -40,8 +39,13 @@ RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite;
 
--- name: bodies
+-- name: contents
 -- $1 ids, $2 lowest id, $3 highest id
+SELECT id AS envelope_id, content FROM envelopes
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND content IS NOT NULL;
+
+-- name: older_contents
+-- Of messages that a release took in which did not know envelopes.content. $1 ids, $2 lowest id, $3 highest id
 SELECT envelope_id, content FROM bodies
 WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid;
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
 _PIECE_BYTES: Final = 256 * 1024
-_TABLES: Final = 3  # envelopes, bodies, deliveries: one COPY each
+_TABLES: Final = 2  # envelopes and deliveries: one COPY each
+# Bytes. The server sends a word of its own for each COPY that it begins, which nobody waits for: one CopyInResponse for
+# 15 columns and one for 6, two CommandComplete and a ReadyForQuery are 88, and an error is more. Until so many are
+# there the kernel lets us sleep.
+_LEAST_ANSWER: Final = 88
+# So long at most it does: whatever else the server has to say is heard then.
+_DOZE_SECONDS: Final = 0.25
 
 
 def query_message(statement: str) -> bytes:
@@ -52,6 +59,7 @@ class Writer:
         self._transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
         self._answers = _Answers()
         self._transport.set_protocol(self._answers)
+        self._socket = _plain_tcp(self._transport)
 
     @classmethod
     async def open(cls, settings: Settings, purpose: str) -> Writer:
@@ -70,7 +78,7 @@ class Writer:
             query: a Query message, with `copy_accepted` in it.
             encoded: the streams of its tables, as `_core.Batch.encode` gives them.
             messages: how many envelopes those are.
-            tables: how many COPYs the query has; the first two are of envelopes and their bodies.
+            tables: how many COPYs the query has; the first is of envelopes.
 
         Raises:
             asyncpg.PostgresError: what the server says; nothing is stored.
@@ -81,17 +89,18 @@ class Writer:
             raise ConnectionResetError("the connection was closed")
         answer = self._answers.expect()
         try:
-            self._transport.write(query)
-            await self._write(encoded)
-            counts = await answer
+            with self._dozing():
+                self._transport.write(query)
+                await self._write(encoded)
+                counts = await answer
         except asyncpg.PostgresError:
             raise  # It has answered, and is ready for the next.
         except BaseException:
             answer.cancel()
             self.close()
             raise
-        envelopes, bodies, *deliveries = counts if len(counts) == tables else (0, 0)
-        if envelopes != messages or bodies != messages or sum(deliveries) < messages:
+        envelopes, *deliveries = counts if len(counts) == tables else (0,)
+        if envelopes != messages or sum(deliveries) < messages:
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
 
@@ -102,6 +111,23 @@ class Writer:
             if at:
                 await self._answers.writable.wait()
             self._transport.write(whole[at : at + _PIECE_BYTES])
+
+    @contextlib.contextmanager
+    def _dozing(self) -> Iterator[None]:
+        """Not woken for less than an answer, for a while."""
+        if self._socket is None:
+            yield
+            return
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _LEAST_ANSWER)
+        timer = asyncio.get_running_loop().call_later(_DOZE_SECONDS, self._listen)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _listen(self) -> None:
+        if self._socket is not None and not self._transport.is_closing():
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def close(self) -> None:
         """At once."""
@@ -224,6 +250,14 @@ class _Answers(asyncio.Protocol):
             answer.set_result(self._counts)
         else:
             answer.set_exception(error)
+
+
+def _plain_tcp(transport: asyncio.Transport) -> asyncio.trsock.TransportSocket | None:
+    """Where what the kernel counts is what the server says: not under TLS, and Unix sockets know no such mark."""
+    raw: asyncio.trsock.TransportSocket | None = transport.get_extra_info("socket")
+    if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6) or transport.get_extra_info("sslcontext"):
+        return None
+    return raw
 
 
 def _error(content: bytes) -> asyncpg.PostgresError:

@@ -29,6 +29,10 @@ class StreamPublisher(Protocol):
         """
         ...
 
+    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+        """As `publish`; each id is its 16 bytes."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from uuid import UUID
 
 GROUP = "workers"
@@ -34,12 +34,11 @@ def accepted_ms(envelope_id: UUID) -> int:
     return envelope_id.int >> 80
 
 
-def by_shard(envelope_ids: Iterable[UUID], shards: int) -> dict[int, list[bytes]]:
-    """Group ids by shard, as the 16 bytes that travel in the stream."""
+def by_shard(packed: Sequence[bytes], shards: int) -> dict[int, Sequence[bytes]]:
+    """Group ids by `shard_of`; each is the 16 bytes that travel in the stream."""
     if shards == 1:
-        packed = [envelope_id.bytes for envelope_id in envelope_ids]
         return {0: packed} if packed else {}
     groups: dict[int, list[bytes]] = {}
-    for envelope_id in envelope_ids:
-        groups.setdefault(shard_of(envelope_id, shards), []).append(envelope_id.bytes)
-    return groups
+    for each in packed:
+        groups.setdefault(int.from_bytes(each) % shards, []).append(each)
+    return dict(groups)

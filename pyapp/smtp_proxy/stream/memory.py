@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StreamUnavailable
@@ -16,7 +17,6 @@ from smtp_proxy.stream.keys import accepted_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
 
 @dataclass
@@ -62,6 +62,9 @@ class MemoryPublisher:
             self._server.added += 1
             self._server.unread.append((b"%d-%d" % (now_ms, self._server.added), envelope_id))
         self._server.wake.set()
+
+    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+        await self.publish([UUID(bytes=each) for each in packed])
 
     async def close(self) -> None:
         pass

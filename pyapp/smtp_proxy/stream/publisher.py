@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 # One call holds the server's only thread while it runs: 5,000 XADDs are some milliseconds.
 _IDS_PER_CALL: Final = 5000
-_ADD = Script("for i = 1, #ARGV do redis.call('XADD', KEYS[1], '*', 'id', ARGV[i]) end return #ARGV")
+# All ids in one argument: redis-py's work for each argument is more than the server's for the entry.
+_ADD = Script(
+    "local ids = ARGV[1] for at = 1, #ids, 16 do redis.call('XADD', KEYS[1], '*', 'id', string.sub(ids, at, at + 15)) end"
+    " return #ids / 16"
+)
 
 
 class Publisher:
@@ -31,12 +35,16 @@ class Publisher:
 
     async def publish(self, envelope_ids: Sequence[UUID]) -> None:
         """Add one entry per id. Raises StreamUnavailable within `redis_timeout_seconds`."""
-        if not envelope_ids:
+        await self.publish_packed([envelope_id.bytes for envelope_id in envelope_ids])
+
+    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+        """As `publish`, of ids as their 16 bytes: for who has many of them, and no other use for a UUID."""
+        if not packed:
             return
         async with stream_errors(self._timeout_seconds):
-            for shard, packed in by_shard(envelope_ids, len(self._keys)).items():
-                for start in range(0, len(packed), _IDS_PER_CALL):
-                    await _ADD.call(self._redis, self._keys[shard], packed[start : start + _IDS_PER_CALL])
+            for shard, ids in by_shard(packed, len(self._keys)).items():
+                for start in range(0, len(ids), _IDS_PER_CALL):
+                    await _ADD.call(self._redis, self._keys[shard], [b"".join(ids[start : start + _IDS_PER_CALL])])
 
     async def close(self) -> None:
         await self._redis.close()

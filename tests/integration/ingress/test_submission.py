@@ -86,7 +86,7 @@ async def test_many_at_once_each_once(house: House) -> None:
     for each in await asyncio.gather(*(application(n) for n in range(20))):
         sent |= each
     assert len(sent) == 200
-    rows = await house.sql("SELECT envelope_id, content FROM bodies")
+    rows = await house.sql("SELECT id AS envelope_id, content FROM envelopes")
     assert {row["envelope_id"]: bytes(row["content"]) for row in rows} == sent
     await eventually(lambda: house.is_queued(*sent))
 

@@ -50,7 +50,7 @@ async def attack(house: House, sequence: Sequence, place: Place) -> None:
     answers = {(await submit(client, recipient, *pieces))[: len(REFUSED)] for pieces in cuts}
     assert answers == {REFUSED if sequence.outcome == "refused" else TAKEN}, sequence.name
     found = await house.sql(
-        "SELECT content FROM bodies JOIN deliveries USING (envelope_id) WHERE recipient = $1", recipient
+        "SELECT content FROM envelopes JOIN deliveries ON envelope_id = id WHERE recipient = $1", recipient
     )
     assert len(found) == (len(cuts) if sequence.outcome == "one" else 0)
     for row in found:

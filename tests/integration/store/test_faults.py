@@ -139,7 +139,7 @@ async def test_a_full_disk_answers_and_does_not_pass_the_probe(
         database=db_settings.db_name,
     )
     await postgres.sql(
-        "CREATE TRIGGER full_disk BEFORE INSERT ON bodies FOR EACH ROW EXECUTE FUNCTION full_disk()",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION full_disk()",
         database=db_settings.db_name,
     )
     for _ in range(3):
@@ -147,7 +147,7 @@ async def test_a_full_disk_answers_and_does_not_pass_the_probe(
         with pytest.raises(StoreUnavailable) as caught:
             await store.probe_commit()
         assert caught.value.sqlstate == "53100"
-    await postgres.sql("DROP TRIGGER full_disk ON bodies", database=db_settings.db_name)
+    await postgres.sql("DROP TRIGGER full_disk ON deliveries", database=db_settings.db_name)
     await store.probe_commit()
 
 

@@ -56,7 +56,7 @@ async def test_rows_go_to_the_partition_of_their_day(
     today = datetime.now(UTC)
     batch = [core_envelope(id=new_id(today + timedelta(days=n)).bytes) for n in (0, 1, 1)]
     await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
-    for table in ("envelopes", "bodies", "deliveries"):
+    for table in ("envelopes", "deliveries"):
         assert await counts(postgres, db_settings, table) == {
             partition_name(table, today): 1,
             partition_name(table, today + timedelta(days=1)): 2,
@@ -69,10 +69,10 @@ async def test_rows_without_a_partition_are_kept_and_move_when_it_is_made(
     far = datetime.now(UTC) + timedelta(days=40)
     batch = [core_envelope(id=new_id(far + timedelta(seconds=n)).bytes) for n in range(3)]
     await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
-    assert await counts(postgres, db_settings, "bodies") == {"bodies_default": 3}
+    assert await counts(postgres, db_settings, "envelopes") == {"envelopes_default": 3}
     made = await store.ensure_partitions(far, 0)
     assert made == [partition_name(table, far) for table in TABLES]
-    for table in ("envelopes", "bodies", "deliveries"):
+    for table in ("envelopes", "deliveries"):
         assert await counts(postgres, db_settings, table) == {partition_name(table, far): 3}
     assert len(await store.claim(ids_of(batch), uuid4(), LEASE)) == 3
 
@@ -94,14 +94,14 @@ async def test_partitions_are_named_and_bounded_by_days(postgres: PostgresServer
 async def test_a_4_kib_body_lies_in_its_row(store: Store, postgres: PostgresServer, db_settings: Settings) -> None:
     await store.accept([core_envelope(body=b"words that compress well, " * 160)], sweep_after_seconds=SWEEP_AFTER)
     (row,) = await postgres.sql(
-        "SELECT pg_column_size(content) AS size, octet_length(content) AS length FROM bodies",
+        "SELECT pg_column_size(content) AS size, octet_length(content) AS length FROM envelopes",
         database=db_settings.db_name,
     )
     assert row["size"] >= row["length"]
     (toast,) = await postgres.sql(
         "SELECT sum(pg_relation_size(c.reltoastrelid)) AS bytes FROM pg_class c "
         "JOIN pg_inherits i ON i.inhrelid = c.oid "
-        "WHERE i.inhparent = 'bodies'::regclass",
+        "WHERE i.inhparent = 'envelopes'::regclass",
         database=db_settings.db_name,
     )
     assert toast["bytes"] == 0

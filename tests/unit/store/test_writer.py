@@ -49,6 +49,9 @@ class Wire:
         if self.written.endswith(self.finish_with):
             asyncio.get_running_loop().call_soon(self._answer)
 
+    def get_extra_info(self, _name: str) -> None:
+        return None  # no socket
+
     def is_closing(self) -> bool:
         return self.closed
 
@@ -70,7 +73,7 @@ def writer(wire: Wire) -> Writer:
 
 @given(st.lists(st.integers(1, 200), max_size=6))
 def test_any_split_of_the_answer_is_the_same_answer(cuts: list[int]) -> None:
-    whole, pieces = NOISE + stored(2, 2, 5), []
+    whole, pieces = NOISE + stored(2, 5), []
     for cut in cuts:
         piece, whole = whole[:cut], whole[cut:]
         pieces.append(piece)
@@ -92,7 +95,7 @@ async def test_what_the_server_refuses_is_raised_as_asyncpg_would() -> None:
     assert not wire.closed
 
 
-@pytest.mark.parametrize("counts", [(2, 2), (1, 2, 5), (2, 1, 5), ()])
+@pytest.mark.parametrize("counts", [(2,), (1, 5), (2, 1), (2, 2, 5), ()])
 async def test_another_answer_than_was_asked_for_is_no_success(counts: tuple[int, ...]) -> None:
     wire = Wire(stored(*counts))
     with pytest.raises(asyncpg.InternalClientError, match="2 messages were written"):
@@ -101,7 +104,7 @@ async def test_another_answer_than_was_asked_for_is_no_success(counts: tuple[int
 
 
 async def test_a_lost_connection_is_never_a_success() -> None:
-    wire = Wire(stored(2, 2, 2)[:-1], then_lost=True)
+    wire = Wire(stored(2, 2)[:-1], then_lost=True)
     lost = writer(wire)
     with pytest.raises(ConnectionResetError):
         await lost.copy(QUERY, ENCODED, 2)
@@ -117,7 +120,7 @@ async def test_the_server_s_last_words_say_why() -> None:
 
 
 async def test_much_is_written_in_pieces_as_they_leave() -> None:
-    wire = Wire(stored(2, 2, 2))
+    wire = Wire(stored(2, 2))
     slow = writer(wire)
     wire.protocol.pause_writing()
     copying = asyncio.create_task(slow.copy(QUERY, bytes(600_000) + ENCODED, 2))
