@@ -92,6 +92,10 @@ class Ours:
         files = (tls / name for name in ("ca.pem", "server.pem", "server-key.pem"))
         return Certificate(*files, self._ready["user"], self._ready["password"])
 
+    def control_socket(self) -> Path:
+        """What `smtp-proxy certs reload` talks to."""
+        return Path(self._ready["data_dir"]) / "control" / "smtp.sock"
+
     def implicit_target(self) -> Target:
         """TLS from the first byte, and AUTH."""
         return self.certificate().target(self._ready["smtp"]["tls_port"])
