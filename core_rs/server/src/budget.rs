@@ -1,5 +1,11 @@
 //! How much mail may be in memory: bytes and messages, from the first byte of a text to its verdict.
 //!
+//! What is counted is what is allocated: a text's capacity, not its length, and until its verdict, since the batch keeps it
+//! until then. What is made of it on the way to the store is not counted, and is bounded otherwise: a piece of some 256
+//! KiB for each commit under way (`copy/pieces.rs`); or, where Python takes the messages themselves (a tenant with limits),
+//! one message that is copied. Capacity grows by an eighth (`proto`, `data.rs`), and what is freed must leave the process:
+//! that is the allocator's part (`ingress/allocator.py`). decisions/0024.
+//!
 //! Over the budget, sockets are not read (TCP does the rest). Only sessions wait that receive a text,
 //! or that hold more recipients and commands sent ahead than every connection may: the others hold
 //! nothing, and a command costs nothing.
