@@ -1,6 +1,6 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-tls bench-idle \
+.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-tls bench-reload bench-idle \
     bench-memory bench-border lock deny audit fuzz clean
 
 PYTHON_BIN := .venv/bin
@@ -59,6 +59,9 @@ bench-quick: ## the same in about two minutes, to see that it runs
 
 bench-tls: setup ## TLS and AUTH, new connections and lasting ones, beside peers and bare handshakes
 	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.tls $(ARGS)
+
+bench-reload: setup ## certificate reloads under a load of handshakes, beside idle TLS sessions
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.reload $(ARGS)
 
 bench-idle: setup ## what 10,000 idle sessions cost, and what they cost the busy ones
 	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.idle $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -53,7 +53,7 @@ class FakeBatch:
     def size_bytes(self) -> int:
         return sum(len(row[5]) for row in self.rows)
 
-    def encode(self, sweep_at_us: int) -> bytes:
+    def encode(self, sweep_at_us: int) -> Iterator[bytes]:
         return encode(self.rows, sweep_at_us)
 
     def tenants(self) -> list[bytes]:
@@ -136,9 +136,9 @@ class FakeStore:
         self._log.append("stored")
 
     async def accept_encoded(
-        self, encoder: Callable[[int], bytes], messages: int, *, sweep_after_seconds: float
+        self, encoder: Callable[[int], Iterable[bytes]], messages: int, *, sweep_after_seconds: float
     ) -> None:
-        rows = decode(encoder(0))
+        rows = decode(b"".join(encoder(0)))
         assert len(rows) == messages
         await self.accept(rows, sweep_after_seconds=sweep_after_seconds)
 

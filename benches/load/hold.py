@@ -1,6 +1,7 @@
 """A process of its own: many sessions that have said EHLO (under TLS, if asked for) and then say nothing.
 
-It tells `ready` when all stand, and drops them when its standard input ends.
+It tells `ready` when all stand; for each line on its standard input, how many of them still answer; and drops them when
+that ends.
 Usage: python -m benches.load.hold COUNT PORT [CA_FILE]
 """
 
@@ -44,12 +45,22 @@ def _expect(session: socket.socket, code: bytes) -> None:
         raise ConnectionRefusedError(repr(reply))
 
 
+def _answers(session: socket.socket) -> bool:
+    try:
+        session.sendall(b"NOOP\r\n")
+        _expect(session, b"250")
+    except OSError:
+        return False
+    return True
+
+
 def main() -> None:
     count, port = int(sys.argv[1]), int(sys.argv[2])
     context = ssl.create_default_context(cafile=sys.argv[3]) if len(sys.argv) > 3 else None
     held = hold(count, port, context)
     print("ready", flush=True)
-    sys.stdin.read()
+    for _ in sys.stdin:
+        print(sum(map(_answers, held)), flush=True)
     for session in held:
         session.close()
 

@@ -6,31 +6,29 @@ connections at full rate with and without 10,000 idle ones, in turn. Idle client
 
 from __future__ import annotations
 
-import resource
-import subprocess
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benches.load import generator, machine, resident, runner
 from benches.load.generator import Load, Target
+from benches.load.held import allow_files, holding
 from benches.load.measure import Measurement, Row, under_load
 from benches.load.ours import Ours
 from benches.load.peers import Peer
-from benches.load.processes import ROOT
 from benches.load.runner import Bench
 from benches.load.smtp_server import SmtpServer
-from benches.load.summary import Check, Verdict, ratio, speed
+from benches.load.summary import Check, Round, Verdict, ratio, speed
 
 _HELD = 10_000
 _PEER_HELD = 2_000  # each costs about the same
 _WARM = 100
+_ROUNDS = 3
 _BUSY = 200
 _SETTLE_SECONDS = 2.0
-_SPARE_FILES = 1_000
 _ALONE, _BESIDE = f"ours durable {_BUSY}", f"ours durable {_BUSY} beside idle sessions"
 _METHOD = (
     f"{machine.METHOD}; memory: proportional set size of the server's process, so without what the kernel keeps for a "
@@ -43,18 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = runner.parser("load.idle", __doc__)
     parser.add_argument("--held", type=int, default=_HELD)
     options = parser.parse_args(arguments)
-    _allow_files(options.held)
+    if options.rounds < _ROUNDS and not options.quick:
+        parser.error(f"--rounds: fewer than {_ROUNDS} show nothing")
+    allow_files(options.held)
     generator.build()
     with runner.bench("idle", options) as bench:
         ours = bench.ours(Ours.accepting(bench.folder))
         about = bench.about(_METHOD)
         seen = dict(_memory(bench, ours, options.held))
-        rounds = bench.in_turn(list(_rows(bench.seconds, ours, options.held)))
+        lost: list[int] = []
+        rounds = bench.in_turn(list(_rows(bench.seconds, ours, options.held, lost)))
+        seen |= {"beside idle ones, share of those without": _by_round(rounds), "idle ones": {"lost": sum(lost)}}
         verdicts = [
             _verdict("plaintext, idle: KiB each", seen["ours, plaintext"], 6),
             _verdict("TLS, idle: KiB each", seen["ours, TLS"], 32),
             Verdict.of(Check(f"messages/s of {_BUSY} beside {options.held:,} idle ones, share of those without",
                              ratio(_BESIDE, _ALONE, speed), 0.9), rounds),
+            Verdict.of(Check("idle ones lost meanwhile", lambda _: sum(lost), 0, at_least=False), [{}]),
         ]  # fmt: skip
         bench.finish(about, verdicts, seen=seen, **runner.parts(rounds))
     return 0
@@ -95,27 +98,21 @@ def _cost(peer: Peer, target: Target, held: int, ca_file: Path | None = None) ->
     }
 
 
-@contextmanager
-def holding(count: int, port: int, ca_file: Path | None = None) -> Iterator[None]:
-    """As many idle sessions, from a process of their own. Raises RuntimeError: the server did not take them."""
-    command = [sys.executable, "-m", "benches.load.hold", str(count), str(port), *([str(ca_file)] if ca_file else [])]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"{count} sessions could not be held")
-        yield
-    finally:
-        process.communicate()  # its standard input ends, so it does
+def _by_round(rounds: Sequence[Round]) -> dict[str, Any]:
+    shares = [ratio(_BESIDE, _ALONE, speed)(measured) for measured in rounds if {_BESIDE, _ALONE} <= measured.keys()]
+    each = {f"round {number}": share for number, share in enumerate(shares, 1)}
+    return each | ({"median": statistics.median(shares)} if shares else {})
 
 
-def _rows(seconds: float, ours: Ours, held: int) -> Iterator[Row]:
+def _rows(seconds: float, ours: Ours, held: int, lost: list[int]) -> Iterator[Row]:
     alone = under_load(_ALONE, ours, ours.target, Load(_BUSY, seconds))
     beside = under_load(_BESIDE, ours, ours.target, Load(_BUSY, seconds))
 
     def measure() -> Measurement:
-        with holding(held, ours.target().port):
-            return beside.measure()
+        with holding(held, ours.target().port) as idle:
+            measured = beside.measure()
+            lost.append(held - idle.alive())
+        return measured
 
     yield alone
     yield Row(_BESIDE, measure, beside.clean)
@@ -123,17 +120,6 @@ def _rows(seconds: float, ours: Ours, held: int) -> Iterator[Row]:
 
 def _verdict(figure: str, seen: dict[str, Any], wanted: float) -> Verdict:
     return Verdict.of(Check(figure, lambda _: float(seen["kib_each"]), wanted, at_least=False, unit="KiB"), [{}])
-
-
-def _allow_files(held: int) -> None:
-    """For the servers, which inherit it, and for the clients."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = held + _SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-        except ValueError:
-            raise SystemExit(f"{wanted} open files are needed: ulimit -n {wanted}, or a smaller --held") from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from benches.load.processes import ROOT, end, wait_for
 
 # Accepting alone is measured: nothing is delivered meanwhile, so what is ready grows past the gate (50,000).
 _ACCEPT = ("--set", "ingress_ready_depth_high=1000000000", "--set", "ingress_ready_depth_low=1000000000")
+_HEARD_SECONDS = 1.0  # until the SMTP service has heard of it from Postgres, generously
 _MAIL_TABLES = "envelopes, deliveries, attempts"
 
 
@@ -91,6 +93,18 @@ class Ours:
         tls = Path(self._ready["data_dir"]) / "tls"
         files = (tls / name for name in ("ca.pem", "server.pem", "server-key.pem"))
         return Certificate(*files, self._ready["user"], self._ready["password"])
+
+    def limit_tenant(self, messages_per_minute: int) -> None:
+        """From now on the first tenant's mail is judged, message by message."""
+        command = [sys.executable, "-m", "smtp_proxy", "tenant", "limits", "dev", "--messages-per-minute"]
+        environment = {**os.environ, **self.database(), "REDIS_URL": self.redis_url()}
+        command.append(str(messages_per_minute))
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+        time.sleep(_HEARD_SECONDS)
+
+    def control_socket(self) -> Path:
+        """What `smtp-proxy certs reload` talks to."""
+        return Path(self._ready["data_dir"]) / "control" / "smtp.sock"
 
     def implicit_target(self) -> Target:
         """TLS from the first byte, and AUTH."""

@@ -7,10 +7,19 @@ descriptor readable, and only if somebody asked for it (`Server.arm`).
 Sizes are bytes, times are seconds unless a name says otherwise. Ids are UUIDs as 16 bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias, final
 
-__all__ = ["Batch", "CertificateError", "ConfigError", "LoginBatch", "Server", "ServerConfig", "sender_pattern"]
+__all__ = [
+    "Batch",
+    "CertificateError",
+    "ConfigError",
+    "LoginBatch",
+    "Pieces",
+    "Server",
+    "ServerConfig",
+    "sender_pattern",
+]
 
 _Dsn: TypeAlias = tuple[int | None, str | None, list[tuple[int | None, str | None]]]
 
@@ -250,6 +259,17 @@ class Server:
         """
 
 @final
+class Pieces:
+    """A batch in Postgres's encoding, some 256 KiB at a time; each piece is a number of whole messages.
+
+    A piece is made when it is asked for, without the GIL, so much mail is not held twice. It ends early once the batch
+    is answered.
+    """
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+
+@final
 class Batch:
     """Envelopes to be stored in one transaction. One that is dropped unanswered answers 451 to all."""
 
@@ -273,19 +293,19 @@ class Batch:
         what was not given.
         """
 
-    def encode(self, sweep_at_us: int) -> bytes:
-        """Return all of it as Postgres takes it fastest.
+    def encode(self, sweep_at_us: int) -> Pieces:
+        """Return all of it as Postgres takes it fastest, piece by piece.
 
-        These are the messages that follow one query of three `COPY … FROM STDIN (FORMAT binary)`: the rows of
+        These are the messages that follow one query of two `COPY … FROM STDIN (FORMAT binary)`: the rows of
         `envelopes` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
-        queries, each as CopyData messages and a CopyDone. Once, and not after `envelopes`: the letters leave,
-        so that much mail is not held twice. Without the GIL.
+        queries, each as CopyData messages and a CopyDone. The envelopes stay, so it may be had again, and `envelopes`
+        after it, until they are answered.
 
         Args:
             sweep_at_us: deliveries.sweep_at, microseconds since 1970.
 
         Raises:
-            ValueError: the envelopes have left.
+            ValueError: the envelopes have left, by `envelopes` or with the answer.
         """
 
     def tenants(self) -> list[bytes]:

@@ -17,6 +17,9 @@ use crate::{Limits, Reply, reply};
 
 /// Most that is reserved on the word of SIZE alone; a client that lies costs us no more.
 const RESERVE_BYTES: usize = 64 * 1024;
+/// Up to here what is kept grows by doubling. From here on by an eighth: a text of 25 MiB would else hold up to as much
+/// again that it does not need.
+const DOUBLED_BYTES: usize = 512 * 1024;
 
 /// Why a message is refused at its final dot. The greatest one is told, so that the answer does not
 /// depend on how the bytes were split.
@@ -52,7 +55,8 @@ impl Defect {
 #[derive(Debug)]
 pub struct Text {
     body: Vec<u8>,
-    reserve_bytes: usize,
+    /// What the client says it will be; 0: nothing was said.
+    announced_bytes: usize,
     /// Of the message so far, without the dots of transparency; goes on counting after a defect.
     size_bytes: usize,
     /// Of the current line so far.
@@ -67,12 +71,11 @@ impl Text {
     /// `size_bytes`: what the client announced with SIZE; only a hint.
     #[must_use]
     pub fn new(size_bytes: Option<u64>) -> Self {
-        let hint = size_bytes
-            .and_then(|size| usize::try_from(size).ok())
-            .unwrap_or_default();
         Self {
             body: Vec::new(),
-            reserve_bytes: hint.min(RESERVE_BYTES),
+            announced_bytes: size_bytes
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or_default(),
             size_bytes: 0,
             line_bytes: 0,
             line_start: true,
@@ -84,8 +87,9 @@ impl Text {
     /// A chunk of BDAT is announced. One that would exceed the limit is not kept at all.
     pub fn expect_chunk(&mut self, size_bytes: u64, limits: &Limits) {
         let size_bytes = usize::try_from(size_bytes).unwrap_or(usize::MAX);
-        self.reserve_bytes = self.reserve_bytes.max(size_bytes.min(RESERVE_BYTES));
-        if self.size_bytes.saturating_add(size_bytes) > limits.message_bytes {
+        let until_then = self.size_bytes.saturating_add(size_bytes);
+        self.announced_bytes = self.announced_bytes.max(until_then);
+        if until_then > limits.message_bytes {
             self.refuse(Defect::TooLarge);
         }
     }
@@ -192,7 +196,10 @@ impl Text {
     }
 
     /// The message after its final dot, dot-unstuffed, or why it is refused.
-    pub fn finish(self) -> Result<Vec<u8>, Defect> {
+    pub fn finish(mut self) -> Result<Vec<u8>, Defect> {
+        if self.body.capacity() > DOUBLED_BYTES {
+            self.body.shrink_to_fit(); // It may wait long for its verdict.
+        }
         self.defect.map_or(Ok(self.body), Err)
     }
 
@@ -226,11 +233,29 @@ impl Text {
             self.refuse(Defect::TooLarge);
         }
         if self.defect.is_none() && !text.is_empty() {
-            if self.body.capacity() == 0 {
-                self.body.reserve_exact(self.reserve_bytes.max(text.len()));
+            if self.body.capacity() - self.body.len() < text.len() {
+                self.grow(text.len());
             }
             self.body.extend_from_slice(text);
         }
+    }
+
+    /// Makes room for so many more bytes, at least.
+    fn grow(&mut self, needed_bytes: usize) {
+        let now = self.body.capacity();
+        let step = match now {
+            0 => self.announced_bytes.min(RESERVE_BYTES),
+            1..DOUBLED_BYTES => now,
+            _ => (now / 8).max(RESERVE_BYTES * 4),
+        };
+        // Whoever announced the size and keeps to it does not get more than that.
+        let left = self.announced_bytes.saturating_sub(self.body.len());
+        let step = if left >= needed_bytes {
+            step.min(left)
+        } else {
+            step
+        };
+        self.body.reserve_exact(step.max(needed_bytes));
     }
 
     /// A message with a defect is read on, but no longer kept.

@@ -53,14 +53,17 @@ impl Batch {
         Ok(list.clone_ref(py))
     }
 
-    fn encode<'py>(&self, py: Python<'py>, sweep_at_us: i64) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = py.detach(|| self.inner().encode(sweep_at_us));
-        if bytes.is_empty() {
-            return Err(PyValueError::new_err(
-                "the envelopes have left this batch: encode comes once, and not after envelopes",
-            ));
-        }
-        Ok(PyBytes::new(py, &bytes))
+    fn encode(slf: Bound<'_, Self>, sweep_at_us: i64) -> PyResult<Pieces> {
+        let encoding = slf.get().inner().begin_encoding(sweep_at_us);
+        let encoding = encoding.ok_or_else(|| {
+            PyValueError::new_err(
+                "the envelopes have left this batch: encode comes neither after envelopes nor after the answer",
+            )
+        })?;
+        Ok(Pieces {
+            batch: slf.unbind(),
+            encoding: Mutex::new(encoding),
+        })
     }
 
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -103,6 +106,29 @@ impl Batch {
             self.__len__(),
             self.size_bytes
         )
+    }
+}
+
+/// A batch as Postgres takes it, a piece at a time.
+#[pyclass(frozen, module = "smtp_proxy._core")]
+pub(crate) struct Pieces {
+    batch: Py<Batch>,
+    encoding: Mutex<server::Encoding>,
+}
+
+#[pymethods]
+impl Pieces {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let batch = self.batch.get();
+        let piece = py.detach(|| {
+            let mut encoding = self.encoding.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.inner().encode(&mut encoding)
+        })?;
+        Some(PyBytes::new(py, &piece))
     }
 }
 

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::batch::Batch;
+    use crate::batch::{Batch, Pieces};
     #[pymodule_export]
     use crate::config::{ServerConfig, sender_pattern};
     #[pymodule_export]

@@ -206,6 +206,10 @@ impl Waiting {
     }
 }
 
+/// How far [`Batch::encode`] is; see [`Batch::begin_encoding`].
+#[derive(Debug)]
+pub struct Encoding(copy::Encoding);
+
 /// Envelopes to be stored in one transaction, and then answered together. Dropped without an answer,
 /// it defers.
 pub struct Batch {
@@ -249,16 +253,21 @@ impl Batch {
         })
     }
 
-    /// All of it for Postgres: the COPY streams of `envelopes` and `deliveries`, each in
-    /// messages and with its end, as they follow one statement that names the three. `sweep_at_us` in
-    /// microseconds since 1970. The envelopes leave the batch; empty if they have left before.
+    /// Begins to write all of it for Postgres: the COPY streams of `envelopes` and `deliveries`, each in
+    /// messages and with its end, as they follow one statement that names the two. `sweep_at_us` in microseconds
+    /// since 1970. `None`: the envelopes have left the batch.
     #[must_use]
-    pub fn encode(&mut self, sweep_at_us: i64) -> Vec<u8> {
-        let letters = self.take_letters();
-        if letters.is_empty() {
-            return Vec::new();
-        }
-        copy::encode(letters, sweep_at_us)
+    pub fn begin_encoding(&self, sweep_at_us: i64) -> Option<Encoding> {
+        let letters = &self.letters;
+        (!letters.is_empty()).then(|| Encoding(copy::Encoding::new(letters, sweep_at_us)))
+    }
+
+    /// The next piece, some 256 KiB of whole messages. The envelopes stay in the batch, and in the memory budget, until
+    /// they are answered. `None`: that was all, or they have left meanwhile.
+    #[must_use]
+    pub fn encode(&self, encoding: &mut Encoding) -> Option<Vec<u8>> {
+        let letters = &self.letters;
+        (!letters.is_empty()).then(|| encoding.0.next(letters))?
     }
 
     /// Whose the envelopes are, each tenant once. Empty once they have left.
@@ -318,6 +327,7 @@ impl Batch {
     /// Each by itself, in the order of the letters; those without an answer are deferred. A second
     /// answer is none.
     pub fn answer(&mut self, answers: impl IntoIterator<Item = Answer>) {
+        let mut letters = std::mem::take(&mut self.letters).into_iter();
         let slots = std::mem::take(&mut self.slots);
         let few = slots.len() <= HANDED_OUT_AT_ONCE;
         let answers = answers
@@ -340,6 +350,8 @@ impl Batch {
         }
         let hand_out = move || {
             for (slot, answer) in answers {
+                // Its memory before what it is charged; if they have left, there is none.
+                drop(letters.next());
                 slot.answer(answer);
             }
         };

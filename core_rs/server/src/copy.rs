@@ -7,8 +7,11 @@
 //!
 //! Source: the manual of Postgres, "COPY, Binary Format" and "Message Formats" (`CopyData`, `CopyDone`).
 
+mod pieces;
+
 use smtp_proxy_proto::{Notify, Security};
 
+pub(crate) use self::pieces::Encoding;
 use crate::batch::Letter;
 
 /// Signature, no flags, no header extension.
@@ -19,62 +22,25 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// 2000-01-01 in microseconds since 1970: where a timestamptz begins.
 const EPOCH_US: i64 = 946_684_800_000_000;
-/// A message ends with the row that takes it beyond. The server holds one whole, so not everything in one.
-const MESSAGE_BYTES: usize = 256 * 1024;
-/// What a letter takes here beyond its body, roughly: one guess saves growing.
-const ROW_BYTES: usize = 512;
+/// A longer body is cut where its piece is full.
+const WHOLE_BODY_BYTES: usize = 64 * 1024;
+/// In this order: one COPY each.
+const TABLES: [fn(&mut Rows, &Letter, i64); 2] = [envelope, deliveries];
 
-/// The rows of `envelopes` and `deliveries`, in this order. `sweep_at_us`: microseconds since 1970. Each body's
-/// own memory is freed as soon as it is written: much mail is not held twice.
-pub(crate) fn encode(mut letters: Vec<Letter>, sweep_at_us: i64) -> Vec<u8> {
-    let bodies: usize = letters
-        .iter()
-        .map(|letter| letter.envelope.body.len())
-        .sum();
-    let mut bytes = Vec::with_capacity(bodies + (letters.len() + 1) * ROW_BYTES);
-    table(&mut bytes, &mut letters, |rows, letter| {
-        envelope(rows, letter);
-        letter.envelope.body = Vec::new();
-    });
-    table(&mut bytes, &mut letters, |rows, letter| {
-        deliveries(rows, letter, sweep_at_us);
-    });
-    bytes
+/// Where rows are written.
+#[derive(Default)]
+struct Rows {
+    bytes: Vec<u8>,
+    /// Here belongs a body that is too long to be written at once.
+    long_body_at: Option<usize>,
 }
 
-fn table(
-    bytes: &mut Vec<u8>,
-    letters: &mut [Letter],
-    mut row: impl FnMut(&mut Vec<u8>, &mut Letter),
-) {
-    let mut begins_at = begin_message(bytes);
-    bytes.extend_from_slice(HEADER);
-    for letter in letters {
-        row(bytes, letter);
-        if bytes.len() - begins_at > MESSAGE_BYTES {
-            end_message(bytes, begins_at);
-            begins_at = begin_message(bytes);
-        }
-    }
-    bytes.extend_from_slice(&TRAILER);
-    end_message(bytes, begins_at);
-    bytes.extend_from_slice(b"c\0\0\0\x04"); // CopyDone
+fn envelope(rows: &mut Rows, letter: &Letter, _: i64) {
+    fields_before_body(&mut rows.bytes, letter);
+    body(rows, letter);
 }
 
-/// `CopyData`; its length is not known yet.
-fn begin_message(bytes: &mut Vec<u8>) -> usize {
-    bytes.extend_from_slice(b"d\0\0\0\0");
-    bytes.len() - 4
-}
-
-fn end_message(bytes: &mut [u8], begins_at: usize) {
-    let length = length(bytes.len() - begins_at);
-    if let Some(place) = bytes.get_mut(begins_at..begins_at + 4) {
-        place.copy_from_slice(&length);
-    }
-}
-
-fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
+fn fields_before_body(rows: &mut Vec<u8>, letter: &Letter) {
     let Letter {
         id,
         envelope,
@@ -103,18 +69,23 @@ fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
         Some(suite) => field(rows, &i32::from(*suite).to_be_bytes()),
         None => rows.extend_from_slice(&NULL),
     }
-    body(rows, letter);
 }
 
-fn body(rows: &mut Vec<u8>, letter: &Letter) {
+fn body(rows: &mut Rows, letter: &Letter) {
     let pieces = letter.envelope.pieces(&letter.additions);
-    rows.extend_from_slice(&length(pieces.iter().map(|piece| piece.len()).sum()));
+    let size_bytes = pieces.iter().map(|piece| piece.len()).sum();
+    rows.bytes.extend_from_slice(&length(size_bytes));
+    if size_bytes > WHOLE_BODY_BYTES {
+        rows.long_body_at = Some(rows.bytes.len());
+        return;
+    }
     for piece in pieces {
-        rows.extend_from_slice(piece);
+        rows.bytes.extend_from_slice(piece);
     }
 }
 
-fn deliveries(rows: &mut Vec<u8>, letter: &Letter, sweep_at_us: i64) {
+fn deliveries(rows: &mut Rows, letter: &Letter, sweep_at_us: i64) {
+    let rows = &mut rows.bytes;
     let sweep_at = timestamp(sweep_at_us);
     let dsn = letter.envelope.dsn.as_deref();
     for (nth, recipient) in letter.envelope.recipients.iter().enumerate() {
@@ -159,7 +130,7 @@ fn timestamp(us_since_1970: i64) -> [u8; 8] {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
+pub(in crate::copy) mod tests {
     use std::sync::Arc;
 
     use smtp_proxy_proto::{
@@ -168,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn letter(number: u8, body_bytes: usize, recipients: &[&str]) -> Letter {
+    pub(in crate::copy) fn letter(number: u8, body_bytes: usize, recipients: &[&str]) -> Letter {
         Letter {
             id: EnvelopeId([number; 16]),
             envelope: Envelope {
@@ -198,8 +169,13 @@ mod tests {
         }
     }
 
+    pub(in crate::copy) fn encode(letters: &[Letter], sweep_at_us: i64) -> Vec<Vec<u8>> {
+        let mut encoding = Encoding::new(letters, sweep_at_us);
+        std::iter::from_fn(|| encoding.next(letters)).collect()
+    }
+
     /// The COPY streams in it, and how many messages each came in.
-    fn streams(mut bytes: &[u8]) -> Vec<(Vec<u8>, usize)> {
+    pub(in crate::copy) fn streams(mut bytes: &[u8]) -> Vec<(Vec<u8>, usize)> {
         let (mut found, mut current, mut messages) = (Vec::new(), Vec::new(), 0);
         while let [kind, a, b, c, d, ..] = *bytes {
             let end = 1 + u32::from_be_bytes([a, b, c, d]) as usize;
@@ -218,7 +194,7 @@ mod tests {
     }
 
     /// The fields of each row.
-    fn rows(stream: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    pub(in crate::copy) fn rows(stream: &[u8]) -> Vec<Vec<Vec<u8>>> {
         let mut rest = stream.strip_prefix(HEADER).unwrap();
         let mut rows = Vec::new();
         loop {
@@ -254,7 +230,7 @@ mod tests {
                 })
                 .to_vec(),
         }));
-        let found = streams(&encode(letters.into(), EPOCH_US - 1));
+        let found = streams(&encode(&letters, EPOCH_US - 1).concat());
         let [envelopes, deliveries] = &found[..] else {
             panic!("{} tables", found.len())
         };
@@ -277,15 +253,5 @@ mod tests {
         assert_eq!(envelopes[0][12..14], [vec![0, 2], b"id".to_vec()]);
         assert_eq!(envelopes[0][14], [0, 0, 0xc0, 0x2f]);
         assert_eq!(envelopes[1][12..], [Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
-    }
-
-    #[test]
-    fn much_goes_in_several_messages() {
-        let letters: Vec<_> = (0..5)
-            .map(|number| letter(number, 100_000, &["a@b"]))
-            .collect();
-        let found = streams(&encode(letters, 0));
-        assert_eq!(found.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(rows(&found[0].0).len(), 5);
     }
 }

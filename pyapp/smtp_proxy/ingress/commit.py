@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED
 from smtp_proxy.errors import StoreError, StoreUnavailable
-from smtp_proxy.store.decode import decode
 from smtp_proxy.telemetry.metrics import (
     ACCEPTED_BYTES,
     COMMIT_BATCH,
@@ -152,14 +151,7 @@ class Committer:
 
     async def _commit_whole(self, batch: Envelopes, ids: list[bytes]) -> None:
         """The usual way: as the core encodes it, without a look at the single messages."""
-        encoded = b""
-
-        def encode(sweep_at_us: int) -> bytes:
-            nonlocal encoded
-            encoded = batch.encode(sweep_at_us)
-            return encoded
-
-        storing = self._store.accept_encoded(encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
+        storing = self._store.accept_encoded(batch.encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
         outcome = await self._outcome_of(storing)
         if outcome is True:
             batch.commit()
@@ -168,7 +160,7 @@ class Committer:
             batch.defer()
             ENVELOPES_DEFERRED.inc(len(ids))
         else:
-            rows = decode(encoded)  # They left the batch when they were encoded.
+            rows = batch.envelopes()
             self._answer(batch, rows, await self._store_halves(rows, outcome))
 
     async def _commit_ruled(self, batch: Envelopes) -> None:
@@ -260,7 +252,8 @@ class Discarder:
         """Answer batch after batch; for ever."""
         while True:
             batch = await self._source.next_batch()
-            batch.encode(0)  # The border is part of what is measured.
+            for _ in batch.encode(0):
+                pass  # The border is part of what is measured.
             batch.commit()
             del batch
             await asyncio.sleep(0)  # Under full load the next batch is there at once; others want the loop too.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
     from smtp_proxy.model.limits import Placement
@@ -24,7 +24,7 @@ class Envelopes(Protocol):
 
     def tenants(self) -> list[bytes]: ...
 
-    def encode(self, sweep_at_us: int) -> bytes: ...
+    def encode(self, sweep_at_us: int) -> Iterable[bytes]: ...
 
     def ids(self) -> list[bytes]: ...
 
@@ -79,7 +79,7 @@ class MailStore(Protocol):
     """The part of `store.Store` that takes mail in. Everything may raise StoreUnavailable."""
 
     async def accept_encoded(
-        self, encoder: Callable[[int], bytes], messages: int, *, sweep_after_seconds: float
+        self, encoder: Callable[[int], Iterable[bytes]], messages: int, *, sweep_after_seconds: float
     ) -> None: ...
 
     async def accept(

@@ -17,6 +17,7 @@ from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress import bans, certificates
+from smtp_proxy.ingress.allocator import give_back_large_blocks
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.limits import LimitDesk
@@ -112,6 +113,7 @@ async def run(settings: Settings) -> None:
         ConfigurationError, CertificateProblem, StoreMisconfigured, SchemaMismatch: the operator has to act.
         SmtpProxyError: a part ended that should not have.
     """
+    give_back_large_blocks()
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
     serving = read_certificates(settings)

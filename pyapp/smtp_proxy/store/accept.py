@@ -26,7 +26,7 @@ CoreEnvelope: TypeAlias = tuple[
     bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None
 ]
 # What `_core.Batch.encode` is: given deliveries.sweep_at in microseconds since 1970, all of a batch for a Writer.
-Encoder: TypeAlias = Callable[[int], bytes]
+Encoder: TypeAlias = Callable[[int], Iterable[bytes]]
 
 _NOBODY: Final = bytes(16)
 # PostgreSQL's manual, "COPY", "Binary Format": signature, no flags, no header extension; and what ends it.
@@ -36,8 +36,8 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _COPY_DONE: Final = b"c\0\0\0\x04"
 # Where a timestamptz begins: 2000-01-01, in microseconds since 1970.
 EPOCH_US: Final = 946_684_800_000_000
-# A CopyData message ends with the row that takes it beyond, bytes.
-_MESSAGE_BYTES: Final = 256 * 1024
+# A piece, and a CopyData message, is full with what takes it so far, bytes. A longer body is cut.
+_PIECE_BYTES: Final = 256 * 1024
 _INT2, _INT4, _INT8 = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!q")
 _ACCEPT: Final = query_message(QUERIES["copy_accepted"])
 _ACCEPT_PLACED: Final = query_message(f"{QUERIES['copy_accepted']};\n{QUERIES['copy_placed']}")
@@ -46,7 +46,7 @@ _REHEARSE: Final = query_message(
 )
 
 
-async def accept(writer: Writer, encoded: bytes, messages: int) -> None:
+async def accept(writer: Writer, encoded: Iterable[bytes], messages: int) -> None:
     """Write an encoded batch; see Store.accept. Raises what Writer.copy raises."""
     await writer.copy(_ACCEPT, encoded, messages)
 
@@ -61,8 +61,8 @@ async def accept_placed(
     """Write a batch, and in the same transaction put some of it elsewhere than among what is ready."""
     ready = [row for row in batch if row[0] not in placements]
     placed = [row for row in batch if row[0] in placements]
-    tables = (map(_envelope, batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
-    await writer.copy(_ACCEPT_PLACED, b"".join(map(_table, tables)), len(batch), tables=len(tables))
+    tables = (_envelopes(batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
+    await writer.copy(_ACCEPT_PLACED, _pieces(tables), len(batch), tables=len(tables))
 
 
 async def rehearse(writer: Writer, now: datetime) -> None:
@@ -83,11 +83,11 @@ def microseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1_000_000)
 
 
-def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> bytes:
-    """What `_core.Batch.encode` gives for the same envelopes."""
+def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> Iterator[bytes]:
+    """What `_core.Batch.encode` gives for the same envelopes, but for where a long body is cut."""
     sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
     deliveries = (delivery for row in batch for delivery in _deliveries(row, sweep_at))
-    return b"".join(map(_table, (map(_envelope, batch), deliveries)))
+    return _pieces((_envelopes(batch), deliveries))
 
 
 def _ready(batch: Sequence[CoreEnvelope], sweep_at: datetime) -> Iterator[bytes]:
@@ -110,7 +110,20 @@ def _timestamp(moment: datetime) -> bytes:
     return _INT8.pack(microseconds(moment) - EPOCH_US)
 
 
-def _envelope(row: CoreEnvelope) -> bytes:
+def _envelopes(batch: Sequence[CoreEnvelope]) -> Iterator[bytes]:
+    """Rows; of one with a long body the parts."""
+    for row in batch:
+        body = row[5]
+        before = _before_body(row)
+        if len(body) <= _PIECE_BYTES:
+            yield before + body
+        else:
+            yield before
+            yield from (body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES))
+
+
+def _before_body(row: CoreEnvelope) -> bytes:
+    """All of a row but its last field's value."""
     (
         envelope_id,
         tenant,
@@ -127,7 +140,7 @@ def _envelope(row: CoreEnvelope) -> bytes:
         dsn,
     ) = row
     ret, envid, _ = dsn or (None, None, [])
-    return _row(
+    fields = _row(
         envelope_id,
         tenant,
         credential,
@@ -143,8 +156,9 @@ def _envelope(row: CoreEnvelope) -> bytes:
         _optional_int2(ret),
         _optional_text(envid),
         None if (suite := tls_suite(tls)) is None else _INT4.pack(suite),
-        body,
+        b"",
     )
+    return fields[: -_INT4.size] + _INT4.pack(len(body))
 
 
 def tls_suite(tls: int) -> int | None:
@@ -182,17 +196,33 @@ def _row(*fields: bytes | None) -> bytes:
     return b"".join(parts)
 
 
-def _table(rows: Iterable[bytes]) -> bytes:
+def _pieces(tables: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    """CopyData messages and their end, each table's after the other's, gathered into pieces."""
+    piece: list[bytes] = []
+    size = 0
+    for message in itertools.chain.from_iterable(map(_table, tables)):
+        piece.append(message)
+        size += len(message)
+        if size >= _PIECE_BYTES:
+            whole = b"".join(piece)
+            piece, size = [], 0
+            yield whole
+    if piece:
+        yield b"".join(piece)
+
+
+def _table(rows: Iterable[bytes]) -> Iterator[bytes]:
     """CopyData messages and their end."""
-    messages, current, size = [], [HEADER], len(HEADER)
+    current, size = [HEADER], len(HEADER)
     for row in rows:
         current.append(row)
         size += len(row)
-        if size + _INT4.size > _MESSAGE_BYTES:
-            messages.append(_copy_data(current))
+        if size >= _PIECE_BYTES:
+            message = _copy_data(current)
             current, size = [], 0
-    messages += (_copy_data([*current, _TRAILER]), _COPY_DONE)
-    return b"".join(messages)
+            yield message
+    yield _copy_data([*current, _TRAILER])
+    yield _COPY_DONE
 
 
 def _copy_data(parts: list[bytes]) -> bytes:

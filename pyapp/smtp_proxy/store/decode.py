@@ -1,4 +1,4 @@
-"""Reads what `accept.encode` and the core write: for a batch that Postgres refused, and for the store in memory."""
+"""Reads what `accept.encode` and the core write, for the store in memory."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class MemoryStore(MemoryAccounts):
                 self._place(self._rows[envelope.id], placements[row[0]])
 
     async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
-        await self.accept(decode(encoder(0))[:messages], sweep_after_seconds=sweep_after_seconds)
+        await self.accept(decode(b"".join(encoder(0)))[:messages], sweep_after_seconds=sweep_after_seconds)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         self._reachable()

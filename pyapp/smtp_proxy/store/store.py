@@ -158,9 +158,8 @@ class Store:
     async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
         """As `accept`, for `messages` envelopes that the core writes down: the same for the least work."""
         sweep_at = self._clock.now() + timedelta(seconds=sweep_after_seconds)
-        encoded = encoder(microseconds(sweep_at))
         async with self._writer("storing accepted mail") as writer:
-            await accept(writer, encoded, messages)
+            await accept(writer, encoder(microseconds(sweep_at)), messages)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""

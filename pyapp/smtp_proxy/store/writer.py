@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
-_PIECE_BYTES: Final = 256 * 1024
 _TABLES: Final = 2  # envelopes and deliveries: one COPY each
 # Bytes. The server sends a word of its own for each COPY that it begins, which nobody waits for: one CopyInResponse for
 # 15 columns and one for 6, two CommandComplete and a ReadyForQuery are 88, and an error is more. Until so many are
@@ -71,12 +70,12 @@ class Writer:
         """The connection stands, as far as anybody has heard."""
         return not self._answers.lost and not self._transport.is_closing()
 
-    async def copy(self, query: bytes, encoded: bytes, messages: int, *, tables: int = _TABLES) -> None:
+    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = _TABLES) -> None:
         """Send a query and what its COPYs take; on return it is committed. Broken off, the connection is closed.
 
         Args:
             query: a Query message, with `copy_accepted` in it.
-            encoded: the streams of its tables, as `_core.Batch.encode` gives them.
+            encoded: the streams of its tables in pieces, as `_core.Batch.encode` gives them.
             messages: how many envelopes those are.
             tables: how many COPYs the query has; the first is of envelopes.
 
@@ -104,13 +103,11 @@ class Writer:
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
 
-    async def _write(self, encoded: bytes) -> None:
-        """In pieces, each when the last one has mostly left: the transport keeps a copy of what it could not send."""
-        whole = memoryview(encoded)
-        for at in range(0, len(whole), _PIECE_BYTES):
-            if at:
-                await self._answers.writable.wait()
-            self._transport.write(whole[at : at + _PIECE_BYTES])
+    async def _write(self, encoded: Iterable[bytes]) -> None:
+        """Each piece when the last one has mostly left: the transport keeps a copy of what it could not send."""
+        for piece in encoded:
+            self._transport.write(piece)
+            await self._answers.writable.wait()
 
     @contextlib.contextmanager
     def _dozing(self) -> Iterator[None]:

@@ -74,20 +74,38 @@ def comparable(row: EnvelopeRow) -> tuple[object, ...]:
     return (*row[1:BODY], body, *row[BODY + 1 : RECEIVED_AT_US], *row[RECEIVED_AT_US + 1 :])
 
 
+def streams(encoded: bytes) -> list[bytes]:
+    """The content of each COPY, however it was cut into messages."""
+    found, current = [], b""
+    while encoded:
+        end = 1 + int.from_bytes(encoded[1:5], "big")
+        if encoded[:1] == b"c":
+            found.append(current)
+            current = b""
+        else:
+            current += encoded[5:end]
+        encoded = encoded[end:]
+    return found
+
+
 async def test_both_write_the_same(core: CoreServer, house: House) -> None:
     address = core.start()["plaintext"]
     rows = (await batch_of_all(core, address)).envelopes()
     batch = await batch_of_all(core, address)
-    ids, encoded = batch.ids(), batch.encode(SWEEP_AT_US)
-    with pytest.raises(ValueError, match="have left"):
-        batch.encode(SWEEP_AT_US)
+    ids, pieces = batch.ids(), list(batch.encode(SWEEP_AT_US))
+    assert all(len(piece) < 400_000 for piece in pieces)
+    encoded = b"".join(pieces)
+    assert encoded == b"".join(batch.encode(SWEEP_AT_US)), "it may be had again"
     again = decode(encoded)
     assert [row[0] for row in again] == ids
     assert [comparable(row) for row in again] == [comparable(row) for row in rows]
     assert all(b"Message-ID: <" + str(UUID(bytes=row[0])).encode() in row[BODY] for row in (*rows, *again))
-    assert encoded == encode(again, SWEEP_AT_US)
+    assert batch.envelopes() == again
+    with pytest.raises(ValueError, match="have left"):
+        batch.encode(SWEEP_AT_US)
+    assert streams(encoded) == streams(b"".join(encode(again, SWEEP_AT_US)))
 
-    await house.store.accept_encoded(lambda _: encoded, len(again), sweep_after_seconds=1)
+    await house.store.accept_encoded(lambda _: pieces, len(again), sweep_after_seconds=1)
     stored = {summary.id.bytes: summary for summary in await house.store.list_messages(limit=20)}
     assert [(stored[row[0]].reverse_path, list(stored[row[0]].recipients)) for row in again] == [
         (row[3], row[4]) for row in again

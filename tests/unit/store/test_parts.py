@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_suite import core_envelope
 
-from smtp_proxy.store.accept import encode
+from smtp_proxy.store.accept import CoreEnvelope, encode
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import first_id, new_id
@@ -59,6 +61,10 @@ def test_any_reply_can_be_kept(text: str) -> None:
     kept.encode()
 
 
+def encoded(batch: list[CoreEnvelope], sweep_at_us: int = 0) -> bytes:
+    return b"".join(encode(batch, sweep_at_us))
+
+
 def decoded(encoded: bytes) -> list[list[list[bytes]]]:
     """The rows of each table, by PostgreSQL's own description of the messages and of the format."""
     tables, stream = [], b""
@@ -91,8 +97,8 @@ def rows_of(stream: bytes) -> list[list[bytes]]:
 @given(st.lists(st.tuples(st.lists(st.text(max_size=9), max_size=3), st.binary(max_size=99)), min_size=1, max_size=4))
 def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> None:
     batch = [core_envelope(recipients, body, received_at_us=946_684_800_000_009) for recipients, body in mails]
-    assert decode(encode(batch, 0)) == batch
-    envelopes, bodies, deliveries = decoded(encode(batch, 946_684_800_000_000 - 1))
+    assert decode(encoded(batch)) == batch
+    envelopes, bodies, deliveries = decoded(encoded(batch, 946_684_800_000_000 - 1))
     assert [row[0] for row in envelopes] == [row[0] for row in batch]
     assert [row[3].decode() for row in envelopes] == [row[3] for row in batch]
     assert [int.from_bytes(row[4], "big") for row in envelopes] == [len(recipients) for recipients, _ in mails]
@@ -105,17 +111,28 @@ def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> 
     ]
 
 
-def test_a_large_batch_goes_in_several_messages() -> None:
-    batch = [core_envelope(["a@x.example"], bytes(100_000)) for _ in range(7)]
-    encoded = encode(batch, 0)
-    assert decoded(encoded)[1] == [[row[0], row[5]] for row in batch]
-    assert encoded.count(b"d\0\4") == 2  # two full ones of over 256 KiB, and the rest
+def test_a_large_batch_goes_in_several_pieces() -> None:
+    sizes = [100_000, 256 * 1024, 256 * 1024 + 1, 3_000_000, 0, 100_000]
+    batch = [core_envelope(["a@x.example"], random.randbytes(size)) for size in sizes]
+    pieces = list(encode(batch, 0))
+    assert decoded(b"".join(pieces))[1] == [[row[0], row[5]] for row in batch]
+    assert all(len(piece) < 3 * 256 * 1024 for piece in pieces)
+    assert len(pieces) > 12
+    assert all(list(messages(piece)) for piece in pieces)  # whole ones
+
+
+def messages(piece: bytes) -> Iterator[bytes]:
+    while piece:
+        end = 1 + int.from_bytes(piece[1:5], "big")
+        assert end <= len(piece)
+        yield piece[:end]
+        piece = piece[end:]
 
 
 def test_what_nobody_asked_for_has_no_value() -> None:
     plain = core_envelope(["a@x.example", "b@x.example"])
     asked = core_envelope(["c@x.example", "d@x.example"], dsn=(1, "id", [(3, None), (None, "rfc822;d")]))
-    assert decode(encode([plain, asked], 0)) == [plain, asked]
+    assert decode(encoded([plain, asked])) == [plain, asked]
 
 
 def test_our_migrations_are_numbered_without_a_gap() -> None:
