@@ -71,6 +71,16 @@ class Settings(BaseModel):
     db_pool_size: int = Field(default=8, ge=2, le=100, description="per process (REQ-INFRA-SCALE-003)")
     db_timeout_seconds: float = Field(default=15.0, gt=0)
     db_connect_timeout_seconds: float = Field(default=5.0, gt=0)
+    migrate_lock_seconds: float = Field(
+        default=2.0,
+        ge=0.05,
+        le=60,
+        description="one try for a lock, and so long may others queue behind it; above 1 s "
+        "(deadlock_timeout) autovacuum gives way",
+    )
+    migrate_patience_seconds: float = Field(
+        default=300.0, ge=0, description="tries for so long, then the migration fails"
+    )
 
     # -- Redis or Valkey
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379")

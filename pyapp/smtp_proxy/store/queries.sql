@@ -231,8 +231,24 @@ FROM attempts WHERE envelope_id = $1 ORDER BY recipient_number, attempt_number;
 -- name: try_lead
 SELECT pg_try_advisory_lock(hashtextextended($1, 0));
 
--- name: lock_migrations
-SELECT pg_advisory_lock(hashtextextended('smtp_proxy_migrations', 0));
+-- name: blockers
+-- Who keeps that backend waiting. $1 its pid
+SELECT b.pid, a.application_name, a.backend_type, a.state, extract(epoch FROM now() - a.xact_start)::float8 AS seconds,
+    left(regexp_replace(a.query, '\s+', ' ', 'g'), 120) AS query
+FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) b LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+ORDER BY a.xact_start;
+
+-- name: partitions_without_index
+-- $1 table, $2 its index
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = to_regclass($1::text) AND NOT EXISTS (
+    SELECT FROM pg_index x JOIN pg_inherits xi ON xi.inhrelid = x.indexrelid
+    WHERE x.indrelid = c.oid AND xi.inhparent = to_regclass($2::text)
+)
+ORDER BY c.relname;
+
+-- name: has_valid_index
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1::text) AND indisvalid);
 
 -- name: lock_partitions
 SELECT pg_advisory_xact_lock(hashtextextended('smtp_proxy_partitions', 0));

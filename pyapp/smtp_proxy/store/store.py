@@ -29,8 +29,9 @@ from smtp_proxy.store import claim, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import new_id
-from smtp_proxy.store.leader import Leadership
+from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
+from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.pool import open_connection, open_pool
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, Writers, writer_count
@@ -87,16 +88,23 @@ class Store:
 
         Raises:
             StoreUnavailable: cannot be reached.
+            SchemaBusy: others hold the locks that it needs.
             SchemaMismatch: an applied migration was changed afterwards.
         """
-        with store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"):
-            connection = await open_connection(settings, "migrate")
-            try:
-                applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds)
-                now = (clock or SystemClock()).now()
-                await partitions.ensure_partitions(connection, now, settings.partition_days_ahead)
-            finally:
-                await connection.close(timeout=5)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"))
+            connection, onlooker = [
+                await stack.enter_async_context(_opened(settings, purpose)) for purpose in ("migrate", "migrate watch")
+            ]
+            locks = Locks(
+                connection,
+                try_seconds=settings.migrate_lock_seconds,
+                total_seconds=settings.migrate_patience_seconds,
+                onlooker=onlooker,
+            )
+            applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds, locks=locks)
+            now = (clock or SystemClock()).now()
+            await partitions.ensure_partitions(connection, now, settings.partition_days_ahead, locks)
         return [migration.label for migration in applied]
 
     async def close(self, timeout_seconds: float = 5.0) -> None:
@@ -163,9 +171,13 @@ class Store:
             await accept(writer, encoded, messages)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
-        """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""
+        """Make the partitions of today and `days_ahead` more days that do not exist; returns their names.
+
+        Raises SchemaBusy: a long statement is in the way; try again later.
+        """
         async with self._connection("making partitions") as connection:
-            return await partitions.ensure_partitions(connection, now, days_ahead)
+            locks = Locks(connection, try_seconds=self._settings.migrate_lock_seconds, total_seconds=0)
+            return await partitions.ensure_partitions(connection, now, days_ahead, locks)
 
     # -- mail out
 
@@ -416,6 +428,16 @@ class Store:
         """No connection that stands now is used again."""
         self._writers.expire()
         await self._pool.expire_connections()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]:
+    """A connection outside of the pool."""
+    connection = await open_connection(settings, purpose)
+    try:
+        yield connection
+    finally:
+        await close_quietly(connection)
 
 
 def _drop(connection: Connection) -> None:
