@@ -22,15 +22,16 @@ from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
-from smtp_proxy.model.limits import Placement, TenantLimits
+from smtp_proxy.model.limits import Held, Placement, TenantLimits
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
-from smtp_proxy.store import claim, lookup, migrate, partitions, record
+from smtp_proxy.store import claim, held, listing, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
-from smtp_proxy.store.ids import new_id
+from smtp_proxy.store.ids import first_id, new_id
 from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
+from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.pool import open_connection, open_pool
 from smtp_proxy.store.queries import QUERIES
@@ -45,6 +46,8 @@ _T = TypeVar("_T")
 
 # What one claim may load into a worker's memory, bytes; what is beyond goes back to the queue.
 CLAIM_MAX_BYTES = 64 * 1024 * 1024
+# Counting is work for each: when so much waits, nobody asks how much exactly.
+_DEPTH_COUNTED = 200_000
 
 
 class Store:
@@ -224,18 +227,36 @@ class Store:
         async with self._connection("sweeping") as connection:
             return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
 
-    async def release_held(
-        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
-    ) -> list[UUID]:
-        """Make held deliveries due: of these envelopes, or of a tenant, or of all. Returns whose there were."""
+    async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
+        """Make the held deliveries of these messages due; returns whose there were."""
         async with self._connection("releasing held mail") as connection:
-            return _distinct(await connection.fetch(QUERIES["release_held"], envelope_ids, tenant_id))
+            return await held.release_named(connection, envelope_ids)
+
+    async def release_all_held(self, tenant_id: UUID | None = None, *, batch: int = 1000) -> AsyncIterator[int]:
+        """Make all that is held now due, of a tenant or of all, oldest first; yields how many messages each time.
+
+        Each batch is a transaction of its own, and looks at some `batch` deliveries; what was released stays so.
+        """
+        # Ids of other processes may be a little ahead. What is held from now on is not waited for.
+        after: UUID | None = held.FIRST
+        before = first_id(self._clock.now() + timedelta(minutes=1))
+        while after is not None:
+            async with self._connection("releasing held mail") as connection:
+                released, after = await held.release_next(connection, tenant_id, after, before, batch)
+            yield released
+
+    async def held_by_tenant(self) -> dict[UUID, Held]:
+        """How much is held, of each tenant that has any. Reads all that is held: not for every message."""
+        async with self._connection("counting held mail") as connection:
+            rows = await connection.fetch(QUERIES["held_by_tenant"])
+        return {row["tenant_id"]: Held(row["messages"], row["bytes"]) for row in rows}
 
     async def depth(self) -> int:
-        """Deliveries that are queued and due."""
+        """Deliveries that are queued and due; no more are counted than twice what closes the gate, 200,000 at least."""
+        most = max(_DEPTH_COUNTED, 2 * self._settings.ingress_ready_depth_high)
         async with self._connection("counting the queue") as connection:
             ahead = timedelta(seconds=self._settings.sweep_after_seconds)
-            return int(await connection.fetchval(QUERIES["depth"], ahead))
+            return int(await connection.fetchval(QUERIES["depth"], ahead, most))
 
     def leader(self, name: str) -> Leadership:
         """Leadership by that name, not yet taken; see Leadership."""
@@ -367,11 +388,17 @@ class Store:
         limit: int = 50,
         before: UUID | None = None,
     ) -> list[MessageSummary]:
-        """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before."""
-        async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
-            await connection.execute(QUERIES["plan_for_these_values"])
-            rows = await connection.fetch(QUERIES["list_messages"], tenant_id, state, before, limit)
-        return [lookup.summary(row, row["recipients"], row["states"]) for row in rows]
+        """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before.
+
+        A rare state may make it look at many messages: in many short statements, of which none waits for the last.
+        """
+        wanted: Wanted | None = Wanted(tenant_id, state, before)
+        found: list[MessageSummary] = []
+        while wanted is not None and len(found) < limit:
+            async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
+                some, wanted = await listing.look(connection, wanted, limit - len(found))
+            found += some
+        return found
 
     async def message(self, envelope_id: UUID) -> Message:
         """One message with deliveries and attempts. Raises NotFound."""
