@@ -158,6 +158,12 @@ class Settings(BaseModel):
     tenant_delay_max_seconds: float = Field(
         default=3600.0, ge=0, le=86_400, description="at the limit `delay`: put off by more is rejected"
     )
+    tenant_held_max_messages: int = Field(
+        default=10_000, ge=0, description="at the limit `hold`: more of one tenant is rejected; 0: any number"
+    )
+    tenant_held_max_bytes: int = Field(
+        default=1024 * 1024 * 1024, ge=0, description="of what is held of one tenant; more is rejected; 0: any number"
+    )
     login_cache_seconds: float = Field(default=300.0, ge=0)
     login_hash_threads: int = Field(default=2, ge=1, le=64)
 

@@ -181,7 +181,7 @@ async def test_held_mail_is_found_without_reading_the_rest(
     rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off) EXECUTE wanted{f' ({values})' if values else ''}")
     await connection.close()
     plan = "\n".join(row[0] for row in rows)
-    assert f"{index} on deliveries" in plan, plan
+    assert index in plan, plan
     read = [int(match) for match in re.findall(r"rows=([0-9]+)", plan)]
     assert max(read) <= 3, plan
     assert "Rows Removed" not in plan, plan
