@@ -117,7 +117,7 @@ async def run(settings: Settings) -> None:
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
     serving = read_certificates(settings)
-    store = await connect_when_there(settings, "smtp", lifecycle)
+    store = await connect_when_there(settings, "smtp", lifecycle, accepts=True)
     if store is None:
         return
     try:

@@ -4,6 +4,9 @@
 -- name: ping
 SELECT 1;
 
+-- name: backend_pid
+SELECT pg_backend_pid();
+
 -- name: copy_accepted
 -- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
 -- (core_rs/server/src/copy.rs), so columns change there and here together.

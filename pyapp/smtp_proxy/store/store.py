@@ -33,7 +33,8 @@ from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
 from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
-from smtp_proxy.store.pool import open_connection, open_pool
+from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
+from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, Writers, writer_count
 
@@ -53,7 +54,7 @@ _DEPTH_COUNTED = 200_000
 class Store:
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
-    def __init__(self, settings: Settings, pool: Pool, writers: Writers, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
         self._settings = settings
         self._pool = pool
         self._writers = writers
@@ -63,21 +64,40 @@ class Store:
 
     @classmethod
     async def connect(
-        cls, settings: Settings, *, purpose: str = "", check_schema: bool = True, clock: Clock | None = None
+        cls,
+        settings: Settings,
+        *,
+        purpose: str = "",
+        check_schema: bool = True,
+        accepts: bool = True,
+        clock: Clock | None = None,
     ) -> Self:
-        """Open the pool. `purpose` is shown in pg_stat_activity.
+        """Open the pool.
+
+        Args:
+            settings: where, and with how many connections.
+            purpose: is shown in pg_stat_activity.
+            check_schema: False: whatever schema there is.
+            accepts: False: for a process that takes no mail in; no connections are kept for that, the pool has all.
+            clock: the time, for tests.
 
         Raises:
-            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away).
+            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away, or not Postgres itself).
             SchemaMismatch: migrations are missing, changed, or of a newer release.
         """
         with store_errors(f"connecting to Postgres at {settings.db_host}:{settings.db_port}"):
-            pool = await open_pool(settings, purpose, settings.db_pool_size - writer_count(settings))
-            store = cls(settings, pool, Writers(settings, purpose), clock or SystemClock())
+            kind = Writers if settings.db_pooler == "none" else PooledWriters
+            writers = kind(settings, purpose) if accepts else None
+            pool = await open_pool(
+                settings, purpose, settings.db_pool_size - (writer_count(settings) if accepts else 0)
+            )
+            store = cls(settings, pool, writers, clock or SystemClock())
             try:
-                if check_schema:
-                    async with pool.acquire() as connection:
-                        await migrate.check_schema(connection, migrate.read_migrations())
+                async with pool.acquire() as connection:
+                    await refuse_unknown_pooler(connection, settings)
+                    if check_schema:
+                        async with settled(connection, settings):
+                            await migrate.check_schema(connection, migrate.read_migrations())
             except BaseException:
                 pool.terminate()
                 raise
@@ -112,7 +132,8 @@ class Store:
 
     async def close(self, timeout_seconds: float = 5.0) -> None:
         """Close the pool; connections still in use after the time-out are cut."""
-        self._writers.expire()
+        if self._writers is not None:
+            self._writers.expire()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._pool.close()
@@ -422,7 +443,8 @@ class Store:
             async with self._pool.acquire(timeout=self._settings.db_timeout_seconds) as connection:
                 try:
                     with store_errors(doing):
-                        yield connection
+                        async with settled(connection, self._settings):
+                            yield connection
                 except asyncio.CancelledError:
                     # Given back as it is, the pool would wait for its answer: long, where there is none. Whoever lost
                     # patience shall not meet the next one of the same kind either.
@@ -438,6 +460,8 @@ class Store:
     @asynccontextmanager
     async def _writer(self, doing: str) -> AsyncIterator[Writer]:
         """A connection that only writes, by the rules of `_connection`."""
+        if self._writers is None:
+            raise RuntimeError(f"{doing}: this store was opened with accepts=False")
         try:
             with store_errors(doing):
                 async with asyncio.timeout(self._settings.db_timeout_seconds), self._writers.acquire() as writer:
@@ -453,14 +477,15 @@ class Store:
 
     async def _expire(self) -> None:
         """No connection that stands now is used again."""
-        self._writers.expire()
+        if self._writers is not None:
+            self._writers.expire()
         await self._pool.expire_connections()
 
 
 @asynccontextmanager
 async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]:
-    """A connection outside of the pool."""
-    connection = await open_connection(settings, purpose)
+    """A connection to Postgres itself, outside of the pool."""
+    connection = await open_session(settings, purpose)
     try:
         yield connection
     finally:
