@@ -199,7 +199,7 @@ class Store:
 
         Raises SchemaBusy: a long statement is in the way; try again later.
         """
-        async with self._connection("making partitions") as connection:
+        async with self._session("making partitions") as connection:
             locks = Locks(connection, try_seconds=self._settings.migrate_lock_seconds, total_seconds=0)
             return await partitions.ensure_partitions(connection, now, days_ahead, locks)
 
@@ -456,6 +456,17 @@ class Store:
                     if error.sqlstate in (None, READ_ONLY):
                         await self._expire()
                     raise
+
+    @asynccontextmanager
+    async def _session(self, doing: str) -> AsyncIterator[Connection]:
+        """As `_connection`, for several transactions: behind a pooler that is past it."""
+        if self._settings.db_pooler == "none":
+            async with self._connection(doing) as connection:
+                yield connection
+        else:
+            with store_errors(doing):
+                async with _opened(self._settings, doing) as connection:
+                    yield connection
 
     @asynccontextmanager
     async def _writer(self, doing: str) -> AsyncIterator[Writer]:

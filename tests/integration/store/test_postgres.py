@@ -318,3 +318,27 @@ async def test_a_process_takes_no_more_connections_than_its_pool(
         assert len(await store.list_messages(limit=100)) == 50
     finally:
         await store.close()
+
+
+async def test_who_takes_no_mail_has_the_whole_pool(postgres: PostgresServer, db_settings: Settings) -> None:
+    """A worker, or a command, once left two of its connections to writers that it never opened."""
+    three = db_settings.model_copy(update={"db_pool_size": 3, "ingress_committers": 2})
+    store = await Store.connect(three, purpose="worker test", accepts=False)
+    met = asyncio.Barrier(3)
+
+    async def with_two_others() -> None:
+        async with store._connection("meeting") as connection:
+            await connection.execute(QUERIES["ping"])
+            await met.wait()
+
+    try:
+        async with asyncio.timeout(4):
+            await asyncio.gather(*(with_two_others() for _ in range(3)))
+        rows = await postgres.sql(
+            "SELECT count(*) AS open FROM pg_stat_activity WHERE application_name = 'smtp-proxy worker test'"
+        )
+        assert rows[0]["open"] == 3
+        with pytest.raises(RuntimeError, match="accepts=False"):
+            await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+    finally:
+        await store.close()
