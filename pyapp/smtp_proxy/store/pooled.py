@@ -3,7 +3,7 @@
 Without a pooler a batch is one simple query, and so a transaction by itself. If the server refuses it, it says so at
 once and throws the rest away as it comes. A pooler takes that answer for the end of the transaction, gives the server's
 connection to somebody else, in the middle of a message if it must, and what comes then goes wherever (PgBouncer 1.18:
-connections that never answer again). So a batch gets a transaction that is spelt out: refused, it stays open, the
+connections that answer nobody any more). So a batch gets a transaction that is spelt out: refused, it stays open, the
 rest goes to the same server, and ROLLBACK ends it.
 """
 
