@@ -20,7 +20,7 @@ from fix_postgres import USER, PostgresServer, free_port, unprivileged
 
 from smtp_proxy.config import Settings
 
-SERVER_CONNECTIONS = 3
+SERVER_CONNECTIONS = 3  # of each database; idle ones are closed, since every test has a database of its own
 _CONFIGURATION = """\
 [databases]
 * = host=127.0.0.1 port={postgres_port} user={user}
@@ -33,6 +33,7 @@ pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 200
 server_reset_query =
+server_idle_timeout = 1
 logfile = {folder}/log
 ignore_startup_parameters = {ignored}
 """
