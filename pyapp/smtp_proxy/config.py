@@ -55,6 +55,23 @@ class Settings(BaseModel):
     db_pool_size: int = Field(default=8, ge=2, le=100, description="per process (REQ-INFRA-SCALE-003)")
     db_timeout_seconds: float = Field(default=15.0, gt=0)
     db_connect_timeout_seconds: float = Field(default=5.0, gt=0)
+    db_pooler: Literal["none", "transaction"] = Field(
+        default="none", description="PgBouncer or the like at DB_HOST:DB_PORT, in transaction mode (or session mode)"
+    )
+    db_direct_host: str = Field(
+        default="", description="Postgres itself behind the pooler: for locks, notifications and migrations"
+    )
+    db_direct_port: int = Field(default=0, ge=0, le=65535, description="0: as DB_PORT")
+    migrate_lock_seconds: float = Field(
+        default=2.0,
+        ge=0.05,
+        le=60,
+        description="one try for a lock, and so long may others queue behind it; above 1 s "
+        "(deadlock_timeout) autovacuum gives way",
+    )
+    migrate_patience_seconds: float = Field(
+        default=300.0, ge=0, description="tries for so long, then the migration fails"
+    )
 
     # -- Redis or Valkey
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379")
@@ -131,6 +148,12 @@ class Settings(BaseModel):
     )
     tenant_delay_max_seconds: float = Field(
         default=3600.0, ge=0, le=86_400, description="at the limit `delay`: put off by more is rejected"
+    )
+    tenant_held_max_messages: int = Field(
+        default=10_000, ge=0, description="at the limit `hold`: more of one tenant is rejected; 0: any number"
+    )
+    tenant_held_max_bytes: int = Field(
+        default=1024 * 1024 * 1024, ge=0, description="of what is held of one tenant; more is rejected; 0: any number"
     )
     login_cache_seconds: float = Field(default=300.0, ge=0)
     login_hash_threads: int = Field(default=2, ge=1, le=64)
@@ -254,6 +277,11 @@ class Settings(BaseModel):
     def _agree(self) -> Self:
         if self.ingress_ready_depth_low > self.ingress_ready_depth_high:
             raise ValueError("INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH")
+        if self.db_pooler != "none" and not (self.db_direct_host or self.db_direct_port):
+            raise ValueError(
+                f"DB_POOLER={self.db_pooler} needs DB_DIRECT_HOST or DB_DIRECT_PORT, which is Postgres itself: locks, "
+                "notifications and migrations can not go through a pooler"
+            )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
         if self.tls_ocsp_file is not None and self.tls_cert_file is None:

@@ -5,7 +5,8 @@
     ├── InvalidValue            client: a name, id or filter that can not be used
     ├── StoreError              Postgres
     │   ├── StoreUnavailable    temporary: cannot be reached or cannot commit now
-    │   │   └── StoreMisconfigured  operator: reached, but user, password, database or rights are wrong
+    │   │   ├── StoreMisconfigured  operator: reached, but user, password, database or rights are wrong
+    │   │   └── SchemaBusy      temporary: others hold the locks that a change of the schema needs
     │   ├── SchemaMismatch      operator: migrations are missing or newer than this release
     │   ├── NotFound            client: no such tenant, credential or message
     │   └── AlreadyExists       client: the name is taken
@@ -69,6 +70,10 @@ class StoreMisconfigured(StoreUnavailable):
 
     fault = "operator"
     temporary = False
+
+
+class SchemaBusy(StoreUnavailable):
+    """Others hold the locks that a change of the schema needs; nothing was changed."""
 
 
 class SchemaMismatch(StoreError):

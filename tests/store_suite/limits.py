@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.envelope import DeliveryState
-from smtp_proxy.model.limits import AtLimit, Placement, TenantLimits
+from smtp_proxy.model.limits import AtLimit, Held, Placement, TenantLimits
 from store_suite.rows import LEASE, SWEEP_AFTER, TENANT, Stores, core_envelope, ids_of
+
+
+async def released(stores: Stores, *tenant: UUID) -> int:
+    return sum([count async for count in stores.store.release_all_held(*tenant)])
 
 
 class LimitSuite:
@@ -39,9 +43,38 @@ class LimitSuite:
         batch = [core_envelope(), core_envelope(), other]
         held = {row[0]: Placement(held=True) for row in batch}
         await stores.store.accept(batch, sweep_after_seconds=SWEEP_AFTER, placements=held)
-        assert sorted(await stores.store.release_held(tenant_id=TENANT)) == sorted(ids_of(batch[:2]))
-        assert await stores.store.release_held(tenant_id=TENANT) == []
-        assert await stores.store.release_held() == ids_of([other])
+        assert await stores.store.held_by_tenant() == {
+            TENANT: Held(2, len(batch[0][5]) * 2),
+            UUID(bytes=other[1]): Held(1, len(other[5])),
+        }
+        assert await released(stores, TENANT) == 2
+        assert sorted(await stores.store.sweep(10, SWEEP_AFTER)) == sorted(ids_of(batch[:2]))
+        assert await released(stores, TENANT) == 0
+        assert await released(stores) == 1
+        assert await stores.store.held_by_tenant() == {}
+
+    async def test_held_mail_is_released_in_batches_oldest_first(self, stores: Stores) -> None:
+        batch = [core_envelope(["a@x.example", "b@x.example", "c@x.example"]) for _ in range(7)]
+        held = {row[0]: Placement(held=True) for row in batch}
+        await stores.store.accept(batch, sweep_after_seconds=SWEEP_AFTER, placements=held)
+        counts = []
+        async for count in stores.store.release_all_held(TENANT, batch=6):
+            counts.append(count)
+            if len(counts) == 2:
+                due = await stores.store.sweep(100, SWEEP_AFTER)
+                assert sorted(due) == sorted(ids_of(batch))[: sum(counts)], "whole messages, the oldest"
+        assert (sum(counts), len(counts) > 3) == (7, True)
+
+    @pytest.mark.parametrize("state", [DeliveryState.QUEUED, DeliveryState.HELD])
+    async def test_few_in_a_state_are_listed_by_pages(self, stores: Stores, state: DeliveryState) -> None:
+        batch = [core_envelope() for _ in range(5)]
+        held = {row[0]: Placement(held=state is DeliveryState.HELD) for row in batch}
+        await stores.store.accept(batch, sweep_after_seconds=SWEEP_AFTER, placements=held)
+        newest_first = sorted(ids_of(batch), reverse=True)
+        page = await stores.store.list_messages(state=state, limit=2)
+        assert [s.id for s in page] == newest_first[:2]
+        page = await stores.store.list_messages(state=state, limit=9, before=page[-1].id, tenant_id=TENANT)
+        assert [s.id for s in page] == newest_first[2:]
 
     async def test_delayed_mail_leaves_later(self, stores: Stores) -> None:
         delayed, ready = core_envelope(), core_envelope()

@@ -43,6 +43,7 @@ def test_names_that_others_use_carry_our_prefix() -> None:
             {},
             r"^INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH$",
         ),
+        ({"db_pooler": "transaction"}, {}, r"^DB_POOLER=transaction needs DB_DIRECT_HOST or DB_DIRECT_PORT"),
         ({"tls_cert_file": "/x"}, {}, r"^TLS_CERT_FILE and TLS_KEY_FILE go together"),
         (
             {"smarthost_username": "x", "smarthost_tls": "none", "mode": "production"},

@@ -19,7 +19,7 @@ def with_store(context: typer.Context, work: Callable[[Store], Coroutine[Any, An
     settings = settings_of(context)
 
     async def connected() -> _T:
-        store = await Store.connect(settings, purpose="cli")
+        store = await Store.connect(settings, purpose="cli", accepts=False)
         try:
             return await work(store)
         finally:

@@ -17,6 +17,9 @@ from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.store import Store
 
+# Messages released between two words about it.
+_TELL_EVERY = 10_000
+
 messages_app = typer.Typer(help="Accepted mail and what became of it.", no_args_is_help=True)
 
 
@@ -81,18 +84,16 @@ def messages_release(
     message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="All of this tenant.")] = None,
 ) -> None:
-    """Let held mail leave: some messages, or all of a tenant."""
+    """Let held mail leave: some messages, or all that is held of a tenant now, oldest first."""
     if bool(message_ids) == (tenant is not None):
         raise InvalidValue("name either messages or --tenant NAME")
     wanted = [parse_id(text) for text in message_ids or ()]
 
-    async def work(store: Store) -> list[UUID]:
-        if tenant is None:
-            return await store.release_held(wanted)
-        return await store.release_held(tenant_id=(await store.tenant_by_name(tenant)).id)
-
-    released = with_store(context, work)
-    typer.echo(f"released {len(released)} {'message' if len(released) == 1 else 'messages'}")
+    if tenant is not None:
+        _tell_released(with_store(context, lambda store: _release_all(store, tenant)))
+        return
+    released = with_store(context, lambda store: store.release_held(wanted))
+    _tell_released(len(released))
     if left := [str(message_id) for message_id in wanted if message_id not in released]:
         raise NotFound(f"not held: {', '.join(left)}")
 
@@ -142,6 +143,21 @@ def describe_dsn(message: Message) -> str:
         asked += [f"ORCPT={d.orcpt}"] if d.orcpt is not None else []
         of_recipients += [f"<{d.recipient}> {' '.join(asked)}"] if asked else []
     return "; ".join([*([" ".join(words)] if words else []), *of_recipients])
+
+
+async def _release_all(store: Store, tenant: str) -> int:
+    """Returns how many messages; says so on stderr as it goes, so that it can be broken off and begun again."""
+    total, told = 0, 0
+    async for count in store.release_all_held((await store.tenant_by_name(tenant)).id):
+        total += count
+        if total - told >= _TELL_EVERY:
+            told = total
+            typer.echo(f"released {total} so far", err=True)
+    return total
+
+
+def _tell_released(count: int) -> None:
+    typer.echo(f"released {count} {'message' if count == 1 else 'messages'}")
 
 
 def _print_message(message: Message) -> None:

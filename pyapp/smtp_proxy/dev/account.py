@@ -26,7 +26,7 @@ async def ensure(home: Home, settings: Settings) -> str:
         SmtpProxyError: the store or the file can not be used.
     """
     kept = _read(home)
-    store = await Store.connect(settings, purpose="dev")
+    store = await Store.connect(settings, purpose="dev", accepts=False)
     passwords = tenants.Passwords(threads=1)
     try:
         if TENANT not in [tenant.name for tenant in await store.list_tenants()]:

@@ -20,6 +20,7 @@ from smtp_proxy.ingress import bans, certificates
 from smtp_proxy.ingress.allocator import give_back_large_blocks
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
+from smtp_proxy.ingress.held import HeldWatch
 from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
@@ -36,6 +37,7 @@ from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
 from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.tenants.certificates import CertificateChecker
+from smtp_proxy.tenants.held import HeldRoom
 from smtp_proxy.tenants.limits import TenantLimiter
 from smtp_proxy.tenants.logins import LoginChecker
 
@@ -117,7 +119,7 @@ async def run(settings: Settings) -> None:
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
     serving = read_certificates(settings)
-    store = await connect_when_there(settings, "smtp", lifecycle)
+    store = await connect_when_there(settings, "smtp", lifecycle, accepts=True)
     if store is None:
         return
     try:
@@ -207,12 +209,15 @@ class Service:
             low=settings.ingress_ready_depth_low,
         )
         self._announcer = Announcer(publisher)
+        held = HeldRoom(settings.tenant_held_max_messages, settings.tenant_held_max_bytes)
         self.limiter = TenantLimiter(
             shared_limits,
             clock,
             timeout_seconds=settings.tenant_limit_timeout_seconds,
             delay_max_seconds=settings.tenant_delay_max_seconds,
+            held=held,
         )
+        self._held_watch = HeldWatch(store, held, self.limiter, clock=clock)
         self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
         turns = Turns()
         self._takers: list[Committer | Discarder] = [
@@ -239,6 +244,7 @@ class Service:
         self._start(LoginDesk(self._core, self._checker, self._certificates).run(), "logins")
         self._start(self._store.listen_credentials(self._tenants_changed), "credentials")
         self._start(self._limits.run(), "limits")
+        self._start(self._held_watch.run(), "held-watch")
         self._start(self._announcer.run(), "announcer")
         self._start(self._store_watch.run(), "store-watch")
         self._start(self._depth_watch.run(), "depth-watch")

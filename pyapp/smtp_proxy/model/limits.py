@@ -34,3 +34,11 @@ class Placement:
 
     delay_seconds: float = 0.0
     held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How much mail is held."""
+
+    messages: int = 0
+    size_bytes: int = 0

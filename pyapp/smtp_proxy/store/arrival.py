@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 _AGAIN_SECONDS: Final = 1.0
 
 
-async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecycle) -> Store | None:
-    """Connect, however long that takes. None: told to stop meanwhile.
+async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecycle, *, accepts: bool) -> Store | None:
+    """Connect, however long that takes. None: told to stop meanwhile. `accepts`: see `Store.connect`.
 
     Raises:
         StoreMisconfigured, SchemaMismatch: waiting would not help.
     """
     while not lifecycle.stopping:
         try:
-            return await Store.connect(settings, purpose=purpose)
+            return await Store.connect(settings, purpose=purpose, accepts=accepts)
         except StoreMisconfigured:
             raise
         except StoreUnavailable as error:

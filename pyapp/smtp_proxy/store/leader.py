@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self
 
 from smtp_proxy.store.faults import store_errors
-from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.pool import open_session
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Leadership:
         with store_errors(f"taking the lead of {self.name}"):
             if self._connection is None or self._connection.is_closed():
                 await self.release()
-                self._connection = await open_connection(self._settings, f"leader {self.name}")
+                self._connection = await open_session(self._settings, f"leader {self.name}")
             self._leads = bool(await self._connection.fetchval(QUERIES["try_lead"], self.name))
             if self._leads:
                 self._pinging = asyncio.create_task(self._ping(self._connection), name=f"leader-{self.name}-ping")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.store.faults import store_errors
 from smtp_proxy.store.leader import close_quietly
-from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.pool import open_session
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def listen(settings: Settings, channel: str, callback: Callable[[], None])
 
 async def _listen_once(settings: Settings, channel: str, callback: Callable[[], None]) -> None:
     with store_errors(f"listening to {channel}"):
-        connection = await open_connection(settings, f"listen {channel}")
+        connection = await open_session(settings, f"listen {channel}")
         gone = asyncio.Event()
         connection.add_termination_listener(lambda _: gone.set())
         try:

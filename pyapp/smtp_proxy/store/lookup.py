@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def tenant(row: asyncpg.Record) -> Tenant:
-    limits = TenantLimits(
-        row["messages_per_minute"], row["recipients_per_minute"], row["max_sessions"], AtLimit(row["at_limit"])
-    )
+    # What a later release may do at the limit, this one can not: then the client keeps its mail.
+    known = row["at_limit"] in set(AtLimit)
+    at_limit = AtLimit(row["at_limit"]) if known else AtLimit.REJECT
+    limits = TenantLimits(row["messages_per_minute"], row["recipients_per_minute"], row["max_sessions"], at_limit)
     return Tenant(row["id"], row["name"], row["created_at"], row["disabled_at"], limits)
 
 

@@ -5,8 +5,9 @@ The integration suite of the store runs on both, which is what keeps this one ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -16,7 +17,7 @@ from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
-from smtp_proxy.model.limits import Placement
+from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
@@ -156,20 +157,31 @@ class MemoryStore(MemoryAccounts):
             row.sweep_at = now + timedelta(seconds=sweep_after_seconds)
         return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
 
-    async def release_held(
-        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
-    ) -> list[UUID]:
+    async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         self._reachable()
-        found = [
+        return self._release([row for row in self._all_rows() if row.envelope_id in envelope_ids])
+
+    async def release_all_held(self, tenant_id: UUID | None = None, *, batch: int = 1000) -> AsyncIterator[int]:
+        self._reachable()
+        rows = [
             row
             for row in self._all_rows()
-            if row.state is DeliveryState.HELD
-            and (envelope_ids is None or row.envelope_id in envelope_ids)
-            and tenant_id in (None, self._envelopes[row.envelope_id].tenant_id)
+            if row.state is DeliveryState.HELD and tenant_id in (None, self._envelopes[row.envelope_id].tenant_id)
         ]
-        for row in found:
-            row.state, row.next_attempt_at, row.sweep_at = DeliveryState.QUEUED, self._clock.now(), self._clock.now()
-        return list(dict.fromkeys(row.envelope_id for row in found))
+        rows.sort(key=lambda row: (row.envelope_id, row.number))
+        for start in range(0, len(rows), batch):
+            yield len(self._release(rows[start : start + batch]))
+        yield 0
+
+    async def held_by_tenant(self) -> dict[UUID, Held]:
+        self._reachable()
+        found: dict[UUID, Held] = {}
+        for envelope_id, rows in self._rows.items():
+            if any(row.state is DeliveryState.HELD for row in rows):
+                envelope = self._envelopes[envelope_id]
+                before = found.get(envelope.tenant_id, Held())
+                found[envelope.tenant_id] = Held(before.messages + 1, before.size_bytes + len(envelope.body))
+        return found
 
     async def depth(self) -> int:
         self._reachable()
@@ -214,6 +226,12 @@ class MemoryStore(MemoryAccounts):
         for row in rows:
             row.state = DeliveryState.HELD if placement.held else DeliveryState.QUEUED
             row.next_attempt_at, row.sweep_at = due, max(row.sweep_at, due)
+
+    def _release(self, rows: Sequence[_Row]) -> list[UUID]:
+        found = [row for row in rows if row.state is DeliveryState.HELD]
+        for row in found:
+            row.state, row.next_attempt_at, row.sweep_at = DeliveryState.QUEUED, self._clock.now(), self._clock.now()
+        return list(dict.fromkeys(row.envelope_id for row in found))
 
     def _held(self, worker_id: UUID) -> list[_Row]:
         return [r for r in self._all_rows() if r.state is DeliveryState.SENDING and r.claimed_by == worker_id]

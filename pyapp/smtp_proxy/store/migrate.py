@@ -1,19 +1,28 @@
 """Migrations: SQL files applied once each, in order, under an advisory lock.
 
 `NNNN_pre_name.sql` is safe beside the previous release and runs before this one starts; `NNNN_post_name.sql` removes
-what only the previous release needed and runs once that is gone. Each file is one transaction. Its checksum is kept,
-so that a file changed after the fact is noticed.
+what only the previous release needed and runs once that is gone. Each file is one transaction, in which locks are
+waited for in short tries (`locks`). Its checksum is kept, so that a file changed after the fact is noticed.
+
+Lines of comment with a meaning, for what one transaction can not do beside running mail:
+`-- locks: TABLE, …`: tables that are all locked (access exclusive) before the first statement; for more than one.
+`-- online index: NAME ON TABLE (…) WHERE …`: built before the transaction, partition by partition (`indexes`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.errors import SchemaMismatch
+from smtp_proxy.errors import SchemaBusy, SchemaMismatch
+from smtp_proxy.store import indexes
+from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -22,10 +31,18 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
 
 _FILE = re.compile(r"^(?P<number>\d{4})_(?P<kind>pre|post)_(?P<name>\w+)\.sql$")
+_LOCKS = re.compile(r"^-- locks: (?P<tables>\w+(?:, \w+)*)$", re.MULTILINE)
 # A migration may rewrite a table; it must not be cut short by the time-out of everyday statements.
 _STATEMENT_TIMEOUT = "0"
-# … but must not queue behind a long reader while everybody else queues behind it.
-_LOCK_TIMEOUT = "30s"
+_LOCK_NAME: Final = "smtp_proxy_migrations"
+_LOCK_AGAIN_SECONDS: Final = 0.2
+# Checksums of earlier texts that did the same to the schema: what was applied in their words is not applied again.
+EARLIER_CHECKSUMS: Final = MappingProxyType({
+    # It had a loop of its own for its locks, which could lose against autovacuum for ever.
+    2: "8c063f38dd09d99e6341d692dfcbec43ba2632724ab9dff60b86eaabe1b85fdf",
+    # It commented on deliveries.state, and so waited for deliveries while it held tenants.
+    6: "2a670bd777812a781f81a94ab73d3d5177719710a49db8ff5c5ea12764855d0a",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,12 @@ class Migration:
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def locks(self) -> list[str]:
+        """Tables to lock before anything is done."""
+        match = _LOCKS.search(self.sql)
+        return match["tables"].split(", ") if match else []
 
     @property
     def label(self) -> str:
@@ -68,7 +91,11 @@ def read_migrations(sources: Mapping[str, str] | None = None) -> list[Migration]
 
 
 async def apply_migrations(
-    connection: Connection, migrations: Sequence[Migration], kinds: Sequence[str] = ("pre", "post")
+    connection: Connection,
+    migrations: Sequence[Migration],
+    kinds: Sequence[str] = ("pre", "post"),
+    *,
+    locks: Locks | None = None,
 ) -> list[Migration]:
     """Apply what is missing, of these kinds; returns what was applied. Whoever comes second waits and finds it done.
 
@@ -76,21 +103,43 @@ async def apply_migrations(
 
     Raises:
         SchemaMismatch: an applied migration is not the one in this release.
+        SchemaBusy: others hold what it needs. What was applied before stays; of the one that is named nothing is,
+            but for finished parts of its online indexes, which are not built again.
     """
+    locks = locks or Locks(connection, try_seconds=2.0, total_seconds=300.0)
     await connection.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'")
-    await connection.execute(QUERIES["lock_migrations"], timeout=600)
-    await connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
+    await _take_turn(connection)
     await connection.execute(QUERIES["create_migrations_table"])
     applied = await _applied(connection)
     _refuse_changed(migrations, applied)
     missing = [m for m in migrations if m.number not in applied and m.kind in kinds]
     for migration in missing:
-        async with connection.transaction():
-            await connection.execute(migration.sql, timeout=3600)
-            await connection.execute(
-                QUERIES["add_migration"], migration.number, migration.kind, migration.name, migration.checksum
-            )
+        await _apply(connection, locks, migration)
     return missing
+
+
+async def _apply(connection: Connection, locks: Locks, migration: Migration) -> None:
+    for index in indexes.asked_for(migration.sql):
+        await indexes.build(connection, locks, index)
+
+    async def work() -> None:
+        await connection.execute(migration.sql, timeout=3600)
+        await connection.execute(
+            QUERIES["add_migration"], migration.number, migration.kind, migration.name, migration.checksum
+        )
+
+    await locks.transaction(migration.label, work, migration.locks)
+
+
+async def _take_turn(connection: Connection) -> None:
+    """Wait until nobody else migrates. Raises SchemaBusy after ten minutes."""
+    # Asked again and again: whoever waited within a statement would hold up the other's indexes, which wait for all
+    # statements that are under way, and so for ever.
+    deadline = time.monotonic() + 600
+    while not await connection.fetchval(QUERIES["try_lead"], _LOCK_NAME):
+        if time.monotonic() > deadline:
+            raise SchemaBusy("another migration has been running for ten minutes; see pg_stat_activity")
+        await asyncio.sleep(_LOCK_AGAIN_SECONDS)
 
 
 async def check_schema(connection: Connection, migrations: Sequence[Migration]) -> None:
@@ -126,7 +175,11 @@ async def _applied(connection: Connection) -> dict[int, _Applied]:
 
 
 def _refuse_changed(migrations: Sequence[Migration], applied: Mapping[int, _Applied]) -> None:
-    changed = [m.label for m in migrations if m.number in applied and applied[m.number].checksum != m.checksum]
+    changed = [
+        m.label
+        for m in migrations
+        if m.number in applied and applied[m.number].checksum not in (m.checksum, EARLIER_CHECKSUMS.get(m.number))
+    ]
     if changed:
         raise SchemaMismatch(
             f"{', '.join(changed)} was changed after it was applied here; restore it and put the change in a new file"

@@ -3,21 +3,25 @@
 A partition is made apart and then attached: attaching leaves running inserts alone, where `CREATE TABLE …
 PARTITION OF` would wait for all of them and make all new ones wait. Rows that came before their partition lie in
 the default one and are moved over in the same transaction.
+
+Each is a transaction of its own, since it needs the default partition to itself, for which claims wait meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
+    from smtp_proxy.store.locks import Locks
     from smtp_proxy.store.pool import Connection
 
-# The partitioned tables with their partition key, in the order in which they are locked.
+# The partitioned tables with their partition key.
 TABLES = {"envelopes": "id", "deliveries": "envelope_id", "attempts": "envelope_id"}
 # A 4 KiB body stays in its row, in one heap write, instead of three chunks of a TOAST table and their index;
 # only above this (bytes, a page less its header) does it go out of line. docs/decisions/0011-bodies-inline.md.
@@ -35,23 +39,31 @@ def partition_name(table: str, day: datetime) -> str:
     return f"{table}_p{day:%Y%m%d}"
 
 
-async def ensure_partitions(connection: Connection, now: datetime, days_ahead: int) -> list[str]:
-    """Make what is missing; safe beside running mail and beside another process doing the same. Returns new names."""
+async def ensure_partitions(connection: Connection, now: datetime, days_ahead: int, locks: Locks) -> list[str]:
+    """Make what is missing; safe beside running mail and beside another process doing the same. Returns new names.
+
+    Raises SchemaBusy: a long statement reads a default partition; those made before it stay.
+    """
     wanted = list(days(now, days_ahead))
-    if not await _missing(connection, wanted):
-        return []
-    async with connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = '10s'")
-        await connection.execute(QUERIES["lock_partitions"])
-        missing = await _missing(connection, wanted)
-        for table, day in missing:
-            await _make(connection, table, day)
-    return [partition_name(table, day) for table, day in missing]
+    made = []
+    for table, day in await _missing(connection, wanted):
+        name = partition_name(table, day)
+        if await locks.transaction(f"partition {name}", partial(_make_if_missing, connection, table, day)):
+            made.append(name)
+    return made
 
 
 async def _missing(connection: Connection, wanted: list[datetime]) -> list[tuple[str, datetime]]:
     existing = {row["relname"] for row in await connection.fetch(QUERIES["partitions"], list(TABLES))}
-    return [(table, day) for table in TABLES for day in wanted if partition_name(table, day) not in existing]
+    return [(table, day) for day in wanted for table in TABLES if partition_name(table, day) not in existing]
+
+
+async def _make_if_missing(connection: Connection, table: str, day: datetime) -> bool:
+    await connection.execute(QUERIES["lock_partitions"])
+    if (table, day) not in await _missing(connection, [day]):
+        return False  # somebody else made it meanwhile
+    await _make(connection, table, day)
+    return True
 
 
 async def _make(connection: Connection, table: str, day: datetime) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+
+from smtp_proxy.errors import StoreMisconfigured
+from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -19,55 +25,128 @@ if TYPE_CHECKING:
 _KEEPALIVE_IDLE_SECONDS = 15
 _KEEPALIVE_INTERVAL_SECONDS = 5
 _KEEPALIVE_PROBES = 3
+_KEEPALIVE_SETTINGS = {
+    "tcp_keepalives_idle": str(_KEEPALIVE_IDLE_SECONDS),
+    "tcp_keepalives_interval": str(_KEEPALIVE_INTERVAL_SECONDS),
+    "tcp_keepalives_count": str(_KEEPALIVE_PROBES),
+}
 
 
-def connect_arguments(settings: Settings, purpose: str) -> dict[str, Any]:
-    """Arguments for asyncpg.connect and asyncpg.create_pool. `purpose` is shown in pg_stat_activity."""
+def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False) -> dict[str, Any]:
+    """Arguments for asyncpg.connect and asyncpg.create_pool. `purpose` is shown in pg_stat_activity.
+
+    `direct`: past the pooler, if there is one.
+    """
+    pooled = settings.db_pooler != "none" and not direct
+    names = {"application_name": f"smtp-proxy {purpose}".strip(), "timezone": "UTC"}
     return {
-        "host": settings.db_host,
-        "port": settings.db_port,
+        "host": settings.db_direct_host or settings.db_host if direct else settings.db_host,
+        "port": settings.db_direct_port or settings.db_port if direct else settings.db_port,
         "database": settings.db_name,
         "user": settings.db_user,
         "password": settings.db_password.get_secret_value() or None,
         "ssl": settings.db_sslmode,
         "timeout": settings.db_connect_timeout_seconds,
         "command_timeout": settings.db_timeout_seconds,
-        "server_settings": {
-            "application_name": f"smtp-proxy {purpose}".strip(),
-            # Milliseconds. A little less than ours, so that the server's own answer comes first.
-            "statement_timeout": str(max(1, int(settings.db_timeout_seconds * 1000 * 0.9))),
-            "idle_in_transaction_session_timeout": str(int(settings.db_timeout_seconds * 1000 * 2)),
-            "timezone": "UTC",
-            # Our statements are short and go by keys: always by an index, planned once and without the JIT compiler.
-            # Planning each time costs more than doing it, and what is newest is never in the statistics
-            # (docs/decisions/0012-planned-once.md).
-            "jit": "off",
-            "plan_cache_mode": "force_generic_plan",
-            "enable_seqscan": "off",
-            "tcp_keepalives_idle": str(_KEEPALIVE_IDLE_SECONDS),
-            "tcp_keepalives_interval": str(_KEEPALIVE_INTERVAL_SECONDS),
-            "tcp_keepalives_count": str(_KEEPALIVE_PROBES),
-        },
+        # A pooler refuses or forgets all other settings, and prepared statements lie on a connection that the next
+        # transaction may not have: see `settled`.
+        **({"statement_cache_size": 0} if pooled else {}),
+        "server_settings": names if pooled else {**names, **_session_settings(settings), **_KEEPALIVE_SETTINGS},
     }
 
 
+def _session_settings(settings: Settings) -> dict[str, str]:
+    return {
+        # Milliseconds. A little less than ours, so that the server's own answer comes first.
+        "statement_timeout": str(max(1, int(settings.db_timeout_seconds * 1000 * 0.9))),
+        "idle_in_transaction_session_timeout": str(int(settings.db_timeout_seconds * 1000 * 2)),
+        # Our statements are short and go by keys: always by an index, planned once and without the JIT compiler.
+        # Planning each time costs more than doing it, and what is newest is never in the statistics
+        # (docs/decisions/0012-planned-once.md).
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+    }
+
+
+@asynccontextmanager
+async def settled(connection: Connection, settings: Settings) -> AsyncIterator[None]:
+    """A connection of the pool with the settings that it needs; behind a pooler, one transaction with them.
+
+    There the two messages of a statement (prepare, execute) are two transactions to the pooler unless they are within
+    one, and may end up on two connections.
+    """
+    if settings.db_pooler == "none":
+        yield
+        return
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(
+            ";".join(f"SET LOCAL {name} = {value}" for name, value in _session_settings(settings).items())
+        )
+        yield
+    except BaseException as error:
+        if not _is_broken(error):
+            await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether the connection is of no further use, and is dropped as it is."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # which is our mistake
+    return isinstance(error, asyncio.CancelledError | OSError | TimeoutError | asyncpg.InternalClientError)
+
+
+async def refuse_unknown_pooler(connection: Connection, settings: Settings) -> None:
+    """Raise StoreMisconfigured if there is a pooler that we were not told of."""
+    if (
+        settings.db_pooler == "none"
+        and await connection.fetchval(QUERIES["backend_pid"]) != connection.get_server_pid()
+    ):
+        raise pooler_not_named(settings)
+
+
+def pooler_not_named(settings: Settings) -> StoreMisconfigured:
+    """What answers is no Postgres."""
+    return StoreMisconfigured(
+        f"{settings.db_host}:{settings.db_port} (DB_HOST, DB_PORT) is a connection pooler and not Postgres itself: set "
+        "DB_POOLER=transaction, and DB_DIRECT_HOST and DB_DIRECT_PORT to Postgres itself"
+    )
+
+
 async def open_connection(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
-    """One connection outside the pool: for locks and notifications, which live as long as it does."""
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**connect_arguments(settings, purpose))
+    """One connection outside the pool, to where the pool goes."""
+    return await _open(connect_arguments(settings, purpose))
+
+
+async def open_session(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection to Postgres itself: for locks and notifications, which live as long as it does."""
+    return await _open(connect_arguments(settings, purpose, direct=True))
+
+
+async def _open(arguments: dict[str, Any]) -> asyncpg.Connection[asyncpg.Record]:
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**arguments)
     await keep_alive(connection)
     return connection
 
 
 async def open_pool(settings: Settings, purpose: str, most: int) -> Pool:
     """The pool of up to so many; connects once, so that a wrong setting is found at start."""
-    return await asyncpg.create_pool(
-        **connect_arguments(settings, purpose),
-        min_size=1,
-        max_size=most,
-        max_inactive_connection_lifetime=300,
-        init=keep_alive,
-        reset=_no_reset,
-    )
+    try:
+        return await asyncpg.create_pool(
+            **connect_arguments(settings, purpose),
+            min_size=1,
+            max_size=most,
+            max_inactive_connection_lifetime=300,
+            init=keep_alive,
+            reset=_no_reset,
+        )
+    except asyncpg.ProtocolViolationError as error:
+        # PgBouncer's word for settings that it does not know. Postgres has no reason to say so.
+        raise pooler_not_named(settings) from error
 
 
 async def keep_alive(connection: Connection) -> None:

@@ -4,6 +4,9 @@
 -- name: ping
 SELECT 1;
 
+-- name: backend_pid
+SELECT pg_backend_pid();
+
 -- name: copy_accepted
 -- Many messages, in one write and one answer: a simple query is one transaction. The core writes what follows
 -- (core_rs/server/src/copy.rs), so columns change there and here together.
@@ -114,18 +117,41 @@ FROM due
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
 RETURNING d.envelope_id;
 
--- name: release_held
--- Held deliveries become due. $1 ids or null, $2 tenant or null
+-- name: release_named
+-- Those of these messages that are held become due. $1 ids, $2 lowest id, $3 highest id
 UPDATE deliveries SET state = 0, next_attempt_at = now(), sweep_at = now()
-WHERE state = 4 AND ($1::uuid[] IS NULL OR envelope_id = ANY ($1::uuid[]))
-    AND ($2::uuid IS NULL OR envelope_id IN (SELECT id FROM envelopes WHERE tenant_id = $2))
+WHERE state = 4 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING envelope_id;
+
+-- name: held_until
+-- With which message the next so many held deliveries end, oldest first. $1 after this id, $2 before this id, $3 how many
+SELECT envelope_id FROM (
+    SELECT envelope_id FROM deliveries
+    WHERE state = 4 AND envelope_id > $1::uuid AND envelope_id < $2::uuid ORDER BY envelope_id LIMIT $3
+) held
+ORDER BY envelope_id DESC LIMIT 1;
+
+-- name: release_held
+-- The subquery is a lookup by key for each: as EXISTS or a join, all mail of the tenant might be read instead.
+-- $1 after this id, $2 up to this id, $3 tenant or null
+UPDATE deliveries d SET state = 0, next_attempt_at = now(), sweep_at = now()
+WHERE d.state = 4 AND d.envelope_id > $1::uuid AND d.envelope_id <= $2::uuid
+    AND ($3::uuid IS NULL OR $3::uuid = (SELECT e.tenant_id FROM envelopes e WHERE e.id = d.envelope_id))
+RETURNING d.envelope_id;
+
+-- name: held_by_tenant
+-- What is held, of each tenant; as much as is held is read, and no more: OFFSET 0 keeps it to lookups by key.
+SELECT e.tenant_id, count(*) AS messages, sum(e.size_bytes)::bigint AS bytes
+FROM (SELECT DISTINCT envelope_id FROM deliveries WHERE state = 4) d
+CROSS JOIN LATERAL (SELECT tenant_id, size_bytes FROM envelopes WHERE id = d.envelope_id OFFSET 0) e
+GROUP BY e.tenant_id;
 
 -- name: depth
 -- Ready rows have a sweep_at of at most one sweep period ahead, so the scan leaves deferred ones alone.
--- $1 sweep after
-SELECT count(*) FROM deliveries
-WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now();
+-- $1 sweep after, $2 count no further
+SELECT count(*) FROM (
+    SELECT FROM deliveries WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now() LIMIT $2
+) ready;
 
 -- name: create_tenant
 INSERT INTO tenants (id, name) VALUES ($1, $2)
@@ -201,11 +227,23 @@ UPDATE credentials SET allowed_networks = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
 -- name: plan_for_these_values
--- For the one statement whose best plan depends on what is asked for.
+-- For statements whose best plan depends on what is asked for.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
+-- name: in_open_state
+-- Messages with a delivery in that state: 0, 1 or 4, which have an index. $1 state, $2 at most
+SELECT DISTINCT envelope_id FROM (SELECT envelope_id FROM deliveries WHERE state = $1::smallint LIMIT $2) found;
+
+-- name: list_until
+-- With which message the next so many end, newest first; none: there are fewer. $1 tenant or null, $2 before this id or
+-- null, $3 how many
+SELECT id FROM envelopes
+WHERE ($1::uuid IS NULL OR tenant_id = $1) AND ($2::uuid IS NULL OR id < $2)
+ORDER BY id DESC OFFSET $3 - 1 LIMIT 1;
+
 -- name: list_messages
--- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit
+-- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit,
+-- $5 from this id on or null, $6 of these ids or null
 SELECT e.id, e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.received_at, e.helo, e.client_address, e.tls,
     e.tls_suite, d.recipients, d.states
 FROM envelopes e
@@ -216,6 +254,8 @@ CROSS JOIN LATERAL (
 WHERE ($1::uuid IS NULL OR e.tenant_id = $1)
     AND ($2::smallint IS NULL OR $2 = ANY (d.states))
     AND ($3::uuid IS NULL OR e.id < $3)
+    AND ($5::uuid IS NULL OR e.id >= $5)
+    AND ($6::uuid[] IS NULL OR e.id = ANY ($6))
 ORDER BY e.id DESC
 LIMIT $4;
 
@@ -236,8 +276,24 @@ FROM attempts WHERE envelope_id = $1 ORDER BY recipient_number, attempt_number;
 -- name: try_lead
 SELECT pg_try_advisory_lock(hashtextextended($1, 0));
 
--- name: lock_migrations
-SELECT pg_advisory_lock(hashtextextended('smtp_proxy_migrations', 0));
+-- name: blockers
+-- Who keeps that backend waiting. $1 its pid
+SELECT b.pid, a.application_name, a.backend_type, a.state, extract(epoch FROM now() - a.xact_start)::float8 AS seconds,
+    left(regexp_replace(a.query, '\s+', ' ', 'g'), 120) AS query
+FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) b LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+ORDER BY a.xact_start;
+
+-- name: partitions_without_index
+-- $1 table, $2 its index
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = to_regclass($1::text) AND NOT EXISTS (
+    SELECT FROM pg_index x JOIN pg_inherits xi ON xi.inhrelid = x.indexrelid
+    WHERE x.indrelid = c.oid AND xi.inhparent = to_regclass($2::text)
+)
+ORDER BY c.relname;
+
+-- name: has_valid_index
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1::text) AND indisvalid);
 
 -- name: lock_partitions
 SELECT pg_advisory_xact_lock(hashtextextended('smtp_proxy_partitions', 0));

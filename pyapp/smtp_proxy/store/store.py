@@ -22,16 +22,19 @@ from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import NotFound, StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
-from smtp_proxy.model.limits import Placement, TenantLimits
+from smtp_proxy.model.limits import Held, Placement, TenantLimits
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
-from smtp_proxy.store import claim, lookup, migrate, partitions, record
+from smtp_proxy.store import claim, held, listing, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.faults import READ_ONLY, store_errors
-from smtp_proxy.store.ids import new_id
-from smtp_proxy.store.leader import Leadership
+from smtp_proxy.store.ids import first_id, new_id
+from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
-from smtp_proxy.store.pool import open_connection, open_pool
+from smtp_proxy.store.listing import Wanted
+from smtp_proxy.store.locks import Locks
+from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
+from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, Writers, writer_count
 
@@ -44,12 +47,14 @@ _T = TypeVar("_T")
 
 # What one claim may load into a worker's memory, bytes; what is beyond goes back to the queue.
 CLAIM_MAX_BYTES = 64 * 1024 * 1024
+# Counting is work for each: when so much waits, nobody asks how much exactly.
+_DEPTH_COUNTED = 200_000
 
 
 class Store:
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
-    def __init__(self, settings: Settings, pool: Pool, writers: Writers, clock: Clock) -> None:
+    def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
         self._settings = settings
         self._pool = pool
         self._writers = writers
@@ -59,21 +64,40 @@ class Store:
 
     @classmethod
     async def connect(
-        cls, settings: Settings, *, purpose: str = "", check_schema: bool = True, clock: Clock | None = None
+        cls,
+        settings: Settings,
+        *,
+        purpose: str = "",
+        check_schema: bool = True,
+        accepts: bool = True,
+        clock: Clock | None = None,
     ) -> Self:
-        """Open the pool. `purpose` is shown in pg_stat_activity.
+        """Open the pool.
+
+        Args:
+            settings: where, and with how many connections.
+            purpose: is shown in pg_stat_activity.
+            check_schema: False: whatever schema there is.
+            accepts: False: for a process that takes no mail in; no connections are kept for that, the pool has all.
+            clock: the time, for tests.
 
         Raises:
-            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away).
+            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away, or not Postgres itself).
             SchemaMismatch: migrations are missing, changed, or of a newer release.
         """
         with store_errors(f"connecting to Postgres at {settings.db_host}:{settings.db_port}"):
-            pool = await open_pool(settings, purpose, settings.db_pool_size - writer_count(settings))
-            store = cls(settings, pool, Writers(settings, purpose), clock or SystemClock())
+            kind = Writers if settings.db_pooler == "none" else PooledWriters
+            writers = kind(settings, purpose) if accepts else None
+            pool = await open_pool(
+                settings, purpose, settings.db_pool_size - (writer_count(settings) if accepts else 0)
+            )
+            store = cls(settings, pool, writers, clock or SystemClock())
             try:
-                if check_schema:
-                    async with pool.acquire() as connection:
-                        await migrate.check_schema(connection, migrate.read_migrations())
+                async with pool.acquire() as connection:
+                    await refuse_unknown_pooler(connection, settings)
+                    if check_schema:
+                        async with settled(connection, settings):
+                            await migrate.check_schema(connection, migrate.read_migrations())
             except BaseException:
                 pool.terminate()
                 raise
@@ -87,21 +111,29 @@ class Store:
 
         Raises:
             StoreUnavailable: cannot be reached.
+            SchemaBusy: others hold the locks that it needs.
             SchemaMismatch: an applied migration was changed afterwards.
         """
-        with store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"):
-            connection = await open_connection(settings, "migrate")
-            try:
-                applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds)
-                now = (clock or SystemClock()).now()
-                await partitions.ensure_partitions(connection, now, settings.partition_days_ahead)
-            finally:
-                await connection.close(timeout=5)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"))
+            connection, onlooker = [
+                await stack.enter_async_context(_opened(settings, purpose)) for purpose in ("migrate", "migrate watch")
+            ]
+            locks = Locks(
+                connection,
+                try_seconds=settings.migrate_lock_seconds,
+                total_seconds=settings.migrate_patience_seconds,
+                onlooker=onlooker,
+            )
+            applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds, locks=locks)
+            now = (clock or SystemClock()).now()
+            await partitions.ensure_partitions(connection, now, settings.partition_days_ahead, locks)
         return [migration.label for migration in applied]
 
     async def close(self, timeout_seconds: float = 5.0) -> None:
         """Close the pool; connections still in use after the time-out are cut."""
-        self._writers.expire()
+        if self._writers is not None:
+            self._writers.expire()
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._pool.close()
@@ -162,9 +194,13 @@ class Store:
             await accept(writer, encoder(microseconds(sweep_at)), messages)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
-        """Make the partitions of today and `days_ahead` more days that do not exist; returns their names."""
-        async with self._connection("making partitions") as connection:
-            return await partitions.ensure_partitions(connection, now, days_ahead)
+        """Make the partitions of today and `days_ahead` more days that do not exist; returns their names.
+
+        Raises SchemaBusy: a long statement is in the way; try again later.
+        """
+        async with self._session("making partitions") as connection:
+            locks = Locks(connection, try_seconds=self._settings.migrate_lock_seconds, total_seconds=0)
+            return await partitions.ensure_partitions(connection, now, days_ahead, locks)
 
     # -- mail out
 
@@ -211,18 +247,36 @@ class Store:
         async with self._connection("sweeping") as connection:
             return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
 
-    async def release_held(
-        self, envelope_ids: Sequence[UUID] | None = None, *, tenant_id: UUID | None = None
-    ) -> list[UUID]:
-        """Make held deliveries due: of these envelopes, or of a tenant, or of all. Returns whose there were."""
+    async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
+        """Make the held deliveries of these messages due; returns whose there were."""
         async with self._connection("releasing held mail") as connection:
-            return _distinct(await connection.fetch(QUERIES["release_held"], envelope_ids, tenant_id))
+            return await held.release_named(connection, envelope_ids)
+
+    async def release_all_held(self, tenant_id: UUID | None = None, *, batch: int = 1000) -> AsyncIterator[int]:
+        """Make all that is held now due, of a tenant or of all, oldest first; yields how many messages each time.
+
+        Each batch is a transaction of its own, and looks at some `batch` deliveries; what was released stays so.
+        """
+        # Ids of other processes may be a little ahead. What is held from now on is not waited for.
+        after: UUID | None = held.FIRST
+        before = first_id(self._clock.now() + timedelta(minutes=1))
+        while after is not None:
+            async with self._connection("releasing held mail") as connection:
+                released, after = await held.release_next(connection, tenant_id, after, before, batch)
+            yield released
+
+    async def held_by_tenant(self) -> dict[UUID, Held]:
+        """How much is held, of each tenant that has any. Reads all that is held: not for every message."""
+        async with self._connection("counting held mail") as connection:
+            rows = await connection.fetch(QUERIES["held_by_tenant"])
+        return {row["tenant_id"]: Held(row["messages"], row["bytes"]) for row in rows}
 
     async def depth(self) -> int:
-        """Deliveries that are queued and due."""
+        """Deliveries that are queued and due; no more are counted than twice what closes the gate, 200,000 at least."""
+        most = max(_DEPTH_COUNTED, 2 * self._settings.ingress_ready_depth_high)
         async with self._connection("counting the queue") as connection:
             ahead = timedelta(seconds=self._settings.sweep_after_seconds)
-            return int(await connection.fetchval(QUERIES["depth"], ahead))
+            return int(await connection.fetchval(QUERIES["depth"], ahead, most))
 
     def leader(self, name: str) -> Leadership:
         """Leadership by that name, not yet taken; see Leadership."""
@@ -354,11 +408,17 @@ class Store:
         limit: int = 50,
         before: UUID | None = None,
     ) -> list[MessageSummary]:
-        """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before."""
-        async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
-            await connection.execute(QUERIES["plan_for_these_values"])
-            rows = await connection.fetch(QUERIES["list_messages"], tenant_id, state, before, limit)
-        return [lookup.summary(row, row["recipients"], row["states"]) for row in rows]
+        """Newest first; `state`: at least one recipient stands there; `before`: the last id of the page before.
+
+        A rare state may make it look at many messages: in many short statements, of which none waits for the last.
+        """
+        wanted: Wanted | None = Wanted(tenant_id, state, before)
+        found: list[MessageSummary] = []
+        while wanted is not None and len(found) < limit:
+            async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
+                some, wanted = await listing.look(connection, wanted, limit - len(found))
+            found += some
+        return found
 
     async def message(self, envelope_id: UUID) -> Message:
         """One message with deliveries and attempts. Raises NotFound."""
@@ -382,7 +442,8 @@ class Store:
             async with self._pool.acquire(timeout=self._settings.db_timeout_seconds) as connection:
                 try:
                     with store_errors(doing):
-                        yield connection
+                        async with settled(connection, self._settings):
+                            yield connection
                 except asyncio.CancelledError:
                     # Given back as it is, the pool would wait for its answer: long, where there is none. Whoever lost
                     # patience shall not meet the next one of the same kind either.
@@ -396,8 +457,21 @@ class Store:
                     raise
 
     @asynccontextmanager
+    async def _session(self, doing: str) -> AsyncIterator[Connection]:
+        """As `_connection`, for several transactions: behind a pooler that is past it."""
+        if self._settings.db_pooler == "none":
+            async with self._connection(doing) as connection:
+                yield connection
+        else:
+            with store_errors(doing):
+                async with _opened(self._settings, doing) as connection:
+                    yield connection
+
+    @asynccontextmanager
     async def _writer(self, doing: str) -> AsyncIterator[Writer]:
         """A connection that only writes, by the rules of `_connection`."""
+        if self._writers is None:
+            raise RuntimeError(f"{doing}: this store was opened with accepts=False")
         try:
             with store_errors(doing):
                 async with asyncio.timeout(self._settings.db_timeout_seconds), self._writers.acquire() as writer:
@@ -413,8 +487,19 @@ class Store:
 
     async def _expire(self) -> None:
         """No connection that stands now is used again."""
-        self._writers.expire()
+        if self._writers is not None:
+            self._writers.expire()
         await self._pool.expire_connections()
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]:
+    """A connection to Postgres itself, outside of the pool."""
+    connection = await open_session(settings, purpose)
+    try:
+        yield connection
+    finally:
+        await close_quietly(connection)
 
 
 def _drop(connection: Connection) -> None:

@@ -38,8 +38,12 @@ TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by 
 TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
 GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
 TENANT_LIMITED = Counter(
-    "smtp_tenant_limited_total", "Messages of tenants over their rate: rejected, delayed, held", ["action"]
+    "smtp_tenant_limited_total",
+    "Messages of tenants over their rate: rejected, delayed, held, held_full (rejected since too much is held)",
+    ["action"],
 )
+HELD_MESSAGES = Gauge("smtp_held_messages", "Messages held until an operator releases them, when last counted")
+HELD_BYTES = Gauge("smtp_held_bytes", "Bytes of the messages held, when last counted")
 
 # -- queue
 QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (QueueDepth)")

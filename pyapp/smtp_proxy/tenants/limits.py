@@ -12,11 +12,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from smtp_proxy.core import ID, RECIPIENTS, TENANT_ID
+from smtp_proxy.core import BODY, ID, RECIPIENTS, TENANT_ID
 from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.model.limits import AtLimit, Placement
 from smtp_proxy.stream.limits import RateRequest
 from smtp_proxy.telemetry.metrics import TENANT_LIMITED
+from smtp_proxy.tenants.held import HeldRoom
 from smtp_proxy.tenants.rates import Ledger
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 # A tenant at its limit is logged again after so long.
 _TELL_AGAIN_SECONDS: Final = 60.0
+# What is said of its mail, where the action does not say it.
+_TOLD: Final = {"held_full": "rejected, since as much of it is held as may be (TENANT_HELD_MAX_MESSAGES, _BYTES)"}
 
 
 class SharedRates(Protocol):
@@ -53,14 +56,23 @@ class Rulings:
 class TenantLimiter:
     """Knows the limited tenants, and judges their messages."""
 
-    def __init__(self, shared: SharedRates, clock: Clock, *, timeout_seconds: float, delay_max_seconds: float) -> None:
+    def __init__(
+        self,
+        shared: SharedRates,
+        clock: Clock,
+        *,
+        timeout_seconds: float,
+        delay_max_seconds: float,
+        held: HeldRoom | None = None,
+    ) -> None:
         self._shared = shared
+        self._held = held or HeldRoom()
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._delay_max_seconds = delay_max_seconds
         self._tenants: dict[bytes, Tenant] = {}  # those with a rate
         self._ledgers: dict[bytes, Ledger] = {}
-        self._told: dict[bytes, float] = {}
+        self._told: dict[tuple[bytes, str], float] = {}  # when a tenant's mail was last said to be held, and so on
         self.is_shared = False  # until Redis has answered once
 
     def know(self, tenants: Sequence[Tenant]) -> None:
@@ -70,7 +82,12 @@ class TenantLimiter:
             now = self._tenants.get(tenant_id)
             if now is None or now.limits != tenant.limits:
                 self._ledgers.pop(tenant_id, None)
-                self._told.pop(tenant_id, None)
+                self._told = {key: when for key, when in self._told.items() if key[0] != tenant_id}
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether the mail of some tenant is held when it is over its rate."""
+        return any(tenant.limits.at_limit is AtLimit.HOLD for tenant in self._tenants.values())
 
     def concerns(self, tenant_ids: Sequence[bytes]) -> bool:
         """Whether any of these tenants has a rate, so that their messages are to be judged."""
@@ -136,12 +153,12 @@ class TenantLimiter:
         if not over:
             return
         for row, delay in over:
-            if tenant.limits.at_limit is AtLimit.HOLD:
+            if tenant.limits.at_limit is AtLimit.HOLD and self._held.take(tenant.id.bytes, len(row[BODY])):
                 action, rulings.placements[row[ID]] = "held", Placement(held=True)
             elif tenant.limits.at_limit is AtLimit.DELAY and delay <= self._delay_max_seconds:
                 action, rulings.placements[row[ID]] = "delayed", Placement(delay_seconds=delay)
             else:
-                action = "rejected"
+                action = "held_full" if tenant.limits.at_limit is AtLimit.HOLD else "rejected"
                 rulings.refused.add(row[ID])
                 # At MAIL nobody knows how many recipients there will be: only what would refuse a single one shuts.
                 if len(row[RECIPIENTS]) == 1:
@@ -153,7 +170,10 @@ class TenantLimiter:
 
     def _tell(self, tenant: Tenant, action: str) -> None:
         now = self._clock.monotonic()
-        if self._told.get(tenant.id.bytes, -math.inf) + _TELL_AGAIN_SECONDS <= now:
-            self._told[tenant.id.bytes] = now
+        key = (tenant.id.bytes, action)
+        if self._told.get(key, -math.inf) + _TELL_AGAIN_SECONDS <= now:
+            self._told[key] = now
             fields = {"action": "tenant_limited", "tenant": tenant.name, "tenant_id": str(tenant.id)}
-            log.warning("tenant %s is over its rate; its mail is %s", tenant.name, action, extra=fields)
+            log.warning(
+                "tenant %s is over its rate; its mail is %s", tenant.name, _TOLD.get(action, action), extra=fields
+            )

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
+from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.telemetry.metrics import PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LEADER_NAME: Final = "sweeper"
 _PARTITIONS_SECONDS: Final = 3600.0
+# A statement that reads everything may take long, and whoever claims mail waits while we try.
+_PARTITIONS_BUSY_SECONDS: Final = 60.0
 # The count in Postgres is dear while much waits.
 _STORE_DEPTH_SECONDS: Final = 10.0
 # With so many batches unread in the stream, one more per round is enough.
@@ -89,8 +91,7 @@ class Sweeper:
         """One round of the leader. Raises StoreUnavailable."""
         now = self._clock.monotonic()
         if now >= self._partitions_at:
-            await self._store.ensure_partitions(self._clock.now(), self._settings.partition_days_ahead)
-            self._partitions_at = now + _PARTITIONS_SECONDS
+            self._partitions_at = now + await self._make_partitions()
         try:
             unread = await self._stream.depth()
         except StreamUnavailable:
@@ -100,6 +101,15 @@ class Sweeper:
         full = unread >= _STREAM_FULL_BATCHES * self._settings.sweep_batch_messages
         while await self._sweep_batch() and not full:
             pass
+
+    async def _make_partitions(self) -> float:
+        """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""
+        try:
+            await self._store.ensure_partitions(self._clock.now(), self._settings.partition_days_ahead)
+        except SchemaBusy as error:
+            log.warning("partitions are not made yet: %s", error, extra={"action": "partitions_busy"})
+            return _PARTITIONS_BUSY_SECONDS
+        return _PARTITIONS_SECONDS
 
     async def _sweep_batch(self) -> bool:
         """Sweep and publish one batch. False: there was no more, or nowhere to publish it."""

@@ -241,7 +241,7 @@ async def run(settings: Settings) -> None:
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Deliver until `lifecycle` is told to stop; raises as `run`."""
     routes = Routes(smarthost(settings))
-    store = await connect_when_there(settings, "worker", lifecycle)
+    store = await connect_when_there(settings, "worker", lifecycle, accepts=False)
     if store is None:
         return
     try:

@@ -94,7 +94,7 @@ async def test_a_change_is_heeded_while_nobody_can_listen(house: House, monkeypa
     async def refused(*_: object) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(listen, "open_connection", refused)
+    monkeypatch.setattr(listen, "open_session", refused)
     await house.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'smtp-proxy listen smtp_proxy_credentials'"

@@ -13,6 +13,7 @@ import pytest
 from fix_ingress import PASSWORD, Client, House, MakeHouse, eventually, queued_id, stuffed
 from fix_valkey import ValkeyServer
 
+from smtp_proxy.ingress import held as ingress_held
 from smtp_proxy.ingress import limits as ingress_limits
 from smtp_proxy.ingress import serve
 from smtp_proxy.model.envelope import DeliveryState
@@ -127,6 +128,31 @@ async def test_held_until_it_is_released(house: House, limit: Limit) -> None:
     assert not await house.is_queued(held)
     assert await house.store.release_held([held]) == [held]
     assert await house.store.sweep(10, 15) == [held]
+
+
+async def test_no_more_is_held_than_may_be(
+    make_house: MakeHouse, limit: Limit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Held mail once had no end but the disk's."""
+    monkeypatch.setattr(ingress_held, "_EVERY_SECONDS", (0.05, 0.05))
+    house = await make_house(tenant_held_max_messages=3)
+    await house.start()
+    await limit(house, TenantLimits(messages_per_minute=1, at_limit=AtLimit.HOLD))
+    client, two = await house.client(), ("b@rcpt.example", "c@rcpt.example")
+    assert [(await offered(client, *two))[:3] for _ in range(4)] == ["250"] * 4
+    assert (await offered(client, *two)).startswith(OVER_RATE)
+    assert len(await house.stored()) == 4
+    assert "tenant acme is over its rate; its mail is rejected, since as much of it is held as may be" in caplog.text
+
+    newest, *_ = await house.store.list_messages(state=DeliveryState.HELD)
+    await house.store.release_held([newest.id])
+
+    async def is_taken_again() -> bool:
+        return (await offered(client, *two)).startswith("250")
+
+    await eventually(is_taken_again)
+    assert (await offered(client, *two)).startswith(OVER_RATE)
+    assert len(await house.store.list_messages(state=DeliveryState.HELD)) == 3
 
 
 async def test_put_off_until_it_may_leave(house: House, limit: Limit) -> None:

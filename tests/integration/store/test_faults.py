@@ -206,9 +206,9 @@ class Ear:
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.deaf = False
-        connect = listening_module.open_connection
+        connect = listening_module.open_session
 
-        async def open_connection(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
+        async def open_session(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
             if self.deaf:
                 self.events.append("refused")
                 raise ConnectionRefusedError
@@ -216,7 +216,7 @@ class Ear:
             self.events.append("connected")
             return connection
 
-        monkeypatch.setattr(listening_module, "open_connection", open_connection)
+        monkeypatch.setattr(listening_module, "open_session", open_session)
         self.listening = asyncio.create_task(store.listen_credentials(lambda: self.events.append("told")))
 
     async def heard(self, pattern: str) -> None:

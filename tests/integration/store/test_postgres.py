@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
-from store_suite import LEASE, SWEEP_AFTER, Stores, StoreSuite, core_envelope, ids_of
+from store_suite import LEASE, SWEEP_AFTER, TENANT, Stores, StoreSuite, attempt_for, core_envelope, ids_of
 
+from smtp_proxy.cli.messages import describe_states
 from smtp_proxy.errors import StoreError, StoreUnavailable
-from smtp_proxy.store import Store
+from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.limits import AtLimit, Placement
+from smtp_proxy.store import Store, listing
+from smtp_proxy.store import store as store_module
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.partitions import TABLES, partition_name
+from smtp_proxy.store.pool import open_connection
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.telemetry import logs
 
 if TYPE_CHECKING:
     from fix_postgres import PostgresServer
@@ -138,6 +148,105 @@ async def test_a_claim_reads_only_the_partitions_of_its_envelopes(
     assert partition_name("deliveries", today + timedelta(days=1)) not in plan
 
 
+LOW, HIGH = UUID(int=0), UUID(int=2**128 - 1)
+HELD_STATEMENTS = {
+    "held_until": f"'{LOW}', '{HIGH}', 1000",
+    "release_held": f"'{LOW}', '{HIGH}', '{TENANT}'",
+    "held_by_tenant": "",
+    "in_open_state": "4, 10000",
+}
+
+
+@pytest.mark.parametrize("name", HELD_STATEMENTS)
+async def test_held_mail_is_found_without_reading_the_rest(
+    store: Store, postgres: PostgresServer, db_settings: Settings, name: str
+) -> None:
+    """All of them would read each delivery there is, or each message, without the index or with another plan."""
+    batch = [core_envelope() for _ in range(400)]
+    held = {row[0]: Placement(held=True) for row in batch[:3]}
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER, placements=held)
+    await postgres.sql("UPDATE deliveries SET state = 2 WHERE state = 0", database=db_settings.db_name)
+    connection = await open_connection(db_settings, "test")
+    await connection.execute("ANALYZE")
+    index = await connection.fetchval(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "JOIN pg_index x ON x.indexrelid = c.oid "
+        "WHERE i.inhparent = 'deliveries_held'::regclass AND x.indrelid = $1::text::regclass",
+        partition_name("deliveries", datetime.now(UTC)),
+    )
+    values = HELD_STATEMENTS[name]
+    if name == "in_open_state":  # planned for its values
+        await connection.execute("SET plan_cache_mode = force_custom_plan")
+    await connection.execute(f"PREPARE wanted AS {QUERIES[name]}")
+    rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off) EXECUTE wanted{f' ({values})' if values else ''}")
+    await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert index in plan, plan
+    read = [int(match) for match in re.findall(r"rows=([0-9]+)", plan)]
+    assert max(read) <= 3, plan
+    assert "Rows Removed" not in plan, plan
+
+
+async def test_a_rare_state_is_looked_for_in_short_statements(
+    store: Store, postgres: PostgresServer, db_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was one statement over all mail, which the statement time-out ended once there was much."""
+    monkeypatch.setattr(listing, "_PAGE", 10)
+    batch = [core_envelope() for _ in range(95)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    ids = sorted(ids_of(batch))
+    for state, some in ((3, ids[::40]), (2, ids[1::2])):
+        await postgres.sql(
+            "UPDATE deliveries SET state = $1 WHERE envelope_id = ANY ($2::uuid[])",
+            state, some, database=db_settings.db_name,
+        )  # fmt: skip
+    looks = []
+    look = listing.look
+    monkeypatch.setattr(listing, "look", lambda *arguments: looks.append(1) or look(*arguments))
+    for state, wanted in ((3, ids[::40]), (2, ids[1::2])):
+        found = await store.list_messages(state=DeliveryState(state), limit=100)
+        assert [s.id for s in found] == sorted(wanted, reverse=True)
+        assert len(looks) == 10, "pages of ten"
+        looks.clear()
+    (newest,) = await store.list_messages(state=DeliveryState.REFUSED, limit=1)
+    assert (newest.id, len(looks) < 4) == (ids[80], True)
+
+
+async def test_the_depth_is_not_counted_to_the_end(db_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for every second or so, above all while much waits."""
+    monkeypatch.setattr(store_module, "_DEPTH_COUNTED", 7)
+    modest = db_settings.model_copy(update={"ingress_ready_depth_high": 1, "ingress_ready_depth_low": 0})
+    store = await Store.connect(modest, purpose="test")
+    await store.accept([core_envelope() for _ in range(20)], sweep_after_seconds=SWEEP_AFTER)
+    assert await store.depth() == 7
+    await store.close()
+
+
+async def test_what_a_later_release_wrote_is_shown(
+    store: Store, stores: Stores, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """A release that knows no state 5 runs beside one that does; its `messages list` once failed for that."""
+    worker, ids = uuid4(), await stores.accepted(core_envelope(["a@x.example", "b@x.example"]))
+    (job,) = await store.claim(ids, worker, LEASE)
+    await store.record([attempt_for(job, worker, Outcome.REFUSED)])
+    await postgres.sql("UPDATE deliveries SET state = 5 WHERE recipient_number = 0", database=db_settings.db_name)
+    await postgres.sql("UPDATE attempts SET outcome = 9", database=db_settings.db_name)
+    (summary,) = await store.list_messages()
+    message = await store.message(ids[0])
+    for states in (summary.states, [d.state for d in message.deliveries]):
+        assert list(states) == [5, DeliveryState.SENDING]
+        assert describe_states(states) == "1 sending, 1 unknown_5"
+    assert [a.outcome.name for a in message.deliveries[0].attempts] == ["UNKNOWN_9"]
+    assert json.loads(json.dumps(logs.plain(asdict(summary))))["states"] == ["unknown_5", "sending"]
+    assert [s.id for s in await store.list_messages(state=DeliveryState.SENDING)] == ids
+
+    tenant = await store.create_tenant("acme")
+    await postgres.sql("ALTER TABLE tenants DROP CONSTRAINT tenants_at_limit_check", database=db_settings.db_name)
+    await postgres.sql("UPDATE tenants SET at_limit = 'ask', messages_per_minute = 1", database=db_settings.db_name)
+    (limited,) = await store.limited_tenants()
+    assert (limited.id, limited.limits.at_limit) == (tenant.id, AtLimit.REJECT)
+
+
 async def test_a_value_that_postgres_refuses_is_not_a_time_of_trouble(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         await store.accept([core_envelope(reverse_path="a\0b@example.com")], sweep_after_seconds=SWEEP_AFTER)
@@ -207,5 +316,29 @@ async def test_a_process_takes_no_more_connections_than_its_pool(
         )
         assert rows[0]["open"] == 2
         assert len(await store.list_messages(limit=100)) == 50
+    finally:
+        await store.close()
+
+
+async def test_who_takes_no_mail_has_the_whole_pool(postgres: PostgresServer, db_settings: Settings) -> None:
+    """A worker, or a command, once left two of its connections to writers that it never opened."""
+    three = db_settings.model_copy(update={"db_pool_size": 3, "ingress_committers": 2})
+    store = await Store.connect(three, purpose="worker test", accepts=False)
+    met = asyncio.Barrier(3)
+
+    async def with_two_others() -> None:
+        async with store._connection("meeting") as connection:
+            await connection.execute(QUERIES["ping"])
+            await met.wait()
+
+    try:
+        async with asyncio.timeout(4):
+            await asyncio.gather(*(with_two_others() for _ in range(3)))
+        rows = await postgres.sql(
+            "SELECT count(*) AS open FROM pg_stat_activity WHERE application_name = 'smtp-proxy worker test'"
+        )
+        assert rows[0]["open"] == 3
+        with pytest.raises(RuntimeError, match="accepts=False"):
+            await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
     finally:
         await store.close()

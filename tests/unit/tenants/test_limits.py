@@ -10,9 +10,10 @@ from mail import core_envelope
 
 from smtp_proxy.clock import ManualClock
 from smtp_proxy.core import ID, RECIPIENTS, TENANT_ID, EnvelopeRow
-from smtp_proxy.model.limits import AtLimit, Placement, TenantLimits
+from smtp_proxy.model.limits import AtLimit, Held, Placement, TenantLimits
 from smtp_proxy.model.tenant import Tenant
 from smtp_proxy.telemetry.metrics import REGISTRY
+from smtp_proxy.tenants.held import HeldRoom
 from smtp_proxy.tenants.limits import Rulings, TenantLimiter
 
 A, B = UUID(int=10), UUID(int=11)
@@ -30,7 +31,10 @@ def rows(tenant: UUID, count: int) -> list[EnvelopeRow]:
 class House:
     def __init__(self) -> None:
         self.clock, self.shared = ManualClock(), FakeShared()
-        self.limiter = TenantLimiter(self.shared, self.clock, timeout_seconds=0.05, delay_max_seconds=100)
+        self.room = HeldRoom(6)
+        self.limiter = TenantLimiter(
+            self.shared, self.clock, timeout_seconds=0.05, delay_max_seconds=100, held=self.room
+        )
 
     def limit(self, at_limit: AtLimit = AtLimit.REJECT, messages: int = 2) -> None:
         limits = TenantLimits(messages_per_minute=messages, at_limit=at_limit)
@@ -111,6 +115,43 @@ async def test_what_is_over_is_held(house: House) -> None:
     rulings = await house.judge(batch)
     assert rulings.placements == {row[ID]: Placement(held=True) for row in batch[2:]}
     assert (rulings.refused, rulings.shut_seconds) == (set(), {})
+
+
+async def test_beyond_what_may_be_held_it_is_refused(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.limit(AtLimit.HOLD)
+    before = REGISTRY.get_sample_value("smtp_tenant_limited_total", {"action": "held_full"}) or 0
+    batch = rows(A, 10)
+    rulings = await house.judge(batch)
+    assert set(rulings.placements) == {row[ID] for row in batch[2:8]}
+    assert rulings.refused == {row[ID] for row in batch[8:]}
+    assert 59 < rulings.shut_seconds[A.bytes] <= 61, "as if it were set to be refused"
+    assert "is rejected, since as much of it is held as may be" in caplog.text
+    assert REGISTRY.get_sample_value("smtp_tenant_limited_total", {"action": "held_full"}) == before + 2
+
+
+async def test_what_was_released_makes_room(house: House) -> None:
+    house.limit(AtLimit.HOLD, messages=1)
+    await house.judge(rows(A, 7))  # six are held
+    house.room.begin_count()
+    house.room.end_count({A.bytes: Held(5, 300), B.bytes: Held(6, 400)})
+    batch = rows(A, 2)
+    rulings = await house.judge(batch)
+    assert (list(rulings.placements), rulings.refused) == ([batch[0][ID]], {batch[1][ID]})
+
+
+def test_what_is_held_is_counted_and_added_to() -> None:
+    room = HeldRoom(3, 100)
+    assert room.take(b"a", 60)
+    assert not room.take(b"a", 41), "bytes"
+    assert room.take(b"b", 100), "each for itself"
+    room.begin_count()
+    assert room.take(b"a", 40), "after the count began: not in it"
+    room.begin_count()  # the first one failed
+    assert not room.take(b"a", 1)
+    room.end_count({b"a": Held(2, 10)})
+    assert room.take(b"a", 90)
+    assert not room.take(b"a", 0), "messages"
+    assert all(HeldRoom().take(b"a", 1 << 40) for _ in range(9)), "without a limit"
 
 
 async def test_redis_is_asked_once_for_all_and_only_when_it_answers(house: House) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from fix_worker import House, eventually
 
+from smtp_proxy.errors import SchemaBusy
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState, Job
 
@@ -113,6 +115,21 @@ async def test_a_crash_in_the_transport_defers(house: House) -> None:
 async def test_mail_that_was_never_published_is_swept(house: House) -> None:
     house.start(sweeping=True)
     await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
+
+
+async def test_no_sweep_waits_for_partitions(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long report reads what they are made from: once a day nothing was swept until it ended."""
+    tried = []
+
+    async def busy(*_: object) -> list[str]:
+        tried.append(1)
+        raise SchemaBusy
+
+    monkeypatch.setattr(house.store, "ensure_partitions", busy)
+    house.start(sweeping=True)
+    await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
+    await asyncio.sleep(90)
+    assert 1 < len(tried) < 4, "again after a minute, and not at each round"
 
 
 async def test_mail_flows_without_redis_and_with_it_again(house: House) -> None:

@@ -4,4 +4,3 @@ ALTER TABLE tenants
     ADD COLUMN recipients_per_minute integer CHECK (recipients_per_minute > 0),
     ADD COLUMN max_sessions integer CHECK (max_sessions > 0),
     ADD COLUMN at_limit text NOT NULL DEFAULT 'reject' CHECK (at_limit IN ('reject', 'delay', 'hold'));
-COMMENT ON COLUMN deliveries.state IS 'model.DeliveryState; 4, held: neither claimed nor swept until it is released';

@@ -1,0 +1,36 @@
+"""Held mail: released in batches, oldest first, by an index that has nothing else in it (migration 0008)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smtp_proxy.store.pool import Connection
+
+# Lower than any message's id.
+FIRST: Final = UUID(int=0)
+
+
+async def release_named(connection: Connection, envelope_ids: Sequence[UUID]) -> list[UUID]:
+    """See Store.release_held."""
+    if not envelope_ids:
+        return []
+    low, high = min(envelope_ids), max(envelope_ids)
+    rows = await connection.fetch(QUERIES["release_named"], envelope_ids, low, high)
+    return list(dict.fromkeys(row["envelope_id"] for row in rows))
+
+
+async def release_next(
+    connection: Connection, tenant_id: UUID | None, after: UUID, before: UUID, batch: int
+) -> tuple[int, UUID | None]:
+    """Release some; returns how many messages, and after which one to go on (None: that was all)."""
+    until = await connection.fetchval(QUERIES["held_until"], after, before, batch)
+    if until is None:
+        return 0, None
+    rows = await connection.fetch(QUERIES["release_held"], after, until, tenant_id)
+    return len({row["envelope_id"] for row in rows}), until
