@@ -214,11 +214,11 @@ class Server:
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
         tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
-        auth_unavailable, over_rate (450 at the final dot), refused_sessions (a tenant's limit), wakeups; turned away
-        per address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
-        login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
-        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet),
-        logins_queued, bytes_in_flight.
+        auth_unavailable, over_rate (450 at the final dot), refused_sessions (a tenant's or a credential's limit),
+        wakeups; turned away per address: refused_per_address (at once), refused_per_minute (new ones), refused_banned;
+        login_bans, login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors.
+        Now: connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken
+        yet), logins_queued, bytes_in_flight.
         """
 
 @final

@@ -200,6 +200,9 @@ class Settings(BaseModel):
         default=500, ge=0, description="in DATA; 0: no limit. As Postfix has it in smtpd_min_data_rate"
     )
     smtp_min_data_grace_seconds: float = Field(default=60.0, gt=0, description="before the rate counts")
+    smtp_max_sessions_per_credential: int = Field(
+        default=1000, ge=0, description="at once, in this process; 0: no limit. So one login does not fill the service"
+    )
     smtp_max_idle_commands_per_session: int = Field(
         default=1000, ge=0, description="commands in a row without a message; 0: no limit. A NOOP every 30 s: 8 hours"
     )

@@ -75,6 +75,7 @@ _PROTECTION: Final = (
     "login_ban_seconds",
     "min_data_bytes_per_second",
     "min_data_grace_seconds",
+    "max_sessions_per_credential",
 )
 # The core's other fields, by the settings that they come from.
 _SETTINGS: Final = {

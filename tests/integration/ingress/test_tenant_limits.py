@@ -157,6 +157,25 @@ async def test_sessions_at_once(house: House, limit: Limit) -> None:
     assert await house.has_counted("refused_sessions_total", 1)
 
 
+async def test_sessions_of_one_credential_at_once(make_house: MakeHouse, password_hash: str) -> None:
+    """Another one of the same tenant is not touched, and a seat that is left is free at once."""
+    house = await make_house(smtp_max_sessions_per_credential=2)
+    await house.start()
+    acme = await house.store.tenant_by_name("acme")
+    assert acme is not None
+    await house.store.create_credential(acme.id, OTHER, password_hash)
+    first, second = await house.client(), await house.client("tls")
+    third = await house.client(log_in=False)
+    assert (await third.log_in()).startswith("421 4.7.0 Too many sessions")
+    assert await third.is_closed()
+    await (await client_of(house, OTHER)).submit()
+    assert await house.has_counted("refused_sessions_total", 1)
+    await first.hang_up()
+    await eventually(lambda: house.has_counted("connections_active", 2))
+    await (await house.client("starttls")).submit()
+    await second.submit()
+
+
 @contextlib.asynccontextmanager
 async def neighbour_of(house: House) -> AsyncIterator[House]:
     """Another service on the same database and the same Valkey. It is not the one that hears signals."""
