@@ -144,6 +144,8 @@ class LimitDesk:
             self._limit_sessions()
 
     def _limit_sessions(self) -> None:
+        if self._elsewhere_until <= self._clock.monotonic():
+            self._elsewhere = {}
         self._core.limit_sessions([
             (tenant_id.bytes, max(0, most - self._elsewhere.get(tenant_id, 0)))
             for tenant_id, most in self._sessions.items()

@@ -107,6 +107,31 @@ async def test_without_redis_what_the_others_had_holds_for_a_while(house: House)
     assert house.core.limits[-1] == {house.acme.bytes: 10}
 
 
+async def test_what_the_others_had_when_nobody_asked_any_more_is_forgotten(house: House) -> None:
+    """A limit lifted and set again an hour later began with the sessions of an hour ago."""
+    await house.limit(TenantLimits(sessions=10))
+    house.shared.elsewhere = {house.acme: 9}
+    await house.desk.share_sessions()
+    await house.limit(TenantLimits())
+    await house.desk.share_sessions()
+    house.clock.advance(3600)
+    await house.limit(TenantLimits(sessions=5))
+    assert house.core.limits[-1] == {house.acme.bytes: 5}
+
+
+async def test_a_limit_changed_while_redis_is_away_goes_by_what_is_fresh(house: House) -> None:
+    await house.limit(TenantLimits(sessions=10))
+    house.shared.elsewhere = {house.acme: 4}
+    await house.desk.share_sessions()
+    house.shared.elsewhere = None
+    house.clock.advance(4)
+    await house.limit(TenantLimits(sessions=11))
+    assert house.core.limits[-1] == {house.acme.bytes: 7}
+    house.clock.advance(2)
+    await house.limit(TenantLimits(sessions=12))
+    assert house.core.limits[-1] == {house.acme.bytes: 12}
+
+
 async def test_nobody_asks_redis_where_no_sessions_are_limited(house: House) -> None:
     await house.limit(TenantLimits(messages_per_minute=1))
     await house.desk.share_sessions()
