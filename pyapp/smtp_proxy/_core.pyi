@@ -227,7 +227,7 @@ class Batch:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all bodies together."""
+        """Bytes of all bodies together that were not split off."""
 
     def __len__(self) -> int:
         """Return how many are not answered yet."""
@@ -261,6 +261,21 @@ class Batch:
 
     def tenants(self) -> list[bytes]:
         """Return whose the envelopes are, each tenant once; nothing after `envelopes`."""
+
+    def outlines(self) -> list[tuple[bytes, bytes, int]]:
+        """Return id, tenant id and number of recipients of each, in the order of `ids`; nothing after `envelopes`.
+
+        Nothing leaves the batch by it, and no text crosses the border.
+        """
+
+    def split(self, ids: Sequence[bytes]) -> Batch:
+        """Return these as a batch of their own, with their unanswered clients; the others stay here as they are.
+
+        Ids that are not in it are passed over. Before `envelopes` and `encode`. Without the GIL.
+
+        Raises:
+            ValueError: the envelopes have left, or an id has not 16 bytes.
+        """
 
     def ids(self) -> list[bytes]:
         """Return the ids of those that are not answered yet, oldest first."""

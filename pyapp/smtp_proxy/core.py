@@ -30,6 +30,7 @@ __all__ = [
     "QUEUED",
     "RECEIVED_AT_US",
     "RECIPIENTS",
+    "RECIPIENT_COUNT",
     "REVERSE_PATH",
     "SMTPUTF8",
     "TENANT_ID",
@@ -44,6 +45,7 @@ __all__ = [
     "LoginBatch",
     "LoginRequest",
     "LoginVerdict",
+    "Outline",
     "Server",
     "ServerConfig",
     "sender_pattern",
@@ -66,6 +68,10 @@ CLIENT_ADDRESS: Final = 9  # IP address
 TLS: Final = 10
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
+
+# What may decide about one before it is stored, as `Batch.outlines()` gives it; ID and TENANT_ID are as above.
+Outline: TypeAlias = tuple[bytes, bytes, int]
+RECIPIENT_COUNT: Final = 2
 
 # What `Batch.answer` says of each envelope.
 DEFERRED: Final = 0  # 451 4.3.0: not stored

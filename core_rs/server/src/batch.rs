@@ -1,6 +1,7 @@
 //! Complete envelopes wait here together, are taken together, and are answered together. Each keeps
 //! its reply slot: dropped unanswered, it says 451.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,6 +54,17 @@ struct Slot {
     mailbox: Arc<Mailbox>,
     body_bytes: usize,
     charge: Charge,
+}
+
+/// What may decide about a message before it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// The message's.
+    pub id: EnvelopeId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// How many it goes to.
+    pub recipients: usize,
 }
 
 /// What became of a message; the numbers cross the border.
@@ -270,6 +282,60 @@ impl Batch {
         found
     }
 
+    /// Of each envelope, in the order of [`Batch::ids`]; they stay. Empty once they have left.
+    #[must_use]
+    pub fn outlines(&self) -> impl ExactSizeIterator<Item = Outline> {
+        self.letters.iter().map(|letter| Outline {
+            id: letter.id,
+            tenant_id: letter.envelope.identity.tenant_id,
+            recipients: letter.envelope.recipients.len(),
+        })
+    }
+
+    /// Those of these ids as a batch of their own, with their clients' reply slots; the others stay as they are. `None`:
+    /// the envelopes have left, and nobody can be told from the others.
+    #[must_use]
+    pub fn split(&mut self, ids: &HashSet<EnvelopeId>) -> Option<Self> {
+        if self.letters.len() != self.slots.len() {
+            return None;
+        }
+        let mut apart = Self {
+            letters: Vec::with_capacity(ids.len()),
+            slots: Vec::with_capacity(ids.len()),
+            size_bytes: 0,
+            tenants: Vec::new(),
+            waiting: Arc::clone(&self.waiting),
+            runtime: self.runtime.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let letters = std::mem::take(&mut self.letters);
+        let slots = std::mem::take(&mut self.slots);
+        for (letter, slot) in letters.into_iter().zip(slots) {
+            if ids.contains(&letter.id) {
+                apart.take_over(self, letter.envelope.identity.tenant_id, slot.body_bytes);
+                apart.letters.push(letter);
+                apart.slots.push(slot);
+            } else {
+                self.letters.push(letter);
+                self.slots.push(slot);
+            }
+        }
+        Some(apart)
+    }
+
+    /// One message of `other` counts here from now on.
+    fn take_over(&mut self, other: &mut Self, tenant: TenantId, bytes: usize) {
+        self.size_bytes += bytes;
+        other.size_bytes = other.size_bytes.saturating_sub(bytes);
+        if let Some((_, count)) = other.tenants.iter_mut().find(|(of, _)| *of == tenant) {
+            *count = count.saturating_sub(1);
+        }
+        match self.tenants.iter_mut().find(|(of, _)| *of == tenant) {
+            Some((_, count)) => *count += 1,
+            None => self.tenants.push((tenant, 1)),
+        }
+    }
+
     /// The ids of those that are not answered yet, in the order they were completed.
     #[must_use]
     pub fn ids(&self) -> impl ExactSizeIterator<Item = EnvelopeId> {
@@ -295,7 +361,7 @@ impl Batch {
         self.slots.is_empty()
     }
 
-    /// Bytes of the bodies of all that were taken.
+    /// Bytes of the bodies of all that were taken and not split off.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size_bytes

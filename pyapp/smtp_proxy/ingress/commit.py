@@ -25,6 +25,7 @@ from smtp_proxy.telemetry.metrics import (
     ENVELOPES_ACCEPTED,
     ENVELOPES_DEFERRED,
 )
+from smtp_proxy.tenants.limits import Rulings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, Judge, MailStore
     from smtp_proxy.ingress.pressure import StoreWatch
     from smtp_proxy.model.limits import Placement
-    from smtp_proxy.tenants.limits import Rulings
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Committer:
             return
         began = time.perf_counter()
         if self._limits is not None and self._limits.concerns(batch.tenants()):
-            await self._commit_ruled(batch)
+            await self._commit_ruled(batch, self._limits)
         else:
             await self._commit_whole(batch, ids)
         COMMIT_SECONDS.observe(time.perf_counter() - began)
@@ -164,25 +164,32 @@ class Committer:
             rows = decode(encoded)  # They left the batch when they were encoded.
             self._answer(batch, rows, await self._store_halves(rows, outcome))
 
-    async def _commit_ruled(self, batch: Envelopes) -> None:
-        """Store what its tenant may send, where it is to be."""
-        rows = batch.envelopes()
-        rulings = await self._judged(rows)
-        if rulings is None:
-            self._answer(batch, rows, await self._store_rows(rows))
-            return
-        wanted = [row for row in rows if row[ID] not in rulings.refused]
-        stored = iter(await self._store_rows(wanted, rulings.placements) if wanted else [])
-        answers = [OVER_RATE if row[ID] in rulings.refused else int(next(stored)) for row in rows]
-        self._answer(batch, rows, answers, rulings.placements)
+    async def _commit_ruled(self, batch: Envelopes, limits: Judge) -> None:
+        """As its tenants' limits say. What they let through goes the usual way; only the others are looked at."""
+        rulings = await self._judged(batch, limits)
+        refused = batch.split(list(rulings.refused))
+        placed = batch.split(list(rulings.placements))
+        try:
+            refused.answer([OVER_RATE] * len(refused))
+            if ids := batch.ids():
+                await self._commit_whole(batch, ids)
+            if len(placed):
+                await self._commit_placed(placed, rulings.placements)
+        finally:
+            placed.defer()  # What has no answer by now.
 
-    async def _judged(self, rows: list[EnvelopeRow]) -> Rulings | None:
+    async def _commit_placed(self, batch: Envelopes, placements: Mapping[bytes, Placement]) -> None:
+        """Store what is held or put off: the core writes down only what is ready at once."""
+        rows = batch.envelopes()
+        self._answer(batch, rows, await self._store_rows(rows, placements), placements)
+
+    async def _judged(self, batch: Envelopes, limits: Judge) -> Rulings:
         """What the limits say; where they fail, mail is taken as if there were none."""
         try:
-            return None if self._limits is None else await self._limits.judge(rows)
+            return await limits.judge(batch.outlines()) or Rulings()
         except Exception:
             log.exception("limits failed in an unforeseen way", extra={"action": "limits_failed"})
-            return None
+            return Rulings()
 
     def _answer(
         self,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
+    from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict, Outline
     from smtp_proxy.model.limits import Placement
     from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
@@ -28,6 +28,10 @@ class Envelopes(Protocol):
     def encode(self, sweep_at_us: int) -> bytes: ...
 
     def ids(self) -> list[bytes]: ...
+
+    def outlines(self) -> list[Outline]: ...
+
+    def split(self, ids: Sequence[bytes]) -> Envelopes: ...
 
     def envelopes(self) -> list[EnvelopeRow]: ...
 
@@ -99,7 +103,7 @@ class Judge(Protocol):
 
     def concerns(self, tenant_ids: Sequence[bytes]) -> bool: ...
 
-    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None: ...
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None: ...
 
 
 class Depth(Protocol):

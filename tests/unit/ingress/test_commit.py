@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingress_fakes import Arriving, FakeBatch, FakeGate, FakePublisher, FakeStore, settle, unavailable
 from mail import core_envelope
 
-from smtp_proxy.core import ID, EnvelopeRow
+from smtp_proxy.core import ID, Outline
 from smtp_proxy.errors import StoreError
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
@@ -329,8 +329,15 @@ class Ruling:
     def concerns(self, tenant_ids: Sequence[bytes]) -> bool:
         return True
 
-    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
         return self.rulings
+
+
+class FailingJudge(Ruling):
+    """Its Redis is away in a way that nobody foresaw."""
+
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
+        raise RuntimeError("a mistake of ours")
 
 
 class TestLimits:
@@ -365,6 +372,44 @@ class TestLimits:
         await house.another(Ruling(Rulings({ids(batch)[1]}, placements))).commit(batch)
         assert batch.told == [250, 450, 250, 451, 250]
         assert house.store.placements == placements
+
+    async def test_what_they_let_through_stays_as_the_core_encodes_it(self, house: House) -> None:
+        """One message over its rate does not make a whole batch take the slow way."""
+        batch = house.batch(40)
+        own = ids(batch)
+        rulings = Rulings({own[3]}, {own[7]: Placement(held=True), own[9]: Placement(delay_seconds=60)})
+        await house.another(Ruling(rulings)).commit(batch)
+        assert house.store.encoded == [[each for n, each in enumerate(own) if n not in {3, 7, 9}]]
+        assert house.store.stored == [*house.store.encoded[0], own[7], own[9]]
+        assert batch.told == [450 if n == 3 else 250 for n in range(40)]
+
+    @pytest.mark.parametrize("judge", [Ruling(Rulings()), FailingJudge(Rulings())])
+    async def test_nothing_to_be_said_of_a_limited_tenant(self, house: House, judge: Judge) -> None:
+        batch = house.batch(5)
+        await house.another(judge).commit(batch)
+        assert (house.store.encoded, batch.told) == ([ids(batch)], [250] * 5)
+
+    async def test_all_of_it_is_held(self, house: House) -> None:
+        batch = house.batch(2)
+        await house.another(Ruling(Rulings(placements=dict.fromkeys(ids(batch), Placement(held=True))))).commit(batch)
+        assert (house.store.encoded, house.store.stored, batch.told) == ([], ids(batch), [250] * 2)
+
+    async def test_a_store_that_goes_away_between_the_two(self, house: House) -> None:
+        batch = house.batch(3)
+        house.store.error, house.store.error_from_call = unavailable(), 1
+        await house.another(Ruling(Rulings(placements={ids(batch)[0]: Placement(held=True)}))).commit(batch)
+        assert batch.told == [451, 250, 250]
+
+    async def test_a_committer_that_is_ended_leaves_nobody_of_either_part(self, house: House) -> None:
+        house.store.open.clear()
+        batch = house.batch(3)
+        house.source.arrive(batch)
+        ruled = house.another(Ruling(Rulings({ids(batch)[0]}, {ids(batch)[1]: Placement(held=True)})))
+        house.tasks = [asyncio.create_task(ruled.run())]
+        await settle()
+        assert batch.told == [450, None, None], "who is refused waits for no commit"
+        await house.end()
+        assert batch.told == [450, 451, 451]
 
 
 async def test_what_is_counted(house: House) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from ingress_fakes import FakeShared, settle
-from mail import core_envelope
 
 from smtp_proxy.clock import ManualClock
-from smtp_proxy.core import TENANT_ID, EnvelopeRow
+from smtp_proxy.core import Outline
 from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.model.limits import TenantLimits
 from smtp_proxy.store.memory import MemoryStore
@@ -50,10 +49,8 @@ class House:
         await self.store.set_tenant_limits("acme", limits)
         await self.desk.reload()
 
-    def rows(self, count: int) -> list[EnvelopeRow]:
-        row = list(core_envelope())
-        row[TENANT_ID] = self.acme.bytes
-        return [(core_envelope()[0], *row[1:]) for _ in range(count)]  # type: ignore[misc]
+    def rows(self, count: int) -> list[Outline]:
+        return [(uuid4().bytes, self.acme.bytes, 1) for _ in range(count)]
 
 
 @pytest.fixture
