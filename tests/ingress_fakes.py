@@ -59,6 +59,7 @@ class FakeBatch:
         self, rows: Sequence[EnvelopeRow], log: list[str] | None = None, codes: dict[bytes, int] | None = None
     ) -> None:
         self.rows = list(rows)
+        self.beside_quiet = False
         self._here = self.rows  # what was not split off
         self._codes = {} if codes is None else codes
         self._log = [] if log is None else log

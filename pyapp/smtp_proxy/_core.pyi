@@ -229,6 +229,10 @@ class Batch:
     def size_bytes(self) -> int:
         """Bytes of all bodies together that were not split off."""
 
+    @property
+    def beside_quiet(self) -> bool:
+        """A tenant with much mail is in it, and one with little is about, or was within the last second."""
+
     def __len__(self) -> int:
         """Return how many are not answered yet."""
 

@@ -140,6 +140,12 @@ class Settings(BaseModel):
     ingress_batch_messages: int = Field(default=500, ge=1)
     ingress_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=65_536)
     ingress_committers: int = Field(default=2, ge=1, le=16)
+    ingress_busy_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="of the committing time tenants with much mail have beside those with little",
+    )
     ingress_ready_depth_high: int = Field(default=50_000, ge=1, description="421 above (REQ-INFRA-SCALE-007)")
     ingress_ready_depth_low: int = Field(default=40_000, ge=0, description="accept again below")
     tenant_limit_timeout_seconds: float = Field(

@@ -75,6 +75,11 @@ impl Batch {
         PyList::new(py, tenants.iter().map(|id| PyBytes::new(py, id)))
     }
 
+    #[getter]
+    fn beside_quiet(&self) -> bool {
+        self.inner().beside_quiet()
+    }
+
     fn outlines<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let outlines: Vec<_> = self.inner().outlines().collect();
         PyList::new(

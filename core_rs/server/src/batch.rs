@@ -180,7 +180,8 @@ impl Waiting {
     }
 
     pub(crate) fn has_newcomer(&self) -> bool {
-        self.lock().lines.has_newcomer()
+        let now = since_epoch();
+        self.lock().lines.has_newcomer(now)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -201,7 +202,7 @@ impl Waiting {
         let lines = &mut self.lock().lines;
         match of {
             Of::All => lines.take(max_messages, max_bytes, now),
-            Of::Newcomers => lines.take_newcomers(max_messages, max_bytes),
+            Of::Newcomers => lines.take_newcomers(max_messages, max_bytes, now),
         }
     }
 
@@ -220,6 +221,7 @@ pub struct Batch {
     letters: Vec<Letter>,
     slots: Vec<Slot>,
     size_bytes: usize,
+    beside_quiet: bool,
     /// How many of each tenant; it has nothing under way once they are answered.
     tenants: Vec<(TenantId, usize)>,
     waiting: Arc<Waiting>,
@@ -250,6 +252,7 @@ impl Batch {
             letters,
             slots,
             size_bytes: taken.bytes,
+            beside_quiet: taken.beside_quiet,
             tenants: taken.tenants,
             waiting: Arc::clone(waiting),
             runtime: runtime.clone(),
@@ -303,6 +306,7 @@ impl Batch {
             letters: Vec::with_capacity(ids.len()),
             slots: Vec::with_capacity(ids.len()),
             size_bytes: 0,
+            beside_quiet: self.beside_quiet,
             tenants: Vec::new(),
             waiting: Arc::clone(&self.waiting),
             runtime: self.runtime.clone(),
@@ -365,6 +369,13 @@ impl Batch {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// A tenant with much mail is in it, and one with little is about: the next such batch had better come a
+    /// little later, so that the machine is the others' meanwhile.
+    #[must_use]
+    pub fn beside_quiet(&self) -> bool {
+        self.beside_quiet
     }
 
     /// They are stored, durably: 250 to each. A second answer is none.

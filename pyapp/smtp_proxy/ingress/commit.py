@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -48,41 +49,61 @@ _WIDE_MESSAGES = 16
 class Turns:
     """Who takes the next batch, and when: not while another commit is young, since what waits gathers meanwhile.
 
-    But whoever comes as the first of its tenant does not wait for a wide batch of others.
+    But whoever comes as the first of its tenant does not wait for a wide batch of others. And while tenants with little
+    mail are about, those with much have the committing time up to `busy_share` only: the rest of it, and of what the
+    machine has, is left to the others.
     """
 
-    def __init__(self, overlap_seconds: float = _OVERLAP_SECONDS, wide_messages: int = _WIDE_MESSAGES) -> None:
+    def __init__(
+        self,
+        overlap_seconds: float = _OVERLAP_SECONDS,
+        wide_messages: int = _WIDE_MESSAGES,
+        *,
+        busy_share: float = 1.0,
+    ) -> None:
         self._overlap_seconds = overlap_seconds
         self._wide_messages = wide_messages
+        self._rest_per_second = (1 - busy_share) / busy_share
         self._door = asyncio.Lock()  # one stands at the source; the others behind it
         self._under_way = 0
         self._youngest = 0.0  # when the last commit began, by the loop's clock
-        self._is_wide = False  # the last one
+        self._wide: set[int] = set()  # those under way that whoever comes as the first need not wait for
+        self._busy: tuple[Envelopes, float] | None = None  # the last that was beside quiet tenants, and its beginning
+        self._rest_until = -math.inf
         self._ended: asyncio.Future[None] | None = None
 
     async def take(self, source: EnvelopeSource) -> Envelopes:
         """Wait for a turn and for a batch. Each one taken needs a `done`."""
         async with self._door:
-            batch = await self._newcomers_until_one_may_begin(source) or await source.next_batch()
+            batch = await self._newcomers_until_one_may_begin(source)
+            if batch is None:
+                batch = await source.next_batch()
+                if len(batch) >= self._wide_messages:
+                    self._wide.add(id(batch))
             self._under_way += 1
             self._youngest = asyncio.get_running_loop().time()
-            self._is_wide = len(batch) >= self._wide_messages
+            if batch.beside_quiet:
+                self._busy = batch, self._youngest
             return batch
 
-    def done(self) -> None:
+    def done(self, batch: Envelopes) -> None:
         """A commit ended, well or not."""
         self._under_way -= 1
+        self._wide.discard(id(batch))
+        if self._busy is not None and self._busy[0] is batch:
+            now = asyncio.get_running_loop().time()
+            rest = (now - self._busy[1]) * self._rest_per_second
+            # A commit that takes long does not wait for the processor but for the disk, which no rest makes faster.
+            self._rest_until, self._busy = now + min(rest, self._overlap_seconds), None
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
     async def _newcomers_until_one_may_begin(self, source: EnvelopeSource) -> Envelopes | None:
         loop = asyncio.get_running_loop()
-        while self._under_way:
-            left = self._youngest + self._overlap_seconds - loop.time()
-            if left <= 0:
-                break
+        while (left := self._seconds_left(loop.time())) > 0:
             self._ended = loop.create_future()
-            newcomers = source.newcomers() if self._is_wide else None
+            is_resting = loop.time() < self._rest_until
+            newcomers = source.newcomers() if self._wide or is_resting else None
             waited = {self._ended} if newcomers is None else {self._ended, newcomers}
             try:
                 await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +114,10 @@ class Turns:
                 batch: Envelopes = newcomers.result()
                 return batch
         return None
+
+    def _seconds_left(self, now: float) -> float:
+        overlap = self._youngest + self._overlap_seconds - now if self._under_way else 0.0
+        return max(overlap, self._rest_until - now)
 
 
 class Committer:
@@ -124,7 +149,7 @@ class Committer:
             try:
                 await self.commit(batch)
             finally:
-                self._turns.done()
+                self._turns.done(batch)
                 batch.defer()  # Whatever has no answer by now.
             del batch  # Its rows need not live until the next one comes.
 

@@ -213,7 +213,7 @@ class Service:
             delay_max_seconds=settings.tenant_delay_max_seconds,
         )
         self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
-        turns = Turns()
+        turns = Turns(busy_share=settings.ingress_busy_percent / 100)
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
             if settings.smtp_accept_only
