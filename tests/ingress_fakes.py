@@ -7,7 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from smtp_proxy.core import DEFERRED, ID, OVER_RATE, QUEUED, TENANT_ID, EnvelopeRow, Gate, LoginVerdict
+from smtp_proxy.core import (
+    BODY,
+    DEFERRED,
+    ID,
+    OVER_RATE,
+    QUEUED,
+    RECIPIENTS,
+    TENANT_ID,
+    EnvelopeRow,
+    Gate,
+    LoginVerdict,
+    Outline,
+)
 from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.store.accept import encode
@@ -44,44 +56,62 @@ class Arriving(Generic[_T]):
 class FakeBatch:
     """A batch of the core: what each client was told. As there, a second answer is none."""
 
-    def __init__(self, rows: Sequence[EnvelopeRow], log: list[str] | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[EnvelopeRow], log: list[str] | None = None, codes: dict[bytes, int] | None = None
+    ) -> None:
         self.rows = list(rows)
-        self.told: list[int] | None = None
+        self.beside_quiet = False
+        self._here = self.rows  # what was not split off
+        self._codes = {} if codes is None else codes
         self._log = [] if log is None else log
 
     @property
+    def told(self) -> list[int | None] | None:
+        """In the order of `rows`, whichever part of the batch told it; None: nobody has heard anything."""
+        return [self._codes.get(row[ID]) for row in self.rows] if self._codes else None
+
+    @property
     def size_bytes(self) -> int:
-        return sum(len(row[5]) for row in self.rows)
+        return sum(len(row[5]) for row in self._here)
 
     def encode(self, sweep_at_us: int) -> Iterator[bytes]:
-        return encode(self.rows, sweep_at_us)
+        return encode(self._here, sweep_at_us)
 
     def tenants(self) -> list[bytes]:
-        return list(dict.fromkeys(row[TENANT_ID] for row in self.rows))
+        return list(dict.fromkeys(row[TENANT_ID] for row in self._here))
 
     def ids(self) -> list[bytes]:
-        return [row[ID] for row in self.rows]
+        return [row[ID] for row in self._here]
+
+    def outlines(self) -> list[Outline]:
+        return [(row[ID], row[TENANT_ID], len(row[RECIPIENTS]), len(row[BODY])) for row in self._here]
+
+    def split(self, ids: Sequence[bytes]) -> FakeBatch:
+        apart = FakeBatch([row for row in self._here if row[ID] in ids], self._log, self._codes)
+        self._here = [row for row in self._here if row[ID] not in ids]
+        return apart
 
     def envelopes(self) -> list[EnvelopeRow]:
-        return self.rows
+        return self._here
 
     def commit(self) -> None:
-        self._tell([250] * len(self.rows))
+        self._tell([250] * len(self._here))
 
     def defer(self) -> None:
-        self._tell([451] * len(self.rows))
+        self._tell([451] * len(self._here))
 
     def __len__(self) -> int:
-        return len(self.rows) if self.told is None else 0
+        return sum(row[ID] not in self._codes for row in self._here)
 
     def answer(self, answers: Sequence[int]) -> None:
-        assert len(answers) == len(self.rows)
+        assert len(answers) == len(self._here)
         self._tell([{DEFERRED: 451, QUEUED: 250, OVER_RATE: 450}[each] for each in answers])
 
     def _tell(self, codes: list[int]) -> None:
-        if self.told is None:
-            self.told = codes
+        if len(self):
             self._log.append("answered")
+        for row, code in zip(self._here, codes, strict=True):
+            self._codes.setdefault(row[ID], code)
 
 
 class FakeLogins:
@@ -111,6 +141,7 @@ class FakeStore:
         self.error: Exception | None = None
         self.error_from_call = 0
         self.calls: list[int] = []
+        self.encoded: list[list[bytes]] = []  # of them, what came as the core encodes it
         self.placements: dict[bytes, Placement] = {}
         self.sweep_after_seconds: set[float] = set()
         self.open = asyncio.Event()
@@ -140,6 +171,7 @@ class FakeStore:
     ) -> None:
         rows = decode(b"".join(encoder(0)))
         assert len(rows) == messages
+        self.encoded.append([row[ID] for row in rows])
         await self.accept(rows, sweep_after_seconds=sweep_after_seconds)
 
     async def probe_commit(self) -> None:

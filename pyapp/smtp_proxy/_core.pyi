@@ -251,11 +251,11 @@ class Server:
         `…_total` only grow: connections, refused_connections (max_connections), refused_busy (gate), accept_errors,
         accepted, accepted_bytes, deferred, vanished (gone before the final dot), timeouts, budget_waits,
         tls_handshakes, tls_resumptions (among them), tls_failures, tls_reloads, logins, auth_failures,
-        auth_unavailable, over_rate (450 at the final dot), refused_sessions (a tenant's limit), wakeups; turned away
-        per address: refused_per_address (at once), refused_per_minute (new ones), refused_banned; login_bans,
-        login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors. Now:
-        connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken yet),
-        logins_queued, bytes_in_flight.
+        auth_unavailable, over_rate (450 at the final dot), refused_sessions (a tenant's or a credential's limit),
+        wakeups; turned away per address: refused_per_address (at once), refused_per_minute (new ones), refused_banned;
+        login_bans, login_delays, login_timeouts, slow_data; proxy_headers, proxy_local (health checks), proxy_errors.
+        Now: connections_active, addresses_known, envelopes_waiting (for their verdict), envelopes_queued (not taken
+        yet), logins_queued, bytes_in_flight.
         """
 
 @final
@@ -275,7 +275,11 @@ class Batch:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all bodies together."""
+        """Bytes of all bodies together that were not split off."""
+
+    @property
+    def beside_quiet(self) -> bool:
+        """A tenant with much mail is in it, and one with little is about, or was within the last second."""
 
     def __len__(self) -> int:
         """Return how many are not answered yet."""
@@ -310,6 +314,21 @@ class Batch:
 
     def tenants(self) -> list[bytes]:
         """Return whose the envelopes are, each tenant once; nothing after `envelopes`."""
+
+    def outlines(self) -> list[tuple[bytes, bytes, int, int]]:
+        """Return id, tenant id, number of recipients and bytes of the body of each, in the order of `ids`; nothing after `envelopes`.
+
+        Nothing leaves the batch by it, and no text crosses the border.
+        """
+
+    def split(self, ids: Sequence[bytes]) -> Batch:
+        """Return these as a batch of their own, with their unanswered clients; the others stay here as they are.
+
+        Ids that are not in it are passed over. Before `envelopes` and `encode`. Without the GIL.
+
+        Raises:
+            ValueError: the envelopes have left, or an id has not 16 bytes.
+        """
 
     def ids(self) -> list[bytes]:
         """Return the ids of those that are not answered yet, oldest first."""

@@ -141,6 +141,12 @@ class Settings(BaseModel):
     ingress_batch_messages: int = Field(default=500, ge=1)
     ingress_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=65_536)
     ingress_committers: int = Field(default=2, ge=1, le=16)
+    ingress_busy_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="of the committing time tenants with much mail have beside those with little",
+    )
     ingress_ready_depth_high: int = Field(default=50_000, ge=1, description="421 above (REQ-INFRA-SCALE-007)")
     ingress_ready_depth_low: int = Field(default=40_000, ge=0, description="accept again below")
     tenant_limit_timeout_seconds: float = Field(
@@ -207,6 +213,9 @@ class Settings(BaseModel):
         default=500, ge=0, description="in DATA; 0: no limit. As Postfix has it in smtpd_min_data_rate"
     )
     smtp_min_data_grace_seconds: float = Field(default=60.0, gt=0, description="before the rate counts")
+    smtp_max_sessions_per_credential: int = Field(
+        default=1000, ge=0, description="at once, in this process; 0: no limit. So one login does not fill the service"
+    )
     smtp_max_idle_commands_per_session: int = Field(
         default=1000, ge=0, description="commands in a row without a message; 0: no limit. A NOOP every 30 s: 8 hours"
     )

@@ -30,6 +30,8 @@ __all__ = [
     "QUEUED",
     "RECEIVED_AT_US",
     "RECIPIENTS",
+    "RECIPIENT_COUNT",
+    "SIZE_BYTES",
     "REVERSE_PATH",
     "SMTPUTF8",
     "TENANT_ID",
@@ -44,6 +46,7 @@ __all__ = [
     "LoginBatch",
     "LoginRequest",
     "LoginVerdict",
+    "Outline",
     "Server",
     "ServerConfig",
     "sender_pattern",
@@ -64,6 +67,11 @@ CLIENT_ADDRESS: Final = 9  # IP address
 TLS: Final = 10  # 0: none; else the number of its cipher suite
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
+
+# What may decide about one before it is stored, as `Batch.outlines()` gives it; ID and TENANT_ID are as above.
+Outline: TypeAlias = tuple[bytes, bytes, int, int]
+RECIPIENT_COUNT: Final = 2
+SIZE_BYTES: Final = 3  # of the body
 
 # What `Batch.answer` says of each envelope.
 DEFERRED: Final = 0  # 451 4.3.0: not stored

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
-use smtp_proxy_proto::{Dsn, Envelope, Identity, Notify, Security};
+use smtp_proxy_proto::{Dsn, Envelope, EnvelopeId, Identity, Notify, Security};
 use smtp_proxy_server::{self as server, Letter};
 
 /// Envelopes to be stored in one transaction.
@@ -15,14 +15,11 @@ use smtp_proxy_server::{self as server, Letter};
 pub(crate) struct Batch {
     inner: Mutex<server::Batch>,
     envelopes: PyOnceLock<Py<PyList>>,
-    #[pyo3(get)]
-    size_bytes: usize,
 }
 
 impl Batch {
     pub(crate) fn new(batch: server::Batch) -> Self {
         Self {
-            size_bytes: batch.size_bytes(),
             inner: Mutex::new(batch),
             envelopes: PyOnceLock::new(),
         }
@@ -37,6 +34,11 @@ impl Batch {
 impl Batch {
     fn __len__(&self) -> usize {
         self.inner().len()
+    }
+
+    #[getter]
+    fn size_bytes(&self) -> usize {
+        self.inner().size_bytes()
     }
 
     fn envelopes(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
@@ -76,6 +78,37 @@ impl Batch {
         PyList::new(py, tenants.iter().map(|id| PyBytes::new(py, id)))
     }
 
+    #[getter]
+    fn beside_quiet(&self) -> bool {
+        self.inner().beside_quiet()
+    }
+
+    fn outlines<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let outlines: Vec<_> = self.inner().outlines().collect();
+        PyList::new(
+            py,
+            outlines.iter().map(|outline| {
+                let id = PyBytes::new(py, &outline.id.0);
+                let tenant_id = PyBytes::new(py, &outline.tenant_id);
+                (id, tenant_id, outline.recipients, outline.body_bytes)
+            }),
+        )
+    }
+
+    fn split(&self, py: Python<'_>, ids: Vec<Vec<u8>>) -> PyResult<Self> {
+        let ids = ids
+            .into_iter()
+            .map(|id| id.try_into().map(EnvelopeId))
+            .collect::<Result<_, _>>()
+            .map_err(|_| PyValueError::new_err("an envelope id has 16 bytes"))?;
+        let apart = py.detach(|| self.inner().split(&ids));
+        apart.map(Self::new).ok_or_else(|| {
+            PyValueError::new_err(
+                "the envelopes have left this batch: split comes before envelopes and encode",
+            )
+        })
+    }
+
     fn commit(&self) {
         self.inner().commit();
     }
@@ -104,7 +137,7 @@ impl Batch {
         format!(
             "<Batch of {} unanswered, {} bytes>",
             self.__len__(),
-            self.size_bytes
+            self.size_bytes()
         )
     }
 }

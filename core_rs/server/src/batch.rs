@@ -1,6 +1,7 @@
 //! Complete envelopes wait here together, are taken together, and are answered together. Each keeps
 //! its reply slot: dropped unanswered, it says 451.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,19 @@ struct Slot {
     mailbox: Arc<Mailbox>,
     body_bytes: usize,
     charge: Charge,
+}
+
+/// What may decide about a message before it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// The message's.
+    pub id: EnvelopeId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// How many it goes to.
+    pub recipients: usize,
+    /// Of its text, mended.
+    pub body_bytes: usize,
 }
 
 /// What became of a message; the numbers cross the border.
@@ -172,7 +186,8 @@ impl Waiting {
     }
 
     pub(crate) fn has_newcomer(&self) -> bool {
-        self.lock().lines.has_newcomer()
+        let now = since_epoch();
+        self.lock().lines.has_newcomer(now)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -193,7 +208,7 @@ impl Waiting {
         let lines = &mut self.lock().lines;
         match of {
             Of::All => lines.take(max_messages, max_bytes, now),
-            Of::Newcomers => lines.take_newcomers(max_messages, max_bytes),
+            Of::Newcomers => lines.take_newcomers(max_messages, max_bytes, now),
         }
     }
 
@@ -216,6 +231,7 @@ pub struct Batch {
     letters: Vec<Letter>,
     slots: Vec<Slot>,
     size_bytes: usize,
+    beside_quiet: bool,
     /// How many of each tenant; it has nothing under way once they are answered.
     tenants: Vec<(TenantId, usize)>,
     waiting: Arc<Waiting>,
@@ -246,6 +262,7 @@ impl Batch {
             letters,
             slots,
             size_bytes: taken.bytes,
+            beside_quiet: taken.beside_quiet,
             tenants: taken.tenants,
             waiting: Arc::clone(waiting),
             runtime: runtime.clone(),
@@ -283,6 +300,62 @@ impl Batch {
         found
     }
 
+    /// Of each envelope, in the order of [`Batch::ids`]; they stay. Empty once they have left.
+    #[must_use]
+    pub fn outlines(&self) -> impl ExactSizeIterator<Item = Outline> {
+        self.letters.iter().map(|letter| Outline {
+            id: letter.id,
+            tenant_id: letter.envelope.identity.tenant_id,
+            recipients: letter.envelope.recipients.len(),
+            body_bytes: letter.envelope.body.len() + letter.additions.len(),
+        })
+    }
+
+    /// Those of these ids as a batch of their own, with their clients' reply slots; the others stay as they are. `None`:
+    /// the envelopes have left, and nobody can be told from the others.
+    #[must_use]
+    pub fn split(&mut self, ids: &HashSet<EnvelopeId>) -> Option<Self> {
+        if self.letters.len() != self.slots.len() {
+            return None;
+        }
+        let mut apart = Self {
+            letters: Vec::with_capacity(ids.len()),
+            slots: Vec::with_capacity(ids.len()),
+            size_bytes: 0,
+            beside_quiet: self.beside_quiet,
+            tenants: Vec::new(),
+            waiting: Arc::clone(&self.waiting),
+            runtime: self.runtime.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let letters = std::mem::take(&mut self.letters);
+        let slots = std::mem::take(&mut self.slots);
+        for (letter, slot) in letters.into_iter().zip(slots) {
+            if ids.contains(&letter.id) {
+                apart.take_over(self, letter.envelope.identity.tenant_id, slot.body_bytes);
+                apart.letters.push(letter);
+                apart.slots.push(slot);
+            } else {
+                self.letters.push(letter);
+                self.slots.push(slot);
+            }
+        }
+        Some(apart)
+    }
+
+    /// One message of `other` counts here from now on.
+    fn take_over(&mut self, other: &mut Self, tenant: TenantId, bytes: usize) {
+        self.size_bytes += bytes;
+        other.size_bytes = other.size_bytes.saturating_sub(bytes);
+        if let Some((_, count)) = other.tenants.iter_mut().find(|(of, _)| *of == tenant) {
+            *count = count.saturating_sub(1);
+        }
+        match self.tenants.iter_mut().find(|(of, _)| *of == tenant) {
+            Some((_, count)) => *count += 1,
+            None => self.tenants.push((tenant, 1)),
+        }
+    }
+
     /// The ids of those that are not answered yet, in the order they were completed.
     #[must_use]
     pub fn ids(&self) -> impl ExactSizeIterator<Item = EnvelopeId> {
@@ -308,10 +381,17 @@ impl Batch {
         self.slots.is_empty()
     }
 
-    /// Bytes of the bodies of all that were taken.
+    /// Bytes of the bodies of all that were taken and not split off.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// A tenant with much mail is in it, and one with little is about: the next such batch had better come a
+    /// little later, so that the machine is the others' meanwhile.
+    #[must_use]
+    pub fn beside_quiet(&self) -> bool {
+        self.beside_quiet
     }
 
     /// They are stored, durably: 250 to each. A second answer is none.

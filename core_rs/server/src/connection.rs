@@ -214,7 +214,10 @@ impl<S: Io> Connection<S> {
         let LoginVerdict::Accepted(identity) = &verdict else {
             return verdict;
         };
-        let membership = self.shared.tenants.admit(identity.tenant_id);
+        let membership = self
+            .shared
+            .tenants
+            .admit(identity.tenant_id, identity.credential_id);
         if membership.is_none() {
             self.shared.metrics.refused_sessions_total.one();
             return LoginVerdict::Crowded;

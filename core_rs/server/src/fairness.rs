@@ -6,7 +6,9 @@
 //! quiet tenant waits for no more than a share of a busy one's.
 //!
 //! It is also known who has something *under way*, that is taken and not answered. A tenant that
-//! waits and has not is a newcomer: its messages need not wait for the batch of somebody else.
+//! waits and has not is a newcomer: its messages need not wait for the batch of somebody else. But
+//! who has much waiting, or had a moment ago, is *busy* and no newcomer while others have little: it
+//! takes its turns, with pauses between them that are the others' (`Taken::beside_quiet`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -22,6 +24,8 @@ const QUANTUM_BYTES: usize = 64 * 1024;
 const SHARE_MESSAGES: usize = 48;
 /// The same in bytes; one message is always taken.
 const SHARE_BYTES: usize = 512 * 1024;
+/// Who gives so many to one batch, or has as many waiting, is busy.
+const BUSY_MESSAGES: usize = 16;
 /// So long after two tenants were seen side by side they are expected again.
 const MIXED: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,17 @@ struct Line<T> {
     items: VecDeque<T>,
     deficit: usize,
     under_way: usize,
+}
+
+impl<T> Line<T> {
+    /// Nothing of it is under way, and not much of it waits.
+    fn is_new(&self) -> bool {
+        self.under_way == 0 && self.items.len() < BUSY_MESSAGES
+    }
+}
+
+fn is_busy(busy: &HashMap<TenantId, Duration>, tenant: &TenantId, now: Duration) -> bool {
+    !busy.is_empty() && busy.get(tenant).is_some_and(|until| now < *until)
 }
 
 impl<T> Default for Line<T> {
@@ -54,6 +69,8 @@ pub(crate) struct Taken<T> {
     pub(crate) bytes: usize,
     /// How many of each tenant; to be given back to [`Lines::done`].
     pub(crate) tenants: Vec<(TenantId, usize)>,
+    /// There is somebody busy in it, and a tenant about that is not.
+    pub(crate) beside_quiet: bool,
 }
 
 /// See the module.
@@ -67,6 +84,10 @@ pub(crate) struct Lines<T> {
     bytes: usize,
     last: Option<TenantId>,
     mixed_until: Duration,
+    /// A tenant that is not busy was seen beside others.
+    quiet_until: Duration,
+    /// Who was busy beside others, and until when that counts.
+    busy: HashMap<TenantId, Duration>,
 }
 
 impl<T: Weight> Lines<T> {
@@ -78,6 +99,8 @@ impl<T: Weight> Lines<T> {
             bytes: 0,
             last: None,
             mixed_until: Duration::ZERO,
+            quiet_until: Duration::ZERO,
+            busy: HashMap::new(),
         }
     }
 
@@ -101,7 +124,7 @@ impl<T: Weight> Lines<T> {
             self.ring.push_back(tenant);
         }
         line.items.push_back(item);
-        line.under_way == 0
+        line.is_new() && !is_busy(&self.busy, &tenant, now)
     }
 
     /// Up to both bounds, but at least one if there is any.
@@ -116,25 +139,37 @@ impl<T: Weight> Lines<T> {
             (SHARE_MESSAGES, SHARE_BYTES)
         };
         let ring = std::mem::take(&mut self.ring);
-        self.take_in_turns(ring, (most.max(1), most_bytes), share)
+        let mut taken = self.take_in_turns(ring, (most.max(1), most_bytes), share);
+        if !alone {
+            taken.beside_quiet = self.see_who_is_busy(&taken.tenants, now);
+        }
+        taken
     }
 
     /// The same of newcomers alone; empty if there is none.
-    pub(crate) fn take_newcomers(&mut self, most: usize, most_bytes: usize) -> Taken<T> {
+    pub(crate) fn take_newcomers(
+        &mut self,
+        most: usize,
+        most_bytes: usize,
+        now: Duration,
+    ) -> Taken<T> {
         let (new, others) = std::mem::take(&mut self.ring)
             .into_iter()
-            .partition(|tenant| self.is_new(tenant));
+            .partition(|tenant| self.is_new(tenant, now));
         let taken = self.take_in_turns(
             new,
             (most.max(1), most_bytes),
             (SHARE_MESSAGES, SHARE_BYTES),
         );
         self.ring.extend(others);
+        if !taken.items.is_empty() {
+            self.quiet_until = now + MIXED;
+        }
         taken
     }
 
-    pub(crate) fn has_newcomer(&self) -> bool {
-        self.ring.iter().any(|tenant| self.is_new(tenant))
+    pub(crate) fn has_newcomer(&self, now: Duration) -> bool {
+        self.ring.iter().any(|tenant| self.is_new(tenant, now))
     }
 
     /// They are answered.
@@ -153,8 +188,23 @@ impl<T: Weight> Lines<T> {
         std::mem::replace(self, Self::new())
     }
 
-    fn is_new(&self, tenant: &TenantId) -> bool {
-        self.of.get(tenant).is_some_and(|line| line.under_way == 0)
+    fn is_new(&self, tenant: &TenantId, now: Duration) -> bool {
+        self.of.get(tenant).is_some_and(Line::is_new) && !is_busy(&self.busy, tenant, now)
+    }
+
+    /// Of what was taken while several tenants are about. True: one of them is busy, and one is not.
+    fn see_who_is_busy(&mut self, tenants: &[(TenantId, usize)], now: Duration) -> bool {
+        let mut has_busy = false;
+        for (tenant, count) in tenants {
+            if *count >= BUSY_MESSAGES {
+                has_busy = true;
+                self.busy.insert(*tenant, now + MIXED);
+            } else if !is_busy(&self.busy, tenant, now) {
+                self.quiet_until = now + MIXED;
+            }
+        }
+        self.busy.retain(|_, until| now < *until);
+        has_busy && now < self.quiet_until
     }
 
     /// The only tenant's whole line, without moving any of it: the lock is held no longer for many
@@ -173,6 +223,7 @@ impl<T: Weight> Lines<T> {
             items,
             bytes: std::mem::take(&mut self.bytes),
             tenants,
+            beside_quiet: false,
         }
     }
 
@@ -187,6 +238,7 @@ impl<T: Weight> Lines<T> {
             items: VecDeque::new(),
             bytes: 0,
             tenants: Vec::with_capacity(ring.len()),
+            beside_quiet: false,
         };
         // What each gave: messages and bytes, at its place in `taken.tenants`.
         let mut given: HashMap<TenantId, (usize, usize)> = HashMap::with_capacity(ring.len());
@@ -417,14 +469,82 @@ mod tests {
         let mut lines = Lines::new();
         assert!(push(&mut lines, 'a', 1, SMALL));
         let first = lines.take(10, 1 << 20, NOW);
-        assert!(!push(&mut lines, 'a', 2, SMALL) && !lines.has_newcomer());
-        assert!(lines.take_newcomers(10, 1 << 20).items.is_empty());
-        assert!(push(&mut lines, 'b', 2, SMALL) && lines.has_newcomer());
-        let second = lines.take_newcomers(10, 1 << 20);
+        assert!(!push(&mut lines, 'a', 2, SMALL) && !lines.has_newcomer(NOW));
+        assert!(lines.take_newcomers(10, 1 << 20, NOW).items.is_empty());
+        assert!(push(&mut lines, 'b', 2, SMALL) && lines.has_newcomer(NOW));
+        let second = lines.take_newcomers(10, 1 << 20, NOW);
         assert_eq!((whose(&second).as_str(), lines.len()), ("bb", 2));
-        assert!(!lines.has_newcomer());
+        assert!(!lines.has_newcomer(NOW));
         lines.done(&first.tenants);
-        assert!(lines.has_newcomer(), "what a left behind");
-        assert_eq!(whose(&lines.take_newcomers(10, 1 << 20)), "aa");
+        assert!(lines.has_newcomer(NOW), "what a left behind");
+        assert_eq!(whose(&lines.take_newcomers(10, 1 << 20, NOW)), "aa");
+    }
+
+    /// A flood of a's, taken once beside somebody else.
+    fn flooded(lines: &mut Lines<Item>) -> Taken<Item> {
+        push(lines, 'a', 200, SMALL);
+        push(lines, 'b', 1, SMALL);
+        lines.take(500, 1 << 20, NOW)
+    }
+
+    #[test]
+    fn a_batch_of_a_busy_tenant_tells_whether_a_quiet_one_is_about() {
+        let mut lines = Lines::new();
+        assert!(flooded(&mut lines).beside_quiet);
+        assert!(
+            lines.take(500, 1 << 20, NOW).beside_quiet,
+            "b was there a moment ago"
+        );
+        let later = NOW + 2 * MIXED;
+        assert!(!lines.take(500, 1 << 20, later).beside_quiet, "a alone");
+
+        let mut alone = Lines::new();
+        push(&mut alone, 'a', 200, SMALL);
+        assert!(!alone.take(500, 1 << 20, NOW).beside_quiet);
+
+        let mut both = Lines::new();
+        for tenant in ['a', 'b'] {
+            push(&mut both, tenant, 200, SMALL);
+        }
+        assert!(!both.take(500, 1 << 20, NOW).beside_quiet, "both are busy");
+
+        let mut few = Lines::new();
+        for tenant in ['a', 'b'] {
+            push(&mut few, tenant, BUSY_MESSAGES - 1, SMALL);
+        }
+        assert!(!few.take(500, 1 << 20, NOW).beside_quiet, "nobody is busy");
+    }
+
+    #[test]
+    fn who_is_busy_is_no_newcomer_for_a_while() {
+        let mut lines = Lines::new();
+        let taken = flooded(&mut lines);
+        lines.done(&taken.tenants);
+        assert!(!lines.has_newcomer(NOW), "what a has left");
+        assert!(push(&mut lines, 'b', 1, SMALL), "b is one");
+        assert_eq!(whose(&lines.take_newcomers(10, 1 << 20, NOW)), "b");
+
+        while !lines.is_empty() {
+            let rest = lines.take(500, 1 << 20, NOW);
+            lines.done(&rest.tenants);
+        }
+        assert!(!push(&mut lines, 'a', 1, SMALL), "with one message too");
+        assert!(lines.take_newcomers(10, 1 << 20, NOW).items.is_empty());
+        assert!(lines.has_newcomer(NOW + MIXED), "but not for ever");
+    }
+
+    #[test]
+    fn who_was_busy_is_forgotten() {
+        let mut lines = Lines::new();
+        for n in 0..100_u8 {
+            let now = NOW + u32::from(n) * MIXED;
+            for m in 0..BUSY_MESSAGES {
+                lines.push([n; 16], Item('x', m, SMALL), now);
+                lines.push([n + 100; 16], Item('y', m, SMALL), now);
+            }
+            let taken = lines.take(500, 1 << 20, now);
+            lines.done(&taken.tenants);
+        }
+        assert!(lines.busy.len() <= 4 && lines.of.is_empty());
     }
 }

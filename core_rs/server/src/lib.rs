@@ -39,7 +39,7 @@ mod tenants;
 mod tls;
 mod wakeup;
 
-pub use crate::batch::{Answer, Batch, Encoding, Letter};
+pub use crate::batch::{Answer, Batch, Encoding, Letter, Outline};
 pub use crate::config::{CertificatePem, ClientAuth, ClientTrust, Config, Timeouts, TlsOptions};
 pub use crate::error::Error;
 pub use crate::logins::{Login, LoginBatch};

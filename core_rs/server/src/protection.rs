@@ -37,6 +37,8 @@ pub struct Protection {
     pub min_data_bytes_per_second: u32,
     /// Before the rate counts.
     pub min_data_grace: Duration,
+    /// Sessions that one credential has at once.
+    pub sessions_per_credential: u32,
 }
 
 impl Protection {
@@ -58,6 +60,7 @@ impl Protection {
             "login_failures_window_seconds" => self.login_failures_window = seconds(value)?,
             "login_ban_seconds" => self.login_ban = seconds(value)?,
             "min_data_grace_seconds" => self.min_data_grace = seconds(value)?,
+            "max_sessions_per_credential" => self.sessions_per_credential = count(value)?,
             _ => return Err(refuse(format!("there is no {name:?}"))),
         }
         Ok(())

@@ -64,7 +64,7 @@ impl Shared {
             gate: SharedGate::default(),
             budget: Budget::new(config.max_in_flight_bytes, config.max_waiting_messages),
             connections: Connections::new(config.max_connections, Arc::clone(&wakeup)),
-            tenants: Tenants::new(),
+            tenants: Tenants::new(config.protection.sessions_per_credential as usize),
             waiting: Waiting::new(Arc::clone(&wakeup), Arc::from(config.hostname.as_str())),
             asking: Asking::new(Arc::clone(&wakeup)),
             guard: Guard::new(

@@ -2,6 +2,9 @@
 //!
 //! A session that has logged in holds its tenant's entry, so that a message looks nothing up. Who
 //! has neither sessions nor a limit is forgotten, a while later.
+//!
+//! Sessions are counted per credential too, if they are limited: one leaked or runaway login is not to
+//! take the place of all others, its own tenant's least of all.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,6 +17,9 @@ use crate::fairness::TenantId;
 /// From here on the map is looked through for what can be forgotten, each time it has doubled.
 const FORGET_FROM: usize = 64;
 const OPEN: u64 = 0;
+
+/// A UUID.
+type CredentialId = [u8; 16];
 
 /// One tenant.
 #[derive(Debug)]
@@ -78,6 +84,8 @@ fn milliseconds(duration: Duration) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Tenants {
     map: Mutex<Map>,
+    /// Sessions at once; zero: any number, and they are not counted.
+    max_per_credential: usize,
     began: Instant,
 }
 
@@ -85,32 +93,58 @@ pub(crate) struct Tenants {
 struct Map {
     tenants: HashMap<TenantId, Arc<Tenant>>,
     forget_at: usize,
+    /// Held once here and once by each session.
+    credentials: HashMap<CredentialId, Arc<()>>,
+    forget_credentials_at: usize,
+}
+
+impl Map {
+    /// A seat of this credential, unless all are taken.
+    fn seat(&mut self, id: CredentialId, most: usize) -> Option<Arc<()>> {
+        if self.credentials.len() >= self.forget_credentials_at
+            && !self.credentials.contains_key(&id)
+        {
+            self.credentials
+                .retain(|_, seats| Arc::strong_count(seats) > 1);
+            self.forget_credentials_at = FORGET_FROM.max(2 * self.credentials.len());
+        }
+        let seats = self.credentials.entry(id).or_default();
+        (Arc::strong_count(seats) <= most).then(|| Arc::clone(seats))
+    }
 }
 
 impl Tenants {
-    pub(crate) fn new() -> Self {
+    /// `max_per_credential`: sessions at once, zero: any number.
+    pub(crate) fn new(max_per_credential: usize) -> Self {
         Self {
             map: Mutex::new(Map {
                 tenants: HashMap::new(),
                 forget_at: FORGET_FROM,
+                credentials: HashMap::new(),
+                forget_credentials_at: FORGET_FROM,
             }),
+            max_per_credential,
             began: Instant::now(),
         }
     }
 
-    /// One more session. `None`: it has as many as it may.
-    pub(crate) fn admit(&self, id: TenantId) -> Option<Membership> {
+    /// One more session. `None`: the tenant or the credential has as many as it may.
+    pub(crate) fn admit(&self, id: TenantId, credential: CredentialId) -> Option<Membership> {
         let mut map = self.lock();
-        let tenant = self.entry(&mut map, id);
         // Counted under the lock, so that two do not take the last seat.
+        let seat = match self.max_per_credential {
+            0 => None,
+            most => Some(map.seat(credential, most)?),
+        };
+        let tenant = self.entry(&mut map, id);
         let free = tenant.sessions.load(Relaxed) < tenant.max_sessions.load(Relaxed);
-        free.then(|| Membership::new(Arc::clone(tenant)))
+        free.then(|| Membership::new(Arc::clone(tenant), seat))
     }
 
     /// One more session, whatever the limit: of the listener whose identity is preset.
     pub(crate) fn join(&self, id: TenantId) -> Membership {
         let mut map = self.lock();
-        Membership::new(Arc::clone(self.entry(&mut map, id)))
+        Membership::new(Arc::clone(self.entry(&mut map, id)), None)
     }
 
     /// MAIL of this tenant is refused for so long; zero: no longer.
@@ -155,24 +189,30 @@ impl Tenants {
     }
 }
 
-/// A session's tenant; counted while it lives.
+/// A session's tenant, and its seat among its credential's; counted while it lives.
 #[derive(Debug)]
-pub(crate) struct Membership(Arc<Tenant>);
+pub(crate) struct Membership {
+    tenant: Arc<Tenant>,
+    _seat: Option<Arc<()>>,
+}
 
 impl Membership {
-    fn new(tenant: Arc<Tenant>) -> Self {
+    fn new(tenant: Arc<Tenant>, seat: Option<Arc<()>>) -> Self {
         tenant.sessions.fetch_add(1, Relaxed);
-        Self(tenant)
+        Self {
+            tenant,
+            _seat: seat,
+        }
     }
 
     pub(crate) fn tenant(&self) -> &Arc<Tenant> {
-        &self.0
+        &self.tenant
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Relaxed);
+        self.tenant.sessions.fetch_sub(1, Relaxed);
     }
 }
 
@@ -182,22 +222,23 @@ mod tests {
 
     const A: TenantId = [1; 16];
     const B: TenantId = [2; 16];
+    const LOGIN: CredentialId = [3; 16];
 
     #[test]
     fn sessions_are_counted_and_limited_by_tenant() {
-        let tenants = Tenants::new();
+        let tenants = Tenants::new(0);
         tenants.limit_sessions(&[(A, 2)]);
-        let (one, two) = (tenants.admit(A), tenants.admit(A));
-        assert!(one.is_some() && two.is_some() && tenants.admit(A).is_none());
-        let other = tenants.admit(B);
+        let (one, two) = (tenants.admit(A, LOGIN), tenants.admit(A, LOGIN));
+        assert!(one.is_some() && two.is_some() && tenants.admit(A, LOGIN).is_none());
+        let other = tenants.admit(B, LOGIN);
         let mut sessions = tenants.sessions();
         sessions.sort_unstable();
         assert_eq!(sessions, [(A, 2), (B, 1)]);
         drop(one);
-        let three = tenants.admit(A);
-        assert!(three.is_some() && tenants.admit(A).is_none());
+        let three = tenants.admit(A, LOGIN);
+        assert!(three.is_some() && tenants.admit(A, LOGIN).is_none());
         tenants.limit_sessions(&[]);
-        let many: Vec<_> = (0..10).map(|_| tenants.admit(A)).collect();
+        let many: Vec<_> = (0..10).map(|_| tenants.admit(A, LOGIN)).collect();
         assert!(many.iter().all(Option::is_some), "the limit was lifted");
         drop((two, three, other, many));
         assert_eq!(tenants.sessions(), []);
@@ -205,20 +246,51 @@ mod tests {
 
     #[test]
     fn a_limit_below_what_is_there_sends_nobody_away() {
-        let tenants = Tenants::new();
-        let held: Vec<_> = (0..3).map(|_| tenants.admit(A)).collect();
+        let tenants = Tenants::new(0);
+        let held: Vec<_> = (0..3).map(|_| tenants.admit(A, LOGIN)).collect();
         tenants.limit_sessions(&[(A, 1)]);
-        assert!(tenants.admit(A).is_none());
+        assert!(tenants.admit(A, LOGIN).is_none());
         assert_eq!(tenants.sessions(), [(A, 3)]);
         let preset = tenants.join(A);
         assert_eq!(preset.tenant().sessions.load(Relaxed), 4);
         drop(held);
-        assert!(tenants.admit(A).is_none(), "the preset one has the seat");
+        assert!(
+            tenants.admit(A, LOGIN).is_none(),
+            "the preset one has the seat"
+        );
+    }
+
+    #[test]
+    fn sessions_are_limited_by_credential_too() {
+        let tenants = Tenants::new(2);
+        let other = [4; 16];
+        let one = tenants.admit(A, LOGIN);
+        let two = tenants.admit(A, LOGIN);
+        assert!(one.is_some() && two.is_some() && tenants.admit(A, LOGIN).is_none());
+        assert_eq!(
+            tenants.sessions(),
+            [(A, 2)],
+            "who was refused is not counted"
+        );
+        assert!(tenants.admit(A, other).is_some(), "another of its tenant");
+        drop(one);
+        let three = tenants.admit(A, LOGIN);
+        assert!(three.is_some() && tenants.admit(A, LOGIN).is_none());
+        tenants.limit_sessions(&[(A, 2)]);
+        assert!(tenants.admit(A, other).is_none(), "the tenant's limit");
+        tenants.limit_sessions(&[]);
+        let kept = [tenants.admit(A, other), tenants.admit(A, other)];
+        assert!(kept.iter().all(Option::is_some), "it kept no seat");
+        drop((two, three, kept));
+        for n in 0..u8::MAX {
+            drop(tenants.admit(A, [n; 16]));
+        }
+        assert!(tenants.lock().credentials.len() <= FORGET_FROM);
     }
 
     #[test]
     fn shut_is_for_a_while_and_for_one() {
-        let tenants = Tenants::new();
+        let tenants = Tenants::new(0);
         let (a, b) = (tenants.join(A), tenants.join(B));
         tenants.shut(A, Duration::from_secs(60));
         assert!(a.tenant().is_shut() && !b.tenant().is_shut());
@@ -238,17 +310,17 @@ mod tests {
 
     #[test]
     fn who_has_nothing_here_is_forgotten() {
-        let tenants = Tenants::new();
+        let tenants = Tenants::new(0);
         let id = |n: u16| {
             let mut id = [0; 16];
             id[..2].copy_from_slice(&n.to_be_bytes());
             id
         };
-        let stays = tenants.admit(id(0));
+        let stays = tenants.admit(id(0), id(0));
         tenants.limit_sessions(&[(id(1), 5)]);
         tenants.shut(id(2), Duration::from_secs(60));
         for n in 3..1000 {
-            drop(tenants.admit(id(n)));
+            drop(tenants.admit(id(n), id(n)));
         }
         let map = tenants.lock();
         assert!(map.tenants.len() <= FORGET_FROM);

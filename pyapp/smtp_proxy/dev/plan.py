@@ -38,6 +38,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "smtp_max_idle_commands_per_session": 0,
     "smtp_min_data_bytes_per_second": 0,
     "login_queue_max_per_address": 0,
+    "smtp_max_sessions_per_credential": 0,
 }
 _SMARTHOST: Final = frozenset({"smarthost_host", "smarthost_port"})
 _OWN_POSTGRES: Final = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from smtp_proxy.telemetry.metrics import (
     ENVELOPES_ACCEPTED,
     ENVELOPES_DEFERRED,
 )
+from smtp_proxy.tenants.limits import Rulings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, Judge, MailStore
     from smtp_proxy.ingress.pressure import StoreWatch
     from smtp_proxy.model.limits import Placement
-    from smtp_proxy.tenants.limits import Rulings
 
 log = logging.getLogger(__name__)
 
@@ -47,42 +48,61 @@ _WIDE_MESSAGES = 16
 class Turns:
     """Who takes the next batch, and when: not while another commit is young, since what waits gathers meanwhile.
 
-    But whoever comes as the first of its tenant does not wait for a wide batch of others.
+    But whoever comes as the first of its tenant does not wait for a wide batch of others. And while tenants with little
+    mail are about, those with much have the committing time up to `busy_share` only: the rest of it, and of what the
+    machine has, is left to the others.
     """
 
-    def __init__(self, overlap_seconds: float = _OVERLAP_SECONDS, wide_messages: int = _WIDE_MESSAGES) -> None:
+    def __init__(
+        self,
+        overlap_seconds: float = _OVERLAP_SECONDS,
+        wide_messages: int = _WIDE_MESSAGES,
+        *,
+        busy_share: float = 1.0,
+    ) -> None:
         self._overlap_seconds = overlap_seconds
         self._wide_messages = wide_messages
+        self._rest_per_second = (1 - busy_share) / busy_share
         self._door = asyncio.Lock()  # one stands at the source; the others behind it
         self._under_way = 0
         self._youngest = 0.0  # when the last commit began, by the loop's clock
-        self._is_wide = False  # the last one
+        self._wide: set[int] = set()  # those under way that whoever comes as the first need not wait for
+        self._busy: tuple[Envelopes, float] | None = None  # the last that was beside quiet tenants, and its beginning
+        self._rest_until = -math.inf
         self._ended: asyncio.Future[None] | None = None
 
     async def take(self, source: EnvelopeSource) -> Envelopes:
         """Wait for a turn and for a batch. Each one taken needs a `done`."""
         async with self._door:
-            batch = await self._newcomers_until_one_may_begin(source) or await source.next_batch()
+            batch = await self._newcomers_until_one_may_begin(source)
+            if batch is None:
+                batch = await source.next_batch()
+                if len(batch) >= self._wide_messages:
+                    self._wide.add(id(batch))
             self._under_way += 1
             self._youngest = asyncio.get_running_loop().time()
-            self._is_wide = len(batch) >= self._wide_messages
+            if batch.beside_quiet:
+                self._busy = batch, self._youngest
             return batch
 
-    def done(self) -> None:
+    def done(self, batch: Envelopes) -> None:
         """A commit ended, well or not."""
         self._under_way -= 1
+        self._wide.discard(id(batch))
+        if self._busy is not None and self._busy[0] is batch:
+            now = asyncio.get_running_loop().time()
+            rest = (now - self._busy[1]) * self._rest_per_second
+            # A commit that takes long does not wait for the processor but for the disk, which no rest makes faster.
+            self._rest_until, self._busy = now + min(rest, self._overlap_seconds), None
         self._wake()
 
     async def _newcomers_until_one_may_begin(self, source: EnvelopeSource) -> Envelopes | None:
         loop = asyncio.get_running_loop()
-        while self._under_way:
-            until = self._youngest + self._overlap_seconds
-            if until <= loop.time():
-                break
+        while (left := self._seconds_left(loop.time())) > 0:
             # By hand what asyncio.wait would do for five times as much: this runs once for every batch.
             self._ended = loop.create_future()
-            timer = loop.call_at(until, self._wake)
-            newcomers = source.newcomers() if self._is_wide else None
+            timer = loop.call_later(left, self._wake)
+            newcomers = source.newcomers() if self._wide or loop.time() < self._rest_until else None
             if newcomers is not None:
                 newcomers.add_done_callback(self._wake)
             try:
@@ -95,6 +115,10 @@ class Turns:
                 batch: Envelopes = newcomers.result()
                 return batch
         return None
+
+    def _seconds_left(self, now: float) -> float:
+        overlap = self._youngest + self._overlap_seconds - now if self._under_way else 0.0
+        return max(overlap, self._rest_until - now)
 
     def _wake(self, _newcomers: asyncio.Future[Any] | None = None) -> None:
         if self._ended is not None and not self._ended.done():
@@ -130,7 +154,7 @@ class Committer:
             try:
                 await self.commit(batch)
             finally:
-                self._turns.done()
+                self._turns.done(batch)
                 batch.defer()  # Whatever has no answer by now.
             del batch  # Its rows need not live until the next one comes.
 
@@ -143,7 +167,7 @@ class Committer:
             return
         began = time.perf_counter()
         if self._limits is not None and self._limits.concerns(batch.tenants()):
-            await self._commit_ruled(batch)
+            await self._commit_ruled(batch, self._limits)
         else:
             await self._commit_whole(batch, ids)
         COMMIT_SECONDS.observe(time.perf_counter() - began)
@@ -163,25 +187,32 @@ class Committer:
             rows = batch.envelopes()
             self._answer(batch, rows, await self._store_halves(rows, outcome))
 
-    async def _commit_ruled(self, batch: Envelopes) -> None:
-        """Store what its tenant may send, where it is to be."""
-        rows = batch.envelopes()
-        rulings = await self._judged(rows)
-        if rulings is None:
-            self._answer(batch, rows, await self._store_rows(rows))
-            return
-        wanted = [row for row in rows if row[ID] not in rulings.refused]
-        stored = iter(await self._store_rows(wanted, rulings.placements) if wanted else [])
-        answers = [OVER_RATE if row[ID] in rulings.refused else int(next(stored)) for row in rows]
-        self._answer(batch, rows, answers, rulings.placements)
+    async def _commit_ruled(self, batch: Envelopes, limits: Judge) -> None:
+        """As its tenants' limits say. What they let through goes the usual way; only the others are looked at."""
+        rulings = await self._judged(batch, limits)
+        refused = batch.split(list(rulings.refused))
+        placed = batch.split(list(rulings.placements))
+        try:
+            refused.answer([OVER_RATE] * len(refused))
+            if ids := batch.ids():
+                await self._commit_whole(batch, ids)
+            if len(placed):
+                await self._commit_placed(placed, rulings.placements)
+        finally:
+            placed.defer()  # What has no answer by now.
 
-    async def _judged(self, rows: list[EnvelopeRow]) -> Rulings | None:
+    async def _commit_placed(self, batch: Envelopes, placements: Mapping[bytes, Placement]) -> None:
+        """Store what is held or put off: the core writes down only what is ready at once."""
+        rows = batch.envelopes()
+        self._answer(batch, rows, await self._store_rows(rows, placements), placements)
+
+    async def _judged(self, batch: Envelopes, limits: Judge) -> Rulings:
         """What the limits say; where they fail, mail is taken as if there were none."""
         try:
-            return None if self._limits is None else await self._limits.judge(rows)
+            return await limits.judge(batch.outlines()) or Rulings()
         except Exception:
             log.exception("limits failed in an unforeseen way", extra={"action": "limits_failed"})
-            return None
+            return Rulings()
 
     def _answer(
         self,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from smtp_proxy.clock import Clock
-    from smtp_proxy.core import EnvelopeRow
+    from smtp_proxy.core import Outline
     from smtp_proxy.model.tenant import Tenant
     from smtp_proxy.tenants.limits import Rulings, TenantLimiter
 
@@ -82,9 +82,9 @@ class LimitDesk:
         """Whether mail of these tenants is to be judged."""
         return self._limiter.concerns(tenant_ids)
 
-    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
         """What becomes of these messages; None: all are accepted as they are. Shuts who is over its rate."""
-        rulings = await self._limiter.judge(rows)
+        rulings = await self._limiter.judge(outlines)
         if rulings is not None:
             for tenant_id, seconds in rulings.shut_seconds.items():
                 self._shut.add(tenant_id)
@@ -144,6 +144,8 @@ class LimitDesk:
             self._limit_sessions()
 
     def _limit_sessions(self) -> None:
+        if self._elsewhere_until <= self._clock.monotonic():
+            self._elsewhere = {}
         self._core.limit_sessions([
             (tenant_id.bytes, max(0, most - self._elsewhere.get(tenant_id, 0)))
             for tenant_id, most in self._sessions.items()

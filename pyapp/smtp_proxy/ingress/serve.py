@@ -78,6 +78,7 @@ _PROTECTION: Final = (
     "login_ban_seconds",
     "min_data_bytes_per_second",
     "min_data_grace_seconds",
+    "max_sessions_per_credential",
 )
 # The core's other fields, by the settings that they come from.
 _SETTINGS: Final = {
@@ -219,7 +220,7 @@ class Service:
         )
         self._held_watch = HeldWatch(store, held, self.limiter, clock=clock)
         self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
-        turns = Turns()
+        turns = Turns(busy_share=settings.ingress_busy_percent / 100)
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
             if settings.smtp_accept_only

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from smtp_proxy.core import BODY, ID, RECIPIENTS, TENANT_ID
+from smtp_proxy.core import ID, RECIPIENT_COUNT, SIZE_BYTES, TENANT_ID
 from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.model.limits import AtLimit, Placement
 from smtp_proxy.stream.limits import RateRequest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from smtp_proxy.clock import Clock
-    from smtp_proxy.core import EnvelopeRow
+    from smtp_proxy.core import Outline
     from smtp_proxy.model.tenant import Tenant
 
 log = logging.getLogger(__name__)
@@ -93,13 +93,13 @@ class TenantLimiter:
         """Whether any of these tenants has a rate, so that their messages are to be judged."""
         return bool(self._tenants) and any(tenant_id in self._tenants for tenant_id in tenant_ids)
 
-    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
         """What becomes of these messages; None: all are accepted as they are."""
         tenants = self._tenants  # As they are now: they may be others by the time Redis has answered.
-        by_tenant: dict[bytes, list[EnvelopeRow]] = {}
-        for row in rows:
-            if row[TENANT_ID] in tenants:
-                by_tenant.setdefault(row[TENANT_ID], []).append(row)
+        by_tenant: dict[bytes, list[Outline]] = {}
+        for outline in outlines:
+            if outline[TENANT_ID] in tenants:
+                by_tenant.setdefault(outline[TENANT_ID], []).append(outline)
         if not by_tenant:
             return None
         requests = [self._request(tenants[tenant_id], theirs) for tenant_id, theirs in by_tenant.items()]
@@ -121,10 +121,10 @@ class TenantLimiter:
 
     # -- below
 
-    def _request(self, tenant: Tenant, rows: Sequence[EnvelopeRow]) -> RateRequest:
+    def _request(self, tenant: Tenant, rows: Sequence[Outline]) -> RateRequest:
         limits = tenant.limits
         ahead = self._delay_max_seconds if limits.at_limit is AtLimit.DELAY else 0.0
-        counts = [len(row[RECIPIENTS]) for row in rows]
+        counts = [row[RECIPIENT_COUNT] for row in rows]
         return RateRequest(tenant.id, limits.messages_per_minute, limits.recipients_per_minute, ahead, counts)
 
     async def _reserve(self, requests: Sequence[RateRequest]) -> list[list[float]]:
@@ -148,12 +148,12 @@ class TenantLimiter:
             most_ahead_seconds=request.most_ahead_seconds,
         )
 
-    def _rule(self, tenant: Tenant, rows: Sequence[EnvelopeRow], delays: Sequence[float], rulings: Rulings) -> None:
+    def _rule(self, tenant: Tenant, rows: Sequence[Outline], delays: Sequence[float], rulings: Rulings) -> None:
         over = [(row, delay) for row, delay in zip(rows, delays, strict=True) if delay > 0]
         if not over:
             return
         for row, delay in over:
-            if tenant.limits.at_limit is AtLimit.HOLD and self._held.take(tenant.id.bytes, len(row[BODY])):
+            if tenant.limits.at_limit is AtLimit.HOLD and self._held.take(tenant.id.bytes, row[SIZE_BYTES]):
                 action, rulings.placements[row[ID]] = "held", Placement(held=True)
             elif tenant.limits.at_limit is AtLimit.DELAY and delay <= self._delay_max_seconds:
                 action, rulings.placements[row[ID]] = "delayed", Placement(delay_seconds=delay)
@@ -161,7 +161,7 @@ class TenantLimiter:
                 action = "held_full" if tenant.limits.at_limit is AtLimit.HOLD else "rejected"
                 rulings.refused.add(row[ID])
                 # At MAIL nobody knows how many recipients there will be: only what would refuse a single one shuts.
-                if len(row[RECIPIENTS]) == 1:
+                if row[RECIPIENT_COUNT] == 1:
                     ahead = self._delay_max_seconds if tenant.limits.at_limit is AtLimit.DELAY else 0.0
                     shut = min(delay - ahead, rulings.shut_seconds.get(tenant.id.bytes, math.inf))
                     rulings.shut_seconds[tenant.id.bytes] = shut

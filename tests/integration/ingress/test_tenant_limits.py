@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from smtp_proxy.ingress import limits as ingress_limits
 from smtp_proxy.ingress import serve
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, TenantLimits
+from smtp_proxy.store.store import Store
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.limits import SharedLimits
 from smtp_proxy.stream.publisher import Publisher
@@ -181,6 +183,56 @@ async def test_sessions_at_once(house: House, limit: Limit) -> None:
     await eventually(lambda: house.has_counted("connections_active", 2))
     await (await house.client()).submit()
     assert await house.has_counted("refused_sessions_total", 1)
+
+
+async def test_sessions_of_one_credential_at_once(make_house: MakeHouse, password_hash: str) -> None:
+    """Another one of the same tenant is not touched, and a seat that is left is free at once."""
+    house = await make_house(smtp_max_sessions_per_credential=2)
+    await house.start()
+    acme = await house.store.tenant_by_name("acme")
+    assert acme is not None
+    await house.store.create_credential(acme.id, OTHER, password_hash)
+    first, second = await house.client(), await house.client("tls")
+    third = await house.client(log_in=False)
+    assert (await third.log_in()).startswith("421 4.7.0 Too many sessions")
+    assert await third.is_closed()
+    await (await client_of(house, OTHER)).submit()
+    assert await house.has_counted("refused_sessions_total", 1)
+    await first.hang_up()
+    await eventually(lambda: house.has_counted("connections_active", 2))
+    await (await house.client("starttls")).submit()
+    await second.submit()
+
+
+async def test_one_message_over_its_rate_keeps_none_of_its_batch_from_the_fast_path(
+    house: House, limit: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is held beside it is stored as it is to be."""
+    await limit(house, TenantLimits(messages_per_minute=1, at_limit=AtLimit.HOLD))
+    acme, others = await house.client(), [await client_of(house, OTHER) for _ in range(8)]
+    await acme.submit()
+    encoded: list[int] = []
+    slow: list[int] = []
+    accept, accept_encoded = Store.accept, Store.accept_encoded
+
+    async def counting(store: Store, batch: Any, **arguments: Any) -> None:
+        slow.append(len(batch))
+        await accept(store, batch, **arguments)
+
+    async def counting_encoded(store: Store, encoder: Any, messages: int, **arguments: Any) -> None:
+        encoded.append(messages)
+        await accept_encoded(store, encoder, messages, **arguments)
+
+    monkeypatch.setattr(Store, "accept", counting)
+    monkeypatch.setattr(Store, "accept_encoded", counting_encoded)
+    for client in [acme, *others]:
+        await client.begin()
+    for client in [acme, *others]:
+        client.send(stuffed(b"x\r\n"))
+    held, *ready = [queued_id(await client.reply()) for client in [acme, *others]]
+    assert (slow, sum(encoded)) == ([1], 8)
+    assert [summary.id for summary in await house.store.list_messages(state=DeliveryState.HELD)] == [held]
+    await eventually(lambda: house.is_queued(*ready))
 
 
 @contextlib.asynccontextmanager

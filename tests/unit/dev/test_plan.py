@@ -58,6 +58,7 @@ def test_ten_thousand_clients_of_one_address_are_not_hindered_unless_asked_for()
         "smtp_max_idle_commands_per_session",
         "smtp_min_data_bytes_per_second",
         "login_queue_max_per_address",
+        "smtp_max_sessions_per_credential",
     )
     settings = made(DevOptions()).settings
     assert [getattr(settings, name) for name in off] == [0] * len(off)

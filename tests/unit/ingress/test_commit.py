@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import logging
 import operator
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ingress_fakes import Arriving, FakeBatch, FakeGate, FakePublisher, FakeStore, settle, unavailable
 from mail import core_envelope
+from virtual_time import VirtualTimeLoop
 
-from smtp_proxy.core import ID, EnvelopeRow
+from smtp_proxy.core import ID, Outline
 from smtp_proxy.errors import StoreError
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
@@ -25,6 +27,7 @@ from smtp_proxy.telemetry.metrics import REGISTRY
 from smtp_proxy.tenants.limits import Rulings
 
 NEVER_SECONDS = 3600.0
+_T = TypeVar("_T")
 
 
 class House:
@@ -283,6 +286,39 @@ class TestTurns:
         await settle(20)
         assert (wide.told, newcomer.told) == ([250] * 16, [250])
 
+    async def test_nor_does_the_next_newcomer(self, house: House) -> None:
+        """It did once: the commit of the first one was narrow, and so there was nothing more to be asked for."""
+        turns, source = house.turns, house.source
+        wide = house.arrive(16)
+        assert await turns.take(source) is wide
+        for count in (1, 20, 1):
+            asked = asyncio.create_task(turns.take(source))
+            await settle()
+            newcomer = house.batch(count)
+            source.new[-1].set_result(newcomer)
+            assert await asked is newcomer
+            turns.done(newcomer)
+        turns.done(wide)
+        after = house.arrive(1)
+        assert await turns.take(source) is after
+
+    async def test_newcomers_are_not_preferred_to_the_others_for_ever(self, house: House) -> None:
+        """Wide as their own batch may be: once the one that they passed has ended, everybody has a turn."""
+        turns, source = house.turns, house.source
+        wide = house.arrive(16)
+        await turns.take(source)
+        asked = asyncio.create_task(turns.take(source))
+        await settle()
+        source.new[-1].set_result(house.batch(16))
+        newcomers = await asked
+        turns.done(wide)
+        asked = asyncio.create_task(turns.take(source))
+        await settle()
+        assert source.new[-1].done(), "no more are asked for"
+        turns.done(newcomers)
+        following = house.arrive(1)
+        assert await asked is following
+
     async def test_behind_a_narrow_one_it_does(self, house: House) -> None:
         house.store.open.clear()
         house.start(committers=2)
@@ -320,6 +356,100 @@ class TestTurns:
             assert batch.told == [250]
 
 
+class TestBusyShare:
+    """Time is virtual: how long a commit takes is all that counts."""
+
+    @pytest.mark.parametrize(("share", "rest_ms"), [(1.0, 0), (0.8, 1), (0.5, 4), (0.25, 12)])
+    def test_who_has_much_has_its_share_of_the_time(self, share: float, rest_ms: int) -> None:
+        async def begins_after(source: Arriving[FakeBatch], turns: Turns) -> float:
+            source.arrive(busy())
+            await committed(turns, source, 0.004)
+            source.arrive(busy())
+            return await until_taken(turns, source)
+
+        assert in_virtual_time(begins_after, Turns(busy_share=share)) == pytest.approx(rest_ms / 1000)
+
+    def test_nobody_rests_where_nobody_quiet_is_about(self) -> None:
+        async def begins_after(source: Arriving[FakeBatch], turns: Turns) -> float:
+            source.arrive(busy(beside_quiet=False))
+            await committed(turns, source, 0.004)
+            source.arrive(busy())
+            return await until_taken(turns, source)
+
+        assert in_virtual_time(begins_after, Turns(busy_share=0.1)) == 0
+
+    def test_the_disk_is_not_made_faster_by_waiting(self) -> None:
+        async def begins_after(source: Arriving[FakeBatch], turns: Turns) -> float:
+            source.arrive(busy())
+            await committed(turns, source, 5.0)
+            source.arrive(busy())
+            return await until_taken(turns, source)
+
+        assert in_virtual_time(begins_after, Turns(0.02, busy_share=0.5)) == pytest.approx(0.02)
+
+    def test_the_quiet_do_not_rest(self) -> None:
+        """Nor does what they do shorten the rest of the others."""
+
+        async def begin_after(source: Arriving[FakeBatch], turns: Turns) -> list[float]:
+            source.arrive(busy())
+            await committed(turns, source, 0.010)
+            source.arrive(busy())
+            loop, began = asyncio.get_running_loop(), []
+            ended = loop.time()
+            for after in (0.001, 0.006):
+                loop.call_later(after, lambda: source.new[-1].set_result(FakeBatch([core_envelope()])))
+            for _ in range(3):
+                batch = await turns.take(source)
+                began.append(loop.time() - ended)
+                await asyncio.sleep(0.001)
+                turns.done(batch)
+            return began
+
+        assert in_virtual_time(begin_after, Turns(busy_share=0.5)) == pytest.approx([0.001, 0.006, 0.010])
+
+    def test_a_quiet_commit_beside_a_busy_one_is_no_end_of_it(self) -> None:
+        async def begins_after(source: Arriving[FakeBatch], turns: Turns) -> float:
+            loop, flood = asyncio.get_running_loop(), busy()
+            source.arrive(flood)
+            await turns.take(source)
+            loop.call_later(0.001, lambda: source.new[-1].set_result(FakeBatch([core_envelope()])))
+            quiet = await turns.take(source)
+            await asyncio.sleep(0.001)
+            turns.done(quiet)
+            await asyncio.sleep(0.006)
+            turns.done(flood)
+            source.arrive(busy())
+            return await until_taken(turns, source)
+
+        assert in_virtual_time(begins_after, Turns(busy_share=0.5)) == pytest.approx(0.008)
+
+
+def busy(*, beside_quiet: bool = True) -> FakeBatch:
+    batch = FakeBatch([core_envelope() for _ in range(16)])
+    batch.beside_quiet = beside_quiet
+    return batch
+
+
+async def committed(turns: Turns, source: Arriving[FakeBatch], seconds: float) -> None:
+    batch = await turns.take(source)
+    await asyncio.sleep(seconds)
+    turns.done(batch)
+
+
+async def until_taken(turns: Turns, source: Arriving[FakeBatch]) -> float:
+    began = asyncio.get_running_loop().time()
+    await turns.take(source)
+    return asyncio.get_running_loop().time() - began
+
+
+def in_virtual_time(work: Callable[[Arriving[FakeBatch], Turns], Coroutine[None, None, _T]], turns: Turns) -> _T:
+    async def run() -> _T:
+        return await work(Arriving(), turns)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())
+
+
 class Ruling:
     """Says of a batch what it was told to say."""
 
@@ -329,8 +459,15 @@ class Ruling:
     def concerns(self, tenant_ids: Sequence[bytes]) -> bool:
         return True
 
-    async def judge(self, rows: Sequence[EnvelopeRow]) -> Rulings | None:
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
         return self.rulings
+
+
+class FailingJudge(Ruling):
+    """Its Redis is away in a way that nobody foresaw."""
+
+    async def judge(self, outlines: Sequence[Outline]) -> Rulings | None:
+        raise RuntimeError("a mistake of ours")
 
 
 class TestLimits:
@@ -365,6 +502,44 @@ class TestLimits:
         await house.another(Ruling(Rulings({ids(batch)[1]}, placements))).commit(batch)
         assert batch.told == [250, 450, 250, 451, 250]
         assert house.store.placements == placements
+
+    async def test_what_they_let_through_stays_as_the_core_encodes_it(self, house: House) -> None:
+        """One message over its rate does not make a whole batch take the slow way."""
+        batch = house.batch(40)
+        own = ids(batch)
+        rulings = Rulings({own[3]}, {own[7]: Placement(held=True), own[9]: Placement(delay_seconds=60)})
+        await house.another(Ruling(rulings)).commit(batch)
+        assert house.store.encoded == [[each for n, each in enumerate(own) if n not in {3, 7, 9}]]
+        assert house.store.stored == [*house.store.encoded[0], own[7], own[9]]
+        assert batch.told == [450 if n == 3 else 250 for n in range(40)]
+
+    @pytest.mark.parametrize("judge", [Ruling(Rulings()), FailingJudge(Rulings())])
+    async def test_nothing_to_be_said_of_a_limited_tenant(self, house: House, judge: Judge) -> None:
+        batch = house.batch(5)
+        await house.another(judge).commit(batch)
+        assert (house.store.encoded, batch.told) == ([ids(batch)], [250] * 5)
+
+    async def test_all_of_it_is_held(self, house: House) -> None:
+        batch = house.batch(2)
+        await house.another(Ruling(Rulings(placements=dict.fromkeys(ids(batch), Placement(held=True))))).commit(batch)
+        assert (house.store.encoded, house.store.stored, batch.told) == ([], ids(batch), [250] * 2)
+
+    async def test_a_store_that_goes_away_between_the_two(self, house: House) -> None:
+        batch = house.batch(3)
+        house.store.error, house.store.error_from_call = unavailable(), 1
+        await house.another(Ruling(Rulings(placements={ids(batch)[0]: Placement(held=True)}))).commit(batch)
+        assert batch.told == [451, 250, 250]
+
+    async def test_a_committer_that_is_ended_leaves_nobody_of_either_part(self, house: House) -> None:
+        house.store.open.clear()
+        batch = house.batch(3)
+        house.source.arrive(batch)
+        ruled = house.another(Ruling(Rulings({ids(batch)[0]}, {ids(batch)[1]: Placement(held=True)})))
+        house.tasks = [asyncio.create_task(ruled.run())]
+        await settle()
+        assert batch.told == [450, None, None], "who is refused waits for no commit"
+        await house.end()
+        assert batch.told == [450, 451, 451]
 
 
 async def test_what_is_counted(house: House) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from ingress_fakes import FakeShared, settle
-from mail import core_envelope
 
 from smtp_proxy.clock import ManualClock
-from smtp_proxy.core import TENANT_ID, EnvelopeRow
+from smtp_proxy.core import Outline
 from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.model.limits import TenantLimits
 from smtp_proxy.store.memory import MemoryStore
@@ -50,10 +49,8 @@ class House:
         await self.store.set_tenant_limits("acme", limits)
         await self.desk.reload()
 
-    def rows(self, count: int) -> list[EnvelopeRow]:
-        row = list(core_envelope())
-        row[TENANT_ID] = self.acme.bytes
-        return [(core_envelope()[0], *row[1:]) for _ in range(count)]  # type: ignore[misc]
+    def rows(self, count: int) -> list[Outline]:
+        return [(uuid4().bytes, self.acme.bytes, 1, 100) for _ in range(count)]
 
 
 @pytest.fixture
@@ -105,6 +102,31 @@ async def test_without_redis_what_the_others_had_holds_for_a_while(house: House)
     house.clock.advance(6)
     await house.desk.share_sessions()
     assert house.core.limits[-1] == {house.acme.bytes: 10}
+
+
+async def test_what_the_others_had_when_nobody_asked_any_more_is_forgotten(house: House) -> None:
+    """A limit lifted and set again an hour later began with the sessions of an hour ago."""
+    await house.limit(TenantLimits(sessions=10))
+    house.shared.elsewhere = {house.acme: 9}
+    await house.desk.share_sessions()
+    await house.limit(TenantLimits())
+    await house.desk.share_sessions()
+    house.clock.advance(3600)
+    await house.limit(TenantLimits(sessions=5))
+    assert house.core.limits[-1] == {house.acme.bytes: 5}
+
+
+async def test_a_limit_changed_while_redis_is_away_goes_by_what_is_fresh(house: House) -> None:
+    await house.limit(TenantLimits(sessions=10))
+    house.shared.elsewhere = {house.acme: 4}
+    await house.desk.share_sessions()
+    house.shared.elsewhere = None
+    house.clock.advance(4)
+    await house.limit(TenantLimits(sessions=11))
+    assert house.core.limits[-1] == {house.acme.bytes: 7}
+    house.clock.advance(2)
+    await house.limit(TenantLimits(sessions=12))
+    assert house.core.limits[-1] == {house.acme.bytes: 12}
 
 
 async def test_nobody_asks_redis_where_no_sessions_are_limited(house: House) -> None:

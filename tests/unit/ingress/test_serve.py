@@ -126,6 +126,7 @@ def test_the_settings_by_their_names_in_the_core(told: Any) -> None:
             "login_ban_seconds": 17.5,
             "min_data_bytes_per_second": 500,
             "min_data_grace_seconds": 60.0,
+            "max_sessions_per_credential": 1000,
         },
         "proxy_networks": ["10.0.0.0/8", "2001:db8::/32"],
     }

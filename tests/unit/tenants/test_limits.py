@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from ingress_fakes import FakeShared
-from mail import core_envelope
 
 from smtp_proxy.clock import ManualClock
-from smtp_proxy.core import ID, RECIPIENTS, TENANT_ID, EnvelopeRow
+from smtp_proxy.core import ID, Outline
 from smtp_proxy.model.limits import AtLimit, Held, Placement, TenantLimits
 from smtp_proxy.model.tenant import Tenant
 from smtp_proxy.telemetry.metrics import REGISTRY
@@ -19,13 +18,8 @@ from smtp_proxy.tenants.limits import Rulings, TenantLimiter
 A, B = UUID(int=10), UUID(int=11)
 
 
-def rows(tenant: UUID, count: int) -> list[EnvelopeRow]:
-    made = []
-    for _ in range(count):
-        row = list(core_envelope())
-        row[TENANT_ID] = tenant.bytes
-        made.append(tuple(row))
-    return made  # type: ignore[return-value]
+def rows(tenant: UUID, count: int, recipients: int = 1) -> list[Outline]:
+    return [(uuid4().bytes, tenant.bytes, recipients, 100) for _ in range(count)]
 
 
 class House:
@@ -40,7 +34,7 @@ class House:
         limits = TenantLimits(messages_per_minute=messages, at_limit=at_limit)
         self.limiter.know([Tenant(A, "acme", self.clock.now(), None, limits)])
 
-    async def judge(self, batch: list[EnvelopeRow]) -> Rulings:
+    async def judge(self, batch: list[Outline]) -> Rulings:
         rulings = await self.limiter.judge(batch)
         assert rulings is not None
         return rulings
@@ -92,10 +86,8 @@ async def test_many_recipients_do_not_shut_out_one(house: House) -> None:
     """At MAIL it is not known yet how many there will be: 450 there is for what would refuse a single one."""
     limits = TenantLimits(recipients_per_minute=10)
     house.limiter.know([Tenant(A, "acme", house.clock.now(), None, limits)])
-    wide = list(rows(A, 1)[0])
-    wide[RECIPIENTS] = [f"{n}@rcpt.example" for n in range(8)]
-    first, second = tuple(wide), (b"\1" * 16, *wide[1:])
-    rulings = await house.judge([first, second])  # type: ignore[list-item]
+    first, second = rows(A, 2, recipients=8)
+    rulings = await house.judge([first, second])
     assert (rulings.refused, rulings.shut_seconds) == ({second[ID]}, {})
 
 

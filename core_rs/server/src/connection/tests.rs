@@ -1,19 +1,19 @@
 //! Deadlines, delays and memory, on paused time and a pipe in place of a socket.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod logins;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use smtp_proxy_proto::{ClientCertificate, Identity};
+use smtp_proxy_proto::{ClientCertificate, EnvelopeId, Identity, LoginVerdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
 
 use super::Connection;
-use crate::batch::Batch;
+use crate::batch::{Answer, Batch};
 use crate::budget::Share;
 use crate::guard::Visit;
 use crate::listener::Port;
@@ -106,6 +106,13 @@ impl Client {
         self.say("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n")
             .await;
         self.hear("354 ").await;
+    }
+
+    async fn in_text_and_sent(mut self, text: &str) -> Self {
+        self.in_text().await;
+        self.say(&format!("{text}\r\n.\r\n")).await;
+        sleep(SECOND).await;
+        self
     }
 
     async fn is_served_within(&mut self, seconds: u64, text: &str) -> bool {
@@ -332,4 +339,52 @@ async fn a_pile_of_recipients_is_bounded_and_does_not_stop_mail_for_ever() {
 fn an_idle_connection_is_small() {
     let size = size_of::<Connection<tokio::net::TcpStream>>();
     assert!(size <= 768, "{size} bytes");
+}
+
+/// What a tenant's limits refuse or put off leaves the batch by itself; the others stay to be encoded.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_split_and_each_part_answered_by_itself() {
+    let shared = shared(Protection::default(), 1 << 20);
+    let mut clients = Vec::new();
+    for text in ["one", "two", "three"] {
+        let client = Client::of(&shared, Port::Plaintext);
+        clients.push(client.in_text_and_sent(text).await);
+    }
+    let here = tokio::runtime::Handle::current();
+    let of = crate::batch::Of::All;
+    let mut batch = Batch::take(&shared.waiting, of, 10, 1 << 20, &here, &shared.metrics).unwrap();
+    let (whole, bytes) = (batch.outlines().collect::<Vec<_>>(), batch.size_bytes());
+    assert!(
+        whole
+            .iter()
+            .all(|each| (each.tenant_id, each.recipients) == ([1; 16], 1))
+    );
+    let second = whole[1].id;
+    let mut apart = batch.split(&[second, EnvelopeId([9; 16])].into()).unwrap();
+    assert!(apart.ids().eq([second]));
+    assert!(batch.ids().eq([whole[0].id, whole[2].id]));
+    assert_eq!((apart.len(), batch.len()), (1, 2));
+    assert_eq!(
+        (
+            apart.size_bytes() + batch.size_bytes(),
+            batch.tenants().len()
+        ),
+        (bytes, 1)
+    );
+
+    apart.answer([Answer::OverRate]);
+    clients[1].hear("450 4.7.1 ").await;
+    let late = Client::of(&shared, Port::Plaintext)
+        .in_text_and_sent("late")
+        .await;
+    assert!(!shared.waiting.has_newcomer(), "two are still under way");
+    assert!(!batch.encode(0).is_empty());
+    assert!(batch.split(&[second].into()).is_none(), "they have left");
+    batch.commit();
+    for nth in [0, 2] {
+        clients[nth].hear("250 2.0.0 queued").await;
+    }
+    assert!(shared.waiting.has_newcomer());
+    assert_eq!(shared.metrics.over_rate_total.read(), 1);
+    drop(late);
 }
