@@ -129,19 +129,25 @@ impl<S: Io> Connection<S> {
     /// From the greeting to the end.
     pub(crate) async fn run(mut self, port: Port) {
         let implicit_tls = port.security() == Security::Tls;
+        // Before the handshake, which takes it along if it may.
+        let greeted = self.greet();
         if implicit_tls && self.shake_hands(port).await.is_err() {
             return;
         }
-        if self.converse().await.is_err() && self.session.in_transaction() {
+        if self.converse(greeted).await.is_err() && self.session.in_transaction() {
             self.shared.metrics.vanished_total.one();
         }
     }
 
-    async fn converse(&mut self) -> Result<(), Gone> {
-        let mut event = self.session.greet(self.shared.gate.read(), &mut self.out);
+    fn greet(&mut self) -> Event {
+        let event = self.session.greet(self.shared.gate.read(), &mut self.out);
         if matches!(event, Event::Close) {
             self.shared.metrics.refused_busy_total.one();
         }
+        event
+    }
+
+    async fn converse(&mut self, mut event: Event) -> Result<(), Gone> {
         loop {
             event = match event {
                 Event::NeedInput => self.hear().await?,
@@ -270,13 +276,16 @@ impl<S: Io> Connection<S> {
 
     /// The last words, with TLS's own, and time for the client to read them.
     async fn part(&mut self) -> Result<(), Gone> {
-        self.flush().await?;
-        let _ = timeout(LINGER, self.linger()).await;
+        let finished = self.stream.finish_with(&mut self.out);
+        self.write_out().await?;
+        let _ = timeout(LINGER, self.linger(finished)).await;
         Ok(())
     }
 
-    async fn linger(&mut self) {
-        if self.stream.is_tls() && poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
+    /// `finished`: TLS has said goodbye.
+    async fn linger(&mut self, finished: bool) {
+        let tls_is_open = self.stream.is_tls() && !finished;
+        if tls_is_open && poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
             return;
         }
         let unread = poll_fn(|cx| Poll::Ready(self.poll_discard(cx))).await;
@@ -293,9 +302,14 @@ impl<S: Io> Connection<S> {
         let (Some(tls), Some(io)) = (&self.shared.tls, self.stream.take_plain()) else {
             return Err(Gone);
         };
+        let greeting = if tls.asks_for_certificates() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.out)
+        };
         let mut handshake = Box::pin(timeout(
             self.shared.timeouts.handshake,
-            tls.acceptor(port).accept(io),
+            tls.accept(port, io, &greeting),
         ));
         let mailbox = self.seat.mailbox();
         let done = poll_fn(|cx| {
@@ -305,6 +319,7 @@ impl<S: Io> Connection<S> {
             handshake.as_mut().poll(cx).map(Some)
         })
         .await;
+        drop(handshake);
         match done {
             Some(Ok(Ok(stream))) => {
                 if let Ok(certificate) = tls.client(stream.get_ref().1) {
@@ -334,6 +349,10 @@ impl<S: Io> Connection<S> {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.write_out().await
+    }
+
+    async fn write_out(&mut self) -> Result<(), Gone> {
         let (mut written, mut waited_at) = (0, None);
         poll_fn(|cx| {
             match self.stream.poll_write_all(cx, &self.out, &mut written) {

@@ -68,7 +68,8 @@ impl Client {
             visit,
         );
         let served = tokio::spawn(async move {
-            let _ = connection.converse().await;
+            let greeted = connection.greet();
+            let _ = connection.converse(greeted).await;
         });
         Self {
             io,
