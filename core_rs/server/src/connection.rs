@@ -199,18 +199,30 @@ impl<S: Io> Connection<S> {
             return Ok(self.end_banned());
         }
         let username = request.username.clone();
+        let verdict = if let Some(identity) = self.shared.known.look(&request, &self.client_address)
+        {
+            self.shared.metrics.logins_total.one();
+            self.shared.metrics.logins_remembered_total.one();
+            LoginVerdict::Accepted(identity)
+        } else {
+            self.ask(request).await
+        };
+        let verdict = self.seated(verdict);
+        self.take_to_heart(&username, &verdict).await;
+        let event = self.session.login_answered(verdict, &mut self.out);
+        Ok(self.go_on(event))
+    }
+
+    async fn ask(&self, request: LoginRequest) -> LoginVerdict {
         let login = Login {
             request,
             client_address: Arc::clone(&self.client_address),
         };
         self.shared.asking.push(login, Arc::clone(self.mailbox()));
-        let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
-            Verdict::Login(verdict) => self.seated(verdict),
+        match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
+            Verdict::Login(verdict) => verdict,
             Verdict::Envelope(_) => LoginVerdict::Unavailable,
-        };
-        self.take_to_heart(&username, &verdict).await;
-        let event = self.session.login_answered(verdict, &mut self.out);
-        Ok(self.go_on(event))
+        }
     }
 
     /// A good login needs a seat among its tenant's sessions as well.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict
+    from smtp_proxy.core import EnvelopeRow, Gate, Keep, LoginRequest, LoginVerdict
     from smtp_proxy.model.limits import Placement
     from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
@@ -51,7 +51,7 @@ class Logins(Protocol):
 
     def requests(self) -> Sequence[LoginRequest]: ...
 
-    def answer(self, verdicts: Sequence[LoginVerdict]) -> None: ...
+    def answer(self, verdicts: Sequence[LoginVerdict], keep: Sequence[Keep | None] = ()) -> None: ...
 
 
 class LoginSource(Protocol):
@@ -66,6 +66,8 @@ class Checker(Protocol):
     def cached(self, username: str, password: str, address: str = "") -> Verdict: ...
 
     async def check(self, username: str, password: str, address: str = "") -> Verdict: ...
+
+    def keep(self, username: str, password: str) -> Keep | None: ...
 
 
 class CertificateChecker(Protocol):

@@ -117,7 +117,9 @@ fn rejecting(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         loop {
-            if let Some(mut logins) = LoginBatch::take(&shared.asking, 100, &shared.metrics) {
+            if let Some(mut logins) =
+                LoginBatch::take(&shared.asking, 100, &shared.metrics, &shared.known)
+            {
                 logins.answer([LoginVerdict::Rejected]);
             }
             sleep(Duration::from_millis(1)).await;
