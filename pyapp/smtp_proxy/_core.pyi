@@ -301,7 +301,7 @@ class LoginBatch:
         `email:`, `uri:`, `ip:`, else `cn:`), client's IP address.
         """
 
-    def answer(self, verdicts: Sequence[Any], keep: Sequence[tuple[float, Sequence[str]] | None] = ()) -> None:
+    def answer(self, verdicts: Sequence[Any], keep: Sequence[tuple[float, Sequence[str]] | None] = ...) -> None:
         """Answer all, in the order of `requests`; a second answer is none.
 
         Args:
