@@ -17,6 +17,7 @@ from smtp_proxy.core import (
     TENANT_ID,
     EnvelopeRow,
     Gate,
+    Keep,
     LoginVerdict,
     Outline,
 )
@@ -120,15 +121,16 @@ class FakeLogins:
     def __init__(self, *requests: tuple[str, str]) -> None:
         self._requests = [(username, password, "192.0.2.7") for username, password in requests]
         self.verdicts: list[LoginVerdict] | None = None
+        self.kept: list[Keep | None] = []
         self.answered = asyncio.Event()
 
     def requests(self) -> list[tuple[str, str, str]]:
         return self._requests
 
-    def answer(self, verdicts: Sequence[LoginVerdict]) -> None:
+    def answer(self, verdicts: Sequence[LoginVerdict], keep: Sequence[Keep | None] = ()) -> None:
         assert len(verdicts) == len(self._requests)
         if self.verdicts is None:
-            self.verdicts = list(verdicts)
+            self.verdicts, self.kept = list(verdicts), list(keep)
             self.answered.set()
 
 
@@ -204,10 +206,14 @@ class FakeChecker:
         self.known: dict[str, Verdict] = {}
         self.found: dict[str, Verdict | Exception] = {}
         self.checked: list[str] = []
+        self.kept: dict[str, Keep] = {}
         self.held: dict[str, asyncio.Event] = {}
 
     def cached(self, username: str, password: str, address: str = "") -> Verdict:
         return self.known.get(username)
+
+    def keep(self, username: str, password: str) -> Keep | None:
+        return self.kept.get(username)
 
     async def check(self, username: str, password: str, address: str = "") -> Verdict:
         if username in self.known:

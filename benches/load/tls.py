@@ -1,8 +1,9 @@
 """`python -m benches.load.tls`: implicit TLS 1.3 and AUTH, a new connection per message and 100 messages on each.
 
 Beside Postfix and smtp-server with the same certificate (ECDSA P-256) and login, and beside what rustls alone does on
-this machine: handshakes with no SMTP (benches/micro/handshakes.rs). No client resumes a session: all handshakes are
-full.
+this machine, in three ways: under the same load, by a server that answers without looking (benches/micro/canned.rs),
+which is what the bare handshakes allow where the client works on the same cores; handshakes over loopback with no SMTP;
+and in memory (benches/micro/handshakes.rs). No client resumes a session: all handshakes are full.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 from benches.load import generator, machine, runner
+from benches.load.canned import Canned
 from benches.load.generator import Load
 from benches.load.measure import Measurement, Row, under_load
 from benches.load.ours import Ours
@@ -32,6 +34,8 @@ _METHOD = (
     "smtp-server waits 100 ms before it greets; handshakes alone: client and server in one process, "
     "the server with as many threads as ours, CPU of both ends"
 )
+_THREADS = max(1, len(os.sched_getaffinity(0)) - 1)  # as the setting smtp_threads
+_MEMORY = "handshakes in memory"
 _OURS, _DISCARDING, _BARE, _PACED = "ours", "ours accept-only", "handshakes alone", "ours, 200 new connections/s"
 _POSTFIX, _TUNED, _NODE = "postfix", "postfix tuned", SmtpServer.name
 _EACH, _HUNDRED = "new connection each", "100 on each"
@@ -48,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Postfix(bench.folder, certificate=certificate),
             Postfix(bench.folder, tuned=True, certificate=certificate),
             SmtpServer(bench.folder, certificate),
+            Canned(certificate, _THREADS),
         )
         discarding = bench.ours(Ours.discarding(bench.folder))
         about = bench.about(_METHOD)
@@ -60,40 +65,59 @@ def _rows(seconds: float, ours: Ours, discarding: Ours, peers: Sequence[Peer]) -
     each = Load(_CONNECTIONS, seconds, messages_per_connection=1)
     for load, name in ((each, _EACH), (replace(each, messages_per_connection=100), _HUNDRED)):
         yield under_load(f"{_OURS}, {name}", ours, ours.implicit_target, load)
+        yield under_load(f"{_DISCARDING}, {name}", discarding, discarding.implicit_target, load)
         if load is each:
-            yield Row(_BARE, partial(_handshakes, ours.certificate(), seconds), lambda: None)
-        else:
-            yield under_load(f"{_DISCARDING}, {name}", discarding, discarding.implicit_target, load)
+            yield Row(_BARE, partial(_loopback, ours.certificate(), seconds), lambda: None)
+            yield Row(_MEMORY, partial(_memory, ours.certificate(), seconds), lambda: None)
         for peer in peers:
             yield under_load(f"{peer.name}, {name}", peer, peer.target, load)
     yield under_load(_PACED, ours, ours.implicit_target, replace(each, rate=200.0))
 
 
 def _build_handshakes() -> None:
-    command = ["cargo", "build", "--quiet", "--release", "-p", "smtp-proxy-client-engine", "--example", "handshakes"]
+    command = ["cargo", "build", "--quiet", "--release", "-p", "smtp-proxy-client-engine", "--examples"]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def _handshakes(certificate: Certificate, seconds: float) -> Measurement:
-    threads = max(1, len(os.sched_getaffinity(0)) - 1)  # as the setting smtp_threads
-    numbers = map(str, (_CONNECTIONS, threads, seconds))
-    files = map(str, (certificate.certificate_file, certificate.key_file, certificate.ca_file))
-    command = [str(ROOT / "target/release/examples/handshakes"), *numbers, *files]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    seen = json.loads(done.stdout)
+def _loopback(certificate: Certificate, seconds: float) -> Measurement:
+    seen = _handshakes("loopback", certificate, seconds)
     each = seen["cpu_seconds"] * 1000 / max(1, seen["total"])
+    row = _alone(_BARE, seen["per_second"], {"both ends": each, "total": each})
+    errors = {"handshake": int(seen["failed"])} if seen["failed"] else {}
+    return replace(row, handshake_p50_ms=seen["p50_ms"], handshake_p99_ms=seen["p99_ms"], errors=errors)
+
+
+def _memory(certificate: Certificate, seconds: float) -> Measurement:
+    """As many as one core does for the server; CPU seconds per 1,000 are milliseconds each."""
+    seen = _handshakes("memory", certificate, seconds)
+    server, client = seen["server_cpu_us"], seen["client_cpu_us"]
+    cost = {"server": server / 1000, "client": client / 1000, "total": server / 1000}
+    return _alone(_MEMORY, 1e6 / max(server, 1e-9), cost)
+
+
+def _handshakes(kind: str, certificate: Certificate, seconds: float) -> dict[str, float]:
+    numbers = map(str, (_CONNECTIONS, _THREADS, seconds))
+    files = map(str, (certificate.certificate_file, certificate.key_file, certificate.ca_file))
+    command = [str(ROOT / "target/release/examples/handshakes"), kind, *numbers, *files]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    seen: dict[str, float] = json.loads(done.stdout)
+    return seen
+
+
+def _alone(name: str, per_second: float, cost_per_1000: dict[str, float]) -> Measurement:
+    """A row without messages."""
     return Measurement(
-        row=_BARE,
-        messages_per_second=seen["per_second"],
-        cpu_seconds_per_1000={"both ends": each, "total": each},
+        row=name,
+        messages_per_second=per_second,
+        cpu_seconds_per_1000=cost_per_1000,
         p50_ms=0.0,
         p99_ms=0.0,
         transaction_p50_ms=0.0,
         transaction_p99_ms=0.0,
-        handshake_p50_ms=seen["p50_ms"],
-        handshake_p99_ms=seen["p99_ms"],
+        handshake_p50_ms=0.0,
+        handshake_p99_ms=0.0,
         generator_cpu_us=0.0,
-        errors={"handshake": seen["failed"]} if seen["failed"] else {},
+        errors={},
         kept=None,
         accepted=0,
     )
@@ -106,7 +130,10 @@ def _checks() -> Iterator[Check]:
         yield Check(
             f"{_EACH}: CPU, share of that of {peer}", ratio(ours, f"{peer}, {_EACH}", cost), 1 / 8, at_least=False
         )
-    yield Check(f"{_EACH}: share of handshakes alone", ratio(ours, _BARE, speed), 0.85)
+    for row in (_OURS, _DISCARDING):
+        yield Check(f"{row}, {_EACH}: share of {Canned.name}",
+                    ratio(f"{row}, {_EACH}", f"{Canned.name}, {_EACH}", speed), 0.85)  # fmt: skip
+    yield Check(f"{_EACH}: share of handshakes alone, whose client sends no mail", ratio(ours, _BARE, speed), 0.85)
     rivals = [f"{peer}, {_HUNDRED}" for peer in (_POSTFIX, _TUNED, _NODE)]
     for row in (_OURS, _DISCARDING):
         yield Check(f"{row}, {_HUNDRED}: messages/s, times the fastest peer",

@@ -1,15 +1,15 @@
-//! TLS 1.3 handshakes over loopback with nothing else: what rustls and the kernel allow on this machine.
+//! TLS 1.3 handshakes with nothing else: what rustls and the kernel allow on this machine. Prints JSON.
 //!
-//! Client and server in one process: the client on one thread, as the load engine is; the server on THREADS of its own,
-//! as the SMTP server is. Both with the settings of ours: ring, one ticket, no resumption by the client. The server says
-//! goodbye as soon as it has the client's Finished, so that what is counted is whole on both sides. Prints JSON.
+//! Over loopback, client and server in one process: the client on one thread, as the load engine is; the server on
+//! THREADS of its own, as the SMTP server is. Both with the settings of ours, and no resumption by the client. The
+//! server says goodbye as soon as it has the client's Finished, so that what is counted is whole on both sides.
+//!
+//! In memory, without sockets: both ends in turn on one thread, the CPU time of each apart.
 
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::{
     cell::RefCell,
-    error::Error,
-    path::Path,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,14 +17,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
-    crypto::ring,
-    server::NoServerSessionStorage,
-    version::{TLS12, TLS13},
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -33,38 +27,154 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-type Failure = Box<dyn Error + Send + Sync>;
+#[path = "tls_settings.rs"]
+mod tls_settings;
+use tls_settings::Failure;
 
 const WARMUP: Duration = Duration::from_secs(1);
-const USAGE: &str = "handshakes CONNECTIONS THREADS SECONDS CERTIFICATE KEY CA";
+const USAGE: &str = "handshakes loopback|memory CONNECTIONS THREADS SECONDS CERTIFICATE KEY CA";
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [connections, threads, seconds, certificate, key, ca] = arguments.as_slice() else {
+    let [kind, connections, threads, seconds, certificate, key, ca] = arguments.as_slice() else {
         return Err(USAGE.into());
     };
-    let server = Builder::new_multi_thread()
-        .worker_threads(threads.parse()?)
+    let server = tls_settings::server(certificate.as_ref(), key.as_ref())?;
+    let client = tls_settings::client(ca.as_ref())?;
+    let seconds = Duration::try_from_secs_f64(seconds.parse()?)?;
+    match kind.as_str() {
+        "loopback" => loopback(
+            connections.parse()?,
+            threads.parse()?,
+            seconds,
+            server,
+            client,
+        ),
+        "memory" => memory(seconds, &server, &client),
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn loopback(
+    connections: usize,
+    threads: usize,
+    seconds: Duration,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+) -> Result<(), Failure> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()?;
-    let listener = server.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?.to_string();
-    server.spawn(serve(
-        listener,
-        acceptor(certificate.as_ref(), key.as_ref())?,
-    ));
+    runtime.spawn(serve(listener, TlsAcceptor::from(server)));
     let run = Run {
         address,
-        connector: connector(ca.as_ref())?,
+        connector: TlsConnector::from(client),
         counting_from: Instant::now() + WARMUP,
-        end: Instant::now() + WARMUP + Duration::try_from_secs_f64(seconds.parse()?)?,
+        end: Instant::now() + WARMUP + seconds,
     };
     let seen = Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(LocalSet::new().run_until(clients(run, connections.parse()?)))?;
+        .block_on(LocalSet::new().run_until(clients(run, connections)))?;
     seen.report();
     Ok(())
+}
+
+fn memory(
+    seconds: Duration,
+    server: &Arc<ServerConfig>,
+    client: &Arc<ClientConfig>,
+) -> Result<(), Failure> {
+    let end = Instant::now() + seconds;
+    let mut clock = Clock::default();
+    let mut total = 0_u32;
+    while Instant::now() < end {
+        in_memory(&mut clock, server, client)?;
+        total += 1;
+    }
+    let each = |of: Duration| of.as_secs_f64() * 1e6 / f64::from(total.max(1));
+    let result = serde_json::json!({
+        "total": total,
+        "server_cpu_us": each(clock.of_server),
+        "client_cpu_us": each(clock.of_client),
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn in_memory(
+    clock: &mut Clock,
+    server: &Arc<ServerConfig>,
+    client: &Arc<ClientConfig>,
+) -> Result<(), Failure> {
+    clock.start();
+    let mut client = ClientConnection::new(Arc::clone(client), "localhost".try_into()?)?;
+    let hello = sent(|out| client.write_tls(out))?;
+    clock.was_client();
+    let mut server = ServerConnection::new(Arc::clone(server))?;
+    server.read_tls(&mut hello.as_slice())?;
+    server.process_new_packets()?;
+    let flight = sent(|out| server.write_tls(out))?;
+    clock.was_server();
+    client.read_tls(&mut flight.as_slice())?;
+    client.process_new_packets()?;
+    let finished = sent(|out| client.write_tls(out))?;
+    clock.was_client();
+    server.read_tls(&mut finished.as_slice())?;
+    server.process_new_packets()?;
+    let _ticket = sent(|out| server.write_tls(out))?;
+    clock.was_server();
+    if client.is_handshaking() || server.is_handshaking() {
+        return Err("a handshake that did not end".into());
+    }
+    Ok(())
+}
+
+/// Whose CPU time it was.
+#[derive(Default)]
+struct Clock {
+    at: Duration,
+    of_server: Duration,
+    of_client: Duration,
+}
+
+impl Clock {
+    fn start(&mut self) {
+        self.at = thread_cpu();
+    }
+
+    fn was_server(&mut self) {
+        let lap = self.lap();
+        self.of_server += lap;
+    }
+
+    fn was_client(&mut self) {
+        let lap = self.lap();
+        self.of_client += lap;
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = thread_cpu();
+        let lap = now.saturating_sub(self.at);
+        self.at = now;
+        lap
+    }
+}
+
+/// All that one end has to send now.
+fn sent(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<usize>) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::new();
+    write(&mut out)?;
+    Ok(out)
+}
+
+fn thread_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    let nanoseconds = u32::try_from(used.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
@@ -144,31 +254,6 @@ async fn handshake(run: &Run) -> Result<Duration, Failure> {
     } else {
         Err("bytes that nobody sent".into())
     }
-}
-
-fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Failure> {
-    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
-    config.ticketer = ring::Ticketer::new()?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 1;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-fn connector(ca: &Path) -> Result<TlsConnector, Failure> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca)? {
-        roots.add(certificate?)?;
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl Seen {

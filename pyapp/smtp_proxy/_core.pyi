@@ -158,6 +158,9 @@ class Server:
     def next_logins(self, max_logins: int) -> LoginBatch | None:
         """Take the logins that wait, oldest first; None: there is none."""
 
+    def forget_logins(self) -> None:
+        """Credentials may have changed: answer no login any more that was to be kept (`LoginBatch.answer`)."""
+
     def set_gate(self, gate: str) -> None:
         """Say whether mail may come in, from the next greeting and the next MAIL on.
 
@@ -366,17 +369,21 @@ class LoginBatch:
         `email:`, `uri:`, `ip:`, else `cn:`), client's IP address.
         """
 
-    def answer(self, verdicts: Sequence[Any]) -> None:
+    def answer(self, verdicts: Sequence[Any], keep: Sequence[tuple[float, Sequence[str]] | None] = ...) -> None:
         """Answer all, in the order of `requests`; a second answer is none.
 
         Args:
             verdicts: of each, (tenant id, credential id, username, sender patterns): 235, logged in, and MAIL from
                 anybody else is 550 5.7.1 until the session ends; without patterns, or with none, it may be from
                 anybody. False: 535 5.7.8; None: 454 4.7.0, cannot be checked now.
+            keep: of each that is accepted, how many seconds the core may answer the same username and password by
+                itself, and from which networks (none: from everywhere); None, or nothing: not at all. Forgotten
+                earlier by `Server.forget_logins`, and not kept if that came after the batch was taken.
 
         Raises:
             ValueError: not as many as there are logins; nobody is answered.
             TypeError: something else among them, or a pattern that is none; nobody is answered.
+            ConfigError: no network, or no time; nobody is answered.
         """
 
 def sender_pattern(pattern: str) -> str:

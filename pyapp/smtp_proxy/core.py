@@ -43,6 +43,7 @@ __all__ = [
     "CoreServer",
     "EnvelopeRow",
     "Gate",
+    "Keep",
     "LoginBatch",
     "LoginRequest",
     "LoginVerdict",
@@ -86,6 +87,8 @@ Certificate: TypeAlias = tuple[bytes, bytes, bytes, str]
 LoginRequest: TypeAlias = tuple[str, str, str] | tuple[str, str, list[str], str]
 # Tenant id, credential id, username, sender patterns (none: any): accepted. False: rejected. None: cannot be told now.
 LoginVerdict: TypeAlias = tuple[bytes, bytes, str, Sequence[str]] | Literal[False] | None
+# How many seconds the core may answer a login by itself, and from which networks (none: from everywhere).
+Keep: TypeAlias = tuple[float, Sequence[str]]
 
 _T = TypeVar("_T", Batch, LoginBatch)
 
@@ -170,6 +173,10 @@ class CoreServer:
         waiting = self._logins.add()
         self._serve()
         return await waiting
+
+    def forget_logins(self) -> None:
+        """Credentials may have changed: do not answer any login without asking, whatever was said before."""
+        self.server.forget_logins()
 
     def set_gate(self, gate: Gate) -> None:
         """Say whether mail may come in."""

@@ -104,7 +104,7 @@ impl Batch {
         let apart = py.detach(|| self.inner().split(&ids));
         apart.map(Self::new).ok_or_else(|| {
             PyValueError::new_err(
-                "the envelopes have left this batch: split comes before envelopes and encode",
+                "the envelopes have left this batch: split comes before envelopes",
             )
         })
     }

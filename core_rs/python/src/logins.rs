@@ -6,9 +6,10 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 use smtp_proxy_proto::{LoginVerdict, Proof};
-use smtp_proxy_server as server;
+use smtp_proxy_server::{self as server, Keep, Network};
 
-use crate::config::GivenIdentity;
+use crate::config::{GivenIdentity, seconds};
+use crate::error::exception;
 
 /// Username, password, client address; or username (may be empty), fingerprint of the client's
 /// certificate, its names, client address.
@@ -19,6 +20,9 @@ pub(crate) enum Request {
     #[pyo3(transparent)]
     Certificate((String, String, Vec<String>, String)),
 }
+
+/// Seconds, and the networks of the credential.
+type Kept = (f64, Vec<String>);
 
 /// Logins to be verified.
 #[pyclass(frozen, module = "smtp_proxy._core")]
@@ -66,10 +70,15 @@ impl LoginBatch {
         inner.logins().iter().map(told).collect()
     }
 
-    fn answer(&self, verdicts: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+    #[pyo3(signature = (verdicts, keep = Vec::new()))]
+    fn answer(&self, verdicts: Vec<Bound<'_, PyAny>>, keep: Vec<Option<Kept>>) -> PyResult<()> {
         let verdicts = verdicts
             .into_iter()
             .map(|given| verdict(&given))
+            .collect::<PyResult<Vec<_>>>()?;
+        let keep = keep
+            .into_iter()
+            .map(|given| given.map(read_keep).transpose())
             .collect::<PyResult<Vec<_>>>()?;
         let mut inner = self.inner();
         if !inner.is_empty() && verdicts.len() != inner.len() {
@@ -79,6 +88,7 @@ impl LoginBatch {
                 inner.len()
             )));
         }
+        inner.keep(keep);
         inner.answer(verdicts);
         Ok(())
     }
@@ -86,6 +96,14 @@ impl LoginBatch {
     fn __repr__(&self) -> String {
         format!("<LoginBatch of {} unanswered>", self.__len__())
     }
+}
+
+fn read_keep((duration, networks): Kept) -> PyResult<Keep> {
+    let networks = networks.iter().map(|text| Network::read(text));
+    Ok(Keep {
+        duration: seconds("seconds", duration)?,
+        networks: networks.collect::<Result<_, _>>().map_err(exception)?,
+    })
 }
 
 fn verdict(given: &Bound<'_, PyAny>) -> PyResult<LoginVerdict> {

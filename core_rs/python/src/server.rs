@@ -72,6 +72,10 @@ impl Server {
         self.server.next_logins(max_logins).map(LoginBatch::new)
     }
 
+    fn forget_logins(&self) {
+        self.server.forget_logins();
+    }
+
     fn set_gate(&self, gate: &str) -> PyResult<()> {
         self.server.set_gate(match gate {
             "open" => Gate::Open,

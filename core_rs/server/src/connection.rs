@@ -130,19 +130,25 @@ impl<S: Io> Connection<S> {
     /// From the greeting to the end.
     pub(crate) async fn run(mut self, port: Port) {
         let implicit_tls = port.security() == Security::Tls;
+        // Before the handshake, which takes it along if it may.
+        let greeted = self.greet();
         if implicit_tls && self.shake_hands(port).await.is_err() {
             return;
         }
-        if self.converse().await.is_err() && self.session.in_transaction() {
+        if self.converse(greeted).await.is_err() && self.session.in_transaction() {
             self.shared.metrics.vanished_total.one();
         }
     }
 
-    async fn converse(&mut self) -> Result<(), Gone> {
-        let mut event = self.session.greet(self.shared.gate.read(), &mut self.out);
+    fn greet(&mut self) -> Event {
+        let event = self.session.greet(self.shared.gate.read(), &mut self.out);
         if matches!(event, Event::Close) {
             self.shared.metrics.refused_busy_total.one();
         }
+        event
+    }
+
+    async fn converse(&mut self, mut event: Event) -> Result<(), Gone> {
         loop {
             event = match event {
                 Event::NeedInput => self.hear().await?,
@@ -195,18 +201,30 @@ impl<S: Io> Connection<S> {
             return Ok(self.end_banned());
         }
         let claimed = logins::claimed(&request);
-        let login = Login {
-            request,
-            client_address: self.login_address(),
+        let address = self.login_address();
+        let verdict = if let Some(identity) = self.shared.known.look(&request, &address) {
+            self.shared.metrics.logins_total.one();
+            self.shared.metrics.logins_remembered_total.one();
+            LoginVerdict::Accepted(identity)
+        } else {
+            self.ask(request, address).await
         };
-        self.shared.asking.push(login, Arc::clone(self.mailbox()));
-        let verdict = match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
-            Verdict::Login(verdict) => self.seated(verdict),
-            Verdict::Envelope(_) => LoginVerdict::Unavailable,
-        };
+        let verdict = self.seated(verdict);
         self.take_to_heart(&claimed, &verdict).await;
         let event = self.session.login_answered(verdict, &mut self.out);
         Ok(self.go_on(event))
+    }
+
+    async fn ask(&self, request: LoginRequest, client_address: Arc<str>) -> LoginVerdict {
+        let login = Login {
+            request,
+            client_address,
+        };
+        self.shared.asking.push(login, Arc::clone(self.mailbox()));
+        match poll_fn(|cx| self.mailbox().poll_verdict(cx)).await {
+            Verdict::Login(verdict) => verdict,
+            Verdict::Envelope(_) => LoginVerdict::Unavailable,
+        }
     }
 
     /// A good login needs a seat among its tenant's sessions as well.
@@ -275,13 +293,16 @@ impl<S: Io> Connection<S> {
 
     /// The last words, with TLS's own, and time for the client to read them.
     async fn part(&mut self) -> Result<(), Gone> {
-        self.flush().await?;
-        let _ = timeout(LINGER, self.linger()).await;
+        let finished = self.stream.finish_with(&mut self.out);
+        self.write_out().await?;
+        let _ = timeout(LINGER, self.linger(finished)).await;
         Ok(())
     }
 
-    async fn linger(&mut self) {
-        if self.stream.is_tls() && poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
+    /// `finished`: TLS has said goodbye.
+    async fn linger(&mut self, finished: bool) {
+        let tls_is_open = self.stream.is_tls() && !finished;
+        if tls_is_open && poll_fn(|cx| self.stream.poll_shutdown(cx)).await.is_err() {
             return;
         }
         let unread = poll_fn(|cx| Poll::Ready(self.poll_discard(cx))).await;
@@ -298,9 +319,14 @@ impl<S: Io> Connection<S> {
         let (Some(tls), Some(io)) = (&self.shared.tls, self.stream.take_plain()) else {
             return Err(Gone);
         };
+        let greeting = if tls.asks_for_certificates() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.out)
+        };
         let mut handshake = Box::pin(timeout(
             self.shared.timeouts.handshake,
-            tls.acceptor(port).accept(io),
+            tls.accept(port, io, &greeting),
         ));
         let mailbox = self.seat.mailbox();
         let done = poll_fn(|cx| {
@@ -310,6 +336,7 @@ impl<S: Io> Connection<S> {
             handshake.as_mut().poll(cx).map(Some)
         })
         .await;
+        drop(handshake);
         match done {
             Some(Ok(Ok(stream))) => {
                 if let Ok(certificate) = tls.client(stream.get_ref().1) {
@@ -340,6 +367,10 @@ impl<S: Io> Connection<S> {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.write_out().await
+    }
+
+    async fn write_out(&mut self) -> Result<(), Gone> {
         let (mut written, mut waited_at) = (0, None);
         poll_fn(|cx| {
             match self.stream.poll_write_all(cx, &self.out, &mut written) {

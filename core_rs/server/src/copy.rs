@@ -252,6 +252,9 @@ pub(in crate::copy) mod tests {
         assert_eq!(deliveries[1][4..], [vec![0, 0], Vec::new()]);
         assert_eq!(envelopes[0][12..14], [vec![0, 2], b"id".to_vec()]);
         assert_eq!(envelopes[0][14], [0, 0, 0xc0, 0x2f]);
-        assert_eq!(envelopes[1][12..], [Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
+        assert_eq!(
+            envelopes[1][12..],
+            [Vec::new(), Vec::new(), Vec::new(), Vec::new()]
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use smtp_proxy_proto::{LoginRequest, LoginVerdict};
 
+use crate::known::{Digest, Generation, Keep, KnownLogins};
 use crate::mailbox::{Mailbox, Verdict};
 use crate::metrics::Metrics;
 use crate::wakeup::{Interest, Wakeup};
@@ -58,16 +59,26 @@ impl Asking {
 }
 
 /// Logins to be verified and answered together, in order.
-#[derive(Debug)]
 pub struct LoginBatch {
     logins: Vec<Login>,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// Which of them to keep if they are accepted; shorter than the mailboxes: no more.
+    kept: Vec<Option<(Digest, Keep)>>,
+    known: Arc<KnownLogins>,
+    /// When they were taken.
+    generation: Generation,
     metrics: Arc<Metrics>,
 }
 
 impl LoginBatch {
     /// `None`: nobody asks.
-    pub(crate) fn take(asking: &Asking, max_logins: usize, metrics: &Arc<Metrics>) -> Option<Self> {
+    pub(crate) fn take(
+        asking: &Asking,
+        max_logins: usize,
+        metrics: &Arc<Metrics>,
+        known: &Arc<KnownLogins>,
+    ) -> Option<Self> {
+        let generation = known.generation();
         let mut queue = asking.lock();
         let count = queue.len().min(max_logins.max(1));
         let (logins, mailboxes): (Vec<_>, Vec<_>) = queue.drain(..count).unzip();
@@ -75,6 +86,9 @@ impl LoginBatch {
         (!logins.is_empty()).then(|| Self {
             logins,
             mailboxes,
+            kept: Vec::new(),
+            known: Arc::clone(known),
+            generation,
             metrics: Arc::clone(metrics),
         })
     }
@@ -97,6 +111,14 @@ impl LoginBatch {
         self.mailboxes.is_empty()
     }
 
+    /// Those that the core may answer by itself, in the order of [`LoginBatch::logins`], should they be
+    /// accepted. To be said before the answer.
+    pub fn keep(&mut self, keep: impl IntoIterator<Item = Option<Keep>>) {
+        let logins = self.logins.iter().zip(keep);
+        let kept = logins.map(|(login, keep)| Some((self.known.digest(&login.request)?, keep?)));
+        self.kept = kept.collect();
+    }
+
     /// Answers in the order of [`LoginBatch::logins`]. Those without a verdict cannot be checked at
     /// the moment; a second answer is none.
     pub fn answer(&mut self, verdicts: impl IntoIterator<Item = LoginVerdict>) {
@@ -105,7 +127,12 @@ impl LoginBatch {
         let verdicts = verdicts
             .into_iter()
             .chain(std::iter::repeat(LoginVerdict::Unavailable));
-        for (mailbox, verdict) in self.mailboxes.drain(..).zip(verdicts) {
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        let kept = kept.chain(std::iter::repeat_with(|| None));
+        for ((mailbox, verdict), keep) in self.mailboxes.drain(..).zip(verdicts).zip(kept) {
+            if let (LoginVerdict::Accepted(identity), Some((digest, keep))) = (&verdict, keep) {
+                self.known.remember(digest, self.generation, identity, keep);
+            }
             let counter = match &verdict {
                 LoginVerdict::Accepted(_) => &self.metrics.logins_total,
                 LoginVerdict::Rejected => &self.metrics.auth_failures_total,

@@ -94,4 +94,6 @@ metrics! {
     over_rate_total,
     /// Good logins turned away because their tenant had as many sessions as it may.
     refused_sessions_total,
+    /// Logins accepted that were still known, among those that were accepted.
+    logins_remembered_total,
 }

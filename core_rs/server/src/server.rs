@@ -12,6 +12,7 @@ use crate::batch::{Batch, Of, Waiting};
 use crate::budget::Budget;
 use crate::gate::SharedGate;
 use crate::guard::Guard;
+use crate::known::KnownLogins;
 use crate::listener::{Port, accept_all, bind};
 use crate::logins::{Asking, LoginBatch};
 use crate::metrics::Metrics;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) asking: Asking,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) guard: Arc<Guard>,
+    pub(crate) known: Arc<KnownLogins>,
     wakeup: Arc<Wakeup>,
 }
 
@@ -73,6 +75,7 @@ impl Shared {
                 Arc::clone(&metrics),
             ),
             metrics,
+            known: KnownLogins::new()?,
             wakeup,
         })
     }
@@ -215,7 +218,18 @@ impl Server {
 
     /// The logins that wait, up to `max_logins`.
     pub fn next_logins(&self, max_logins: usize) -> Option<LoginBatch> {
-        LoginBatch::take(&self.shared.asking, max_logins, &self.shared.metrics)
+        LoginBatch::take(
+            &self.shared.asking,
+            max_logins,
+            &self.shared.metrics,
+            &self.shared.known,
+        )
+    }
+
+    /// Credentials may have changed: no login is answered without being asked for, until it is verified
+    /// anew by a batch taken from now on.
+    pub fn forget_logins(&self) {
+        self.shared.known.forget();
     }
 
     /// May mail come in? Draining is for good.

@@ -1,11 +1,14 @@
 //! A connection's bytes, in plaintext or under TLS.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
+
+/// RFC 8446 5.1: the longest record, bytes of plaintext.
+const RECORD_BYTES: usize = 16_384;
 
 /// What a connection runs over: a socket, or a pipe in tests.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -82,6 +85,19 @@ impl<S: Io> Stream<S> {
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
             _ => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Makes the last words and `close_notify` (RFC 8446 6.1) one write of the next `poll_write_all`;
+    /// `out` is empty then. False: not under TLS, or too much for one record.
+    pub(crate) fn finish_with(&mut self, out: &mut Vec<u8>) -> bool {
+        let Self::Tls(io) = self else { return false };
+        let tls = io.get_mut().1;
+        if out.len() > RECORD_BYTES || tls.writer().write_all(out).is_err() {
+            return false;
+        }
+        out.clear();
+        tls.send_close_notify();
+        true
     }
 
     /// Says that nothing more comes: `close_notify` under TLS (RFC 8446 6.1), then FIN.

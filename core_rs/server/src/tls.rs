@@ -3,29 +3,34 @@
 //! A new set is validated first (`validate`: chain, key, dates, names; `canary`: a handshake against
 //! itself) and refused with the reason while the old one serves. TLS 1.2 and 1.3 only, or 1.3 alone; no
 //! ALPN, since none is registered for submission. `names` chooses the certificate, `tickets` keeps
-//! resumption apart where it must be, `client` knows whose certificates we take.
+//! resumption apart where it must be, `client` knows whose certificates we take, `suites` which cipher.
 
 mod canary;
 mod client;
 mod names;
+mod suites;
 mod tickets;
 mod validate;
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{Acceptor, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use smtp_proxy_proto::ClientCertificate;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use self::names::Names;
+use self::suites::Ordered;
 use self::tickets::Tickets;
 use crate::listener::Port;
+use crate::stream::Io;
 use crate::{CertificatePem, ClientAuth, ClientTrust, Error, TlsOptions};
 
 /// What all handshakes use.
@@ -39,8 +44,8 @@ pub(crate) struct Tls {
 
 /// One per listener, since a ticket of the one is none at the other.
 struct Snapshot {
-    starttls: Arc<ServerConfig>,
-    implicit: Arc<ServerConfig>,
+    starttls: Ordered,
+    implicit: Ordered,
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -53,7 +58,7 @@ impl Tls {
         trust: &ClientTrust,
         options: TlsOptions,
     ) -> Result<Self, Error> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(suites::fastest_first(ring::default_provider()));
         let tickets = Tickets::new(options.ticket_lifetime, trust)?;
         let snapshot = snapshot(certificates, trust, &options, &provider, &tickets)?;
         Ok(Self {
@@ -78,12 +83,36 @@ impl Tls {
         Ok(())
     }
 
-    pub(crate) fn acceptor(&self, port: Port) -> TlsAcceptor {
-        let current = self.current.load();
-        TlsAcceptor::from(Arc::clone(match port {
-            Port::Tls => &current.implicit,
-            Port::StartTls | Port::Plaintext => &current.starttls,
-        }))
+    /// A handshake. `words` go with it: at TLS 1.3 in the server's own part, before the client's last
+    /// one, so that a client has its greeting one round trip earlier. Whoever asks for certificates has
+    /// none to give: it would tell them to somebody who has not shown one.
+    pub(crate) async fn accept<S: Io>(
+        &self,
+        port: Port,
+        io: S,
+        words: &[u8],
+    ) -> std::io::Result<TlsStream<S>> {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        let config = {
+            let current = self.current.load();
+            match port {
+                Port::Tls => current.implicit.for_client(&hello.client_hello()),
+                Port::StartTls | Port::Plaintext => {
+                    current.starttls.for_client(&hello.client_hello())
+                }
+            }
+        };
+        let mut queued = Ok(());
+        let handshake = hello.into_stream_with(config, |connection| {
+            queued = connection.writer().write_all(words);
+        });
+        queued?;
+        handshake.await
+    }
+
+    /// Are clients asked for certificates?
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.options.client_auth.is_asked_for()
     }
 
     /// Whom the client has proved to be, if it showed a certificate. A ticket brings back what was
@@ -114,7 +143,7 @@ fn snapshot(
     };
     let names = Arc::new(Names::read(certificates, versions, provider)?);
     let clients = client::verifier(options.client_auth, trust, provider)?;
-    let config = |port| -> Result<Arc<ServerConfig>, Error> {
+    let config = |port| -> Result<Ordered, Error> {
         let verifier = clients
             .clone()
             .unwrap_or_else(WebPkiClientVerifier::no_client_auth);
@@ -127,7 +156,10 @@ fn snapshot(
         config.ticketer = tickets.of(port);
         // Mail clients open one connection after another rather than several at once.
         config.send_tls13_tickets = usize::from(config.ticketer.enabled());
-        Ok(Arc::new(config))
+        // What `accept` is given is a greeting, which everybody may read. rustls itself sends nothing
+        // early where it asks for a certificate.
+        config.send_half_rtt_data = true;
+        Ok(Ordered::new(config))
     };
     Ok(Snapshot {
         starttls: config(Port::StartTls)?,

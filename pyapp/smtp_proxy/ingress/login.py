@@ -1,7 +1,8 @@
 """Answers logins: at once what is known, and beside the loop what argon2 has to find out.
 
 A session waits for its login and for nobody else's: each slow one is a task of its own. How many may run is the
-checker's business.
+checker's business. With a good one the core is told for how long it may answer the same by itself, so that only the
+first of many connections of one application comes here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smtp_proxy.core import LoginRequest, LoginVerdict
+    from smtp_proxy.core import Keep, LoginRequest, LoginVerdict
     from smtp_proxy.ingress.ports import CertificateChecker, Checker, Logins, LoginSource
     from smtp_proxy.tenants.logins import Verdict
 
@@ -54,6 +55,10 @@ class LoginDesk:
             return await self._checker.check(*request)
         return await self._certificates.check(*request) if self._certificates is not None else None
 
+    def _keep(self, request: LoginRequest) -> Keep | None:
+        # Whose a certificate is, is asked each time: few log in by one.
+        return self._checker.keep(request[0], request[1]) if len(request) == 3 else None
+
     def _answer_later(self, logins: Logins) -> None:
         check = asyncio.create_task(self._answer(logins), name="login")
         self._checks.add(check)
@@ -62,7 +67,11 @@ class LoginDesk:
     async def _answer(self, logins: Logins) -> None:
         try:
             requests = logins.requests()
-            logins.answer([_verdict(await self._check(request)) for request in requests])
+            verdicts = [await self._check(request) for request in requests]
+            kept = [
+                self._keep(request) if verdict else None for request, verdict in zip(requests, verdicts, strict=True)
+            ]
+            logins.answer([_verdict(verdict) for verdict in verdicts], kept)
         except Exception:
             # The session hears 454; the next one may fare better.
             log.exception("a login could not be checked", extra={"action": "login_failed"})

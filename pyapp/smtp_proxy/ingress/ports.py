@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from smtp_proxy.core import EnvelopeRow, Gate, LoginRequest, LoginVerdict, Outline
+    from smtp_proxy.core import EnvelopeRow, Gate, Keep, LoginRequest, LoginVerdict, Outline
     from smtp_proxy.model.limits import Placement
     from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
@@ -57,7 +57,7 @@ class Logins(Protocol):
 
     def requests(self) -> Sequence[LoginRequest]: ...
 
-    def answer(self, verdicts: Sequence[LoginVerdict]) -> None: ...
+    def answer(self, verdicts: Sequence[LoginVerdict], keep: Sequence[Keep | None] = ()) -> None: ...
 
 
 class LoginSource(Protocol):
@@ -72,6 +72,8 @@ class Checker(Protocol):
     def cached(self, username: str, password: str, address: str = "") -> Verdict: ...
 
     async def check(self, username: str, password: str, address: str = "") -> Verdict: ...
+
+    def keep(self, username: str, password: str) -> Keep | None: ...
 
 
 class CertificateChecker(Protocol):

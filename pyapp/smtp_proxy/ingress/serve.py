@@ -273,6 +273,7 @@ class Service:
 
     def _tenants_changed(self) -> None:
         self._checker.forget()
+        self._core.forget_logins()
         self._certificates.forget()
         self._limits.changed()
 

@@ -9,11 +9,12 @@ rest goes to the same server, and ROLLBACK ends it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import asyncpg
 
-from smtp_proxy.store.writer import Writer, Writers, query_message
+from smtp_proxy.store.writer import TABLES, Writer, Writers, query_message
 
 _ROLLBACK = query_message("ROLLBACK")
 _HEAD_BYTES = 5  # of a message: its kind and its length
@@ -22,7 +23,7 @@ _HEAD_BYTES = 5  # of a message: its kind and its length
 class PooledWriter(Writer):
     """A Writer whose batch is within BEGIN and COMMIT."""
 
-    async def copy(self, query: bytes, encoded: bytes, messages: int, *, tables: int = 3) -> None:
+    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
         """See Writer.copy."""
         try:
             await super().copy(_in_transaction(query), encoded, messages, tables=tables)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
-_TABLES: Final = 2  # envelopes and deliveries: one COPY each
+TABLES: Final = 2  # envelopes and deliveries: one COPY each
 # Bytes. The server sends a word of its own for each COPY that it begins, which nobody waits for: one CopyInResponse for
 # 15 columns and one for 6, two CommandComplete and a ReadyForQuery are 88, and an error is more. Until so many are
 # there the kernel lets us sleep.
@@ -70,7 +70,7 @@ class Writer:
         """The connection stands, as far as anybody has heard."""
         return not self._answers.lost and not self._transport.is_closing()
 
-    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = _TABLES) -> None:
+    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
         """Send a query and what its COPYs take; on return it is committed. Broken off, the connection is closed.
 
         Args:

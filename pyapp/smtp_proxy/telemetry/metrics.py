@@ -30,7 +30,9 @@ COMMIT_BATCH = Histogram(
     "Envelopes in one accepting transaction",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
-LOGINS = Counter("smtp_logins_total", "Logins by result: accepted, rejected, unavailable", ["result"])
+LOGINS = Counter(
+    "smtp_logins_total", "Logins that were looked at, by result: accepted, rejected, unavailable", ["result"]
+)
 PASSWORD_HASHES = Counter(
     "smtp_password_hashes_total", "argon2id verifications computed (the rest came from the cache)"
 )

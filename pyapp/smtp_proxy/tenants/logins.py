@@ -5,6 +5,9 @@ keyed hash of both (the key lives and dies with this process, so the memory hold
 for `login_cache_seconds`, and dropped as a whole when the database says that credentials changed. Equal checks that
 run at the same time are one check. A wrong password is remembered too, for a shorter while.
 
+The core keeps good ones as well (`keep`), for what is left of their time and until `forget`, and so most of them never
+come here.
+
 A credential may have networks that it is taken from. From elsewhere the right password fares exactly as a wrong one:
 looked up and hashed anew, whatever is remembered for those who may, and then remembered as wrong for the same while.
 """
@@ -95,6 +98,18 @@ class LoginChecker:
                     self._remember(self._digest(username, password, elsewhere=True), Found(False))
         LOGINS.labels(_RESULTS[verdict if verdict is None else bool(verdict)]).inc()
         return verdict
+
+    def keep(self, username: str, password: str) -> tuple[float, list[str]] | None:
+        """For how many seconds more the core may take this login for good without asking; None: not at all.
+
+        With it the networks that it is taken from (none: from everywhere). Whoever keeps it forgets it when this one
+        does.
+        """
+        found, ends = self._known.get(self._digest(username, password), (None, 0.0))
+        seconds = ends - self._clock.monotonic()
+        if found is None or not found.verdict or seconds <= 0:
+            return None
+        return seconds, [str(network) for network in found.networks]
 
     async def check_many(self, requests: Sequence[tuple[str, str, str]]) -> list[Verdict]:
         """Check (username, password, client address) each; verdicts in the same order."""

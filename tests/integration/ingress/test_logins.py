@@ -9,6 +9,7 @@ from argon2 import PasswordHasher
 from fix_ingress import PASSWORD, USERNAME, House, MakeHouse, eventually
 
 from smtp_proxy.store import listen
+from smtp_proxy.telemetry.metrics import REGISTRY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
@@ -123,3 +124,20 @@ async def test_a_storm_of_logins_is_answered(make_house: MakeHouse) -> None:
     words = [PASSWORD if n % 3 == 0 else f"guess {n}" for n in range(60)]
     verdicts = await asyncio.gather(*(verdict(house, password=word) for word in words))
     assert verdicts == ["235 2.7.0" if word == PASSWORD else "535 5.7.8" for word in words]
+
+
+async def test_a_returning_login_is_answered_by_the_core_until_something_changes(house: House) -> None:
+    await eventually(lambda: listens(house))  # When it begins to listen, all is forgotten.
+
+    def remembered() -> int:
+        return int(REGISTRY.get_sample_value("smtp_core_logins_remembered_total") or 0)
+
+    assert [await verdict(house) for _ in range(4)] == ["235 2.7.0"] * 4
+    assert remembered() == 3
+    assert [await verdict(house, password="wrong") for _ in range(2)] == ["535 5.7.8"] * 2
+    assert remembered() == 3
+    await house.sql("UPDATE credentials SET allowed_networks = '{198.51.100.0/24}'")
+    await hears(house, "535 5.7.8")
+    before = remembered()
+    assert await verdict(house) == "535 5.7.8"
+    assert remembered() == before

@@ -103,3 +103,11 @@ async def test_a_desk_that_closes_gives_up_its_checks(house: House) -> None:
     assert len(before) == 1
     assert all(task.cancelled() for task in before)
     assert slow.verdicts is None, "dropped unanswered, the core says 454"
+
+
+async def test_the_core_may_keep_good_logins_alone(house: House) -> None:
+    house.checker.found = {"app": APP, "other": APP, "stranger": False}
+    house.checker.kept = {"app": (60.0, ["192.0.2.0/24"]), "stranger": (60.0, [])}
+    logins = house.arrive("stranger", "app", "other")
+    await logins.answered.wait()
+    assert logins.kept == [None, (60.0, ["192.0.2.0/24"]), None]

@@ -214,3 +214,21 @@ async def test_an_error_of_ours_reaches_every_waiter(house: House, monkeypatch: 
 
     monkeypatch.setattr(house.store, "credential_by_username", broken)
     assert await house.logins.check_many([("app", "secret", "")] * 3) == [None, None, None]
+
+
+async def test_a_good_login_is_kept_no_longer_than_it_is_believed(house: House) -> None:
+    assert house.logins.keep("app", "secret") is None
+    assert await house.logins.check("app", "secret")
+    assert await house.logins.check("app", "wrong") is False
+    assert house.logins.keep("app", "secret") == (60.0, [])
+    assert house.logins.keep("app", "wrong") is None
+    house.clock.advance(45)
+    assert house.logins.keep("app", "secret") == (15.0, [])
+    house.clock.advance(15)
+    assert house.logins.keep("app", "secret") is None
+
+
+async def test_what_is_forgotten_is_not_kept(house: House) -> None:
+    assert await house.logins.check("app", "secret")
+    house.logins.forget()
+    assert house.logins.keep("app", "secret") is None

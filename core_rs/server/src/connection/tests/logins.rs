@@ -23,7 +23,9 @@ fn rejecting(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         loop {
-            if let Some(mut logins) = LoginBatch::take(&shared.asking, 100, &shared.metrics) {
+            if let Some(mut logins) =
+                LoginBatch::take(&shared.asking, 100, &shared.metrics, &shared.known)
+            {
                 logins.answer([LoginVerdict::Rejected]);
             }
             sleep(Duration::from_millis(1)).await;
@@ -165,7 +167,7 @@ async fn a_login_by_a_proxy_that_names_nobody_is_from_no_address() {
         let mut client = greeted(Client::with(&shared, Port::Tls, visit, 1 << 20, None)).await;
         client.say(GUESS).await;
         sleep(SECOND).await;
-        let logins = LoginBatch::take(&shared.asking, 100, &shared.metrics).unwrap();
+        let logins = LoginBatch::take(&shared.asking, 100, &shared.metrics, &shared.known).unwrap();
         let told = logins.logins().first().map(|login| &*login.client_address);
         assert_eq!(told, Some(wanted));
     }
