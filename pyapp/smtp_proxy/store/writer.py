@@ -249,9 +249,9 @@ class _Answers(asyncio.Protocol):
             answer.set_exception(error)
 
 
-def _plain_tcp(transport: asyncio.Transport) -> asyncio.trsock.TransportSocket | None:
+def _plain_tcp(transport: asyncio.Transport) -> socket.socket | None:
     """Where what the kernel counts is what the server says: not under TLS, and Unix sockets know no such mark."""
-    raw: asyncio.trsock.TransportSocket | None = transport.get_extra_info("socket")
+    raw: socket.socket | None = transport.get_extra_info("socket")
     if raw is None or raw.family not in (socket.AF_INET, socket.AF_INET6) or transport.get_extra_info("sslcontext"):
         return None
     return raw

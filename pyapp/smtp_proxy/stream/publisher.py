@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _IDS_PER_CALL: Final = 5000
 # All ids in one argument: redis-py's work for each argument is more than the server's for the entry.
 _ADD = Script(
-    "local ids = ARGV[1] for at = 1, #ids, 16 do redis.call('XADD', KEYS[1], '*', 'id', string.sub(ids, at, at + 15)) end"
+    "local ids = ARGV[1]"
+    " for at = 1, #ids, 16 do redis.call('XADD', KEYS[1], '*', 'id', string.sub(ids, at, at + 15)) end"
     " return #ids / 16"
 )
 
