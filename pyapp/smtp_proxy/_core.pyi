@@ -319,9 +319,9 @@ class Batch:
         """Return whose the envelopes are, each tenant once; nothing after `envelopes`."""
 
     def outlines(self) -> list[tuple[bytes, bytes, int, int]]:
-        """Return id, tenant id, number of recipients and bytes of the body of each, in the order of `ids`; nothing after `envelopes`.
+        """Return id, tenant id, number of recipients and bytes of the body of each, in the order of `ids`.
 
-        Nothing leaves the batch by it, and no text crosses the border.
+        Nothing leaves the batch by it, and no text crosses the border. Nothing is there after `envelopes`.
         """
 
     def split(self, ids: Sequence[bytes]) -> Batch:

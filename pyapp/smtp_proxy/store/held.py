@@ -1,4 +1,4 @@
-"""Held mail: released in batches, oldest first, by an index that has nothing else in it (migration 0008)."""
+"""Held mail: released in batches, oldest first, by an index that has nothing else in it (migration 0009)."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ _HEAD_BYTES = 5  # of a message: its kind and its length
 class PooledWriter(Writer):
     """A Writer whose batch is within BEGIN and COMMIT."""
 
+    _answers_are_long = False  # that to ROLLBACK is short
+
     async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
         """See Writer.copy."""
         try:

@@ -17,7 +17,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import asyncpg
 
@@ -52,13 +52,15 @@ def writer_count(settings: Settings) -> int:
 class Writer:
     """One connection, for one batch at a time. Made by `open`."""
 
+    _answers_are_long: ClassVar[bool] = True  # never less than _LEAST_ANSWER bytes
+
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._connection = connection  # kept, since closing it is its business
         # asyncpg has no other way to hand it over (0.32).
         self._transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
         self._answers = _Answers()
         self._transport.set_protocol(self._answers)
-        self._socket = _plain_tcp(self._transport)
+        self._socket = _plain_tcp(self._transport) if self._answers_are_long else None
 
     @classmethod
     async def open(cls, settings: Settings, purpose: str) -> Writer:

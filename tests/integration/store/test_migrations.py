@@ -165,7 +165,7 @@ async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(emp
 
 
 async def test_what_the_previous_release_took_in_is_delivered_whole(empty: Settings) -> None:
-    """Its bodies lie in a table of their own; 0009 leaves them there."""
+    """Its bodies lie in a table of their own; 0008 leaves them there."""
     connection = await open_connection(empty, "test")
     migrations = migrate.read_migrations()
     await migrate.apply_migrations(connection, migrations[:6])

@@ -156,7 +156,7 @@ async def vacuums(postgres: PostgresServer, settings: Settings) -> bool:
 
 async def test_an_index_is_built_while_mail_comes_in(empty: Settings) -> None:
     """It waits for whoever has an old snapshot; nobody waits for it."""
-    await migrate_up_to(empty, 6)
+    await migrate_up_to(empty, 8)
     await with_partitions(empty)
     store = await Store.connect(empty, check_schema=False)
     try:
@@ -171,7 +171,7 @@ async def test_an_index_is_built_while_mail_comes_in(empty: Settings) -> None:
             assert slowest < WAIT_MAX_SECONDS
             assert not building.done()
             await reader.execute("ROLLBACK")
-            assert await building == ["0008_pre_held"]
+            assert await building == ["0009_pre_held"]
         await store.ensure_partitions(datetime(2040, 1, 1, tzinfo=UTC), 0)
         await assert_indexed(empty)
     finally:
@@ -179,19 +179,19 @@ async def test_an_index_is_built_while_mail_comes_in(empty: Settings) -> None:
 
 
 async def test_an_index_that_was_given_up_is_finished_later(empty: Settings) -> None:
-    await migrate_up_to(empty, 6)
+    await migrate_up_to(empty, 8)
     await with_partitions(empty)
     hasty = empty.model_copy(update={"migrate_patience_seconds": 1.0})
     async with reading(empty, "tenants") as reader:
         with pytest.raises(SchemaBusy, match=f"index deliveries_held of .*pid {reader.get_server_pid()} "):
             await Store.migrate(hasty)
-        rows = await reader.fetch("SELECT number FROM schema_migrations WHERE number = 7")
+        rows = await reader.fetch("SELECT number FROM schema_migrations WHERE number = 9")
         assert rows == []
     connection = await open_connection(empty, "test")
     leftovers = "SELECT 1 FROM pg_index WHERE NOT indisvalid AND indrelid <> 'deliveries'::regclass"
     assert await connection.fetch(leftovers) == [], "kept up to date, and read by nobody"
     await connection.close()
-    assert await Store.migrate(hasty) == ["0008_pre_held"]
+    assert await Store.migrate(hasty) == ["0009_pre_held"]
     await assert_indexed(empty)
 
 
