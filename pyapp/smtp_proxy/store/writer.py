@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
 TABLES: Final = 2  # envelopes and deliveries: one COPY each
 # Bytes. The server sends a word of its own for each COPY that it begins, which nobody waits for: one CopyInResponse for
-# 15 columns and one for 6, two CommandComplete and a ReadyForQuery are 88, and an error is more. Until so many are
+# 16 columns and one for 6, two CommandComplete and a ReadyForQuery are 90 at least; an error is more. Until so many are
 # there the kernel lets us sleep.
 _LEAST_ANSWER: Final = 88
 # So long at most it does: whatever else the server has to say is heard then.
