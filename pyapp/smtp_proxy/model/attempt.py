@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum
 from uuid import UUID
 
-from smtp_proxy.model.unknown import unknown_member
+from smtp_proxy.model.unknown import Tolerant
 
 
-class Outcome(IntEnum):
+class Outcome(Tolerant):
     """How an attempt ended."""
 
     DELIVERED = 1
     DEFERRED = 2  # may be tried again
     REFUSED = 3  # will not be tried again
-
-    @classmethod
-    def _missing_(cls, value: object) -> Outcome | None:
-        """One of a later release, which may run beside this one: `UNKNOWN_4`."""
-        return unknown_member(cls, value)
 
 
 @dataclass(frozen=True, slots=True)

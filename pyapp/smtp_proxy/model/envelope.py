@@ -8,7 +8,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from smtp_proxy.model.dsn import Notify, Ret
-from smtp_proxy.model.unknown import unknown_member
+from smtp_proxy.model.unknown import Tolerant
 
 
 class BodyType(IntEnum):
@@ -18,7 +18,7 @@ class BodyType(IntEnum):
     EIGHT_BIT_MIME = 1
 
 
-class DeliveryState(IntEnum):
+class DeliveryState(Tolerant):
     """Where one recipient's copy stands. `deferred` is QUEUED with attempts behind it."""
 
     QUEUED = 0
@@ -26,11 +26,6 @@ class DeliveryState(IntEnum):
     DELIVERED = 2
     REFUSED = 3
     HELD = 4  # until an operator releases it
-
-    @classmethod
-    def _missing_(cls, value: object) -> DeliveryState | None:
-        """One of a later release, which may run beside this one: `UNKNOWN_5`."""
-        return unknown_member(cls, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,21 @@ Two releases run side by side during an upgrade, and for a while after one that 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TypeVar
-
-_E = TypeVar("_E", bound=IntEnum)
+from typing import Self
 
 
-def unknown_member(kind: type[_E], value: object) -> _E | None:
-    """A member for a number that has none, named UNKNOWN_n; for `_missing_`. It is not among the members of `kind`."""
-    if not isinstance(value, int):
-        return None
-    member = int.__new__(kind, value)
-    member._name_ = f"UNKNOWN_{value}"
-    member._value_ = value
-    return member
+class Tolerant(IntEnum):
+    """A number that has no member here is one of a later release: `UNKNOWN_5`, which is not among the members."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        return member
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself, as of all that never changes: Python below 3.11.4 looks for a member of that name."""
+        return self

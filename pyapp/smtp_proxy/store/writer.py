@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -58,7 +58,7 @@ class Writer:
         self._connection = connection  # kept, since closing it is its business
         # asyncpg has no other way to hand it over (0.32).
         self._transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
-        self._answers = _Answers()
+        self._answers = _Answers(self._listen)
         self._transport.set_protocol(self._answers)
         self._socket = _plain_tcp(self._transport) if self._answers_are_long else None
 
@@ -113,7 +113,7 @@ class Writer:
 
     @contextlib.contextmanager
     def _dozing(self) -> Iterator[None]:
-        """Not woken for less than an answer, for a while."""
+        """Not woken for less than an answer to the usual query, for a while; longer ones come in more words."""
         if self._socket is None:
             yield
             return
@@ -123,6 +123,7 @@ class Writer:
             yield
         finally:
             timer.cancel()
+            self._listen()
 
     def _listen(self) -> None:
         if self._socket is not None and not self._transport.is_closing():
@@ -192,8 +193,9 @@ class Writers:
 class _Answers(asyncio.Protocol):
     """What the server says, as far as it is needed here."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_part: Callable[[], None]) -> None:
         self.lost = False
+        self._on_part = on_part  # when part of an answer has come, and the rest is to be heard at once
         self.writable = asyncio.Event()
         self.writable.set()
         self._bytes = bytearray()
@@ -218,6 +220,8 @@ class _Answers(asyncio.Protocol):
             self._message(kind, bytes(self._bytes[at + _HEAD.size : end]))
             at = end
         del self._bytes[:at]
+        if self._answer is not None:
+            self._on_part()
 
     def pause_writing(self) -> None:
         self.writable.clear()

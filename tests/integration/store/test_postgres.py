@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -342,3 +343,17 @@ async def test_who_takes_no_mail_has_the_whole_pool(postgres: PostgresServer, db
             await store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("placed", [False, True])
+async def test_no_answer_waits_for_a_timer(store: Store, placed: bool) -> None:
+    """The kernel wakes us for whole answers only, and those to longer queries come in more words (a doze of 0.25 s)."""
+    took = []
+    for _ in range(5):
+        batch = [core_envelope(), core_envelope()]
+        began = time.monotonic()
+        placements = {batch[0][0]: Placement(held=True)} if placed else None
+        await store.accept(batch, sweep_after_seconds=SWEEP_AFTER, placements=placements)
+        await store.probe_commit()
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.2

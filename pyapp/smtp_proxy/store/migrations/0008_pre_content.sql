@@ -4,6 +4,8 @@
 --
 -- Beside this the previous release can go on taking mail in. It can not deliver what the new one takes in, since it looks
 -- into `bodies`: start new workers before new SMTP services.
+-- locks: envelopes
+
 ALTER TABLE envelopes ADD COLUMN content bytea; -- null: in bodies
 -- As it was for bodies (0001): not compressed, and below a page within the row.
 ALTER TABLE envelopes ALTER COLUMN content SET STORAGE EXTERNAL;
