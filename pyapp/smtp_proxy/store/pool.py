@@ -55,6 +55,11 @@ def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False)
     }
 
 
+def local_settings(settings: Settings) -> str:
+    """Statements that give one transaction what a connection without a pooler has from its beginning."""
+    return ";".join(f"SET LOCAL {name} = {value}" for name, value in _session_settings(settings).items())
+
+
 def _session_settings(settings: Settings) -> dict[str, str]:
     return {
         # Milliseconds. A little less than ours, so that the server's own answer comes first.
@@ -82,9 +87,7 @@ async def settled(connection: Connection, settings: Settings) -> AsyncIterator[N
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await connection.execute(
-            ";".join(f"SET LOCAL {name} = {value}" for name, value in _session_settings(settings).items())
-        )
+        await connection.execute(local_settings(settings))
         yield
     except BaseException as error:
         if not _is_broken(error):

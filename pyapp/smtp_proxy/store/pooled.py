@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import asyncpg
 
+from smtp_proxy.store.pool import local_settings
 from smtp_proxy.store.writer import TABLES, Writer, Writers, query_message
 
 _ROLLBACK = query_message("ROLLBACK")
@@ -21,14 +22,18 @@ _HEAD_BYTES = 5  # of a message: its kind and its length
 
 
 class PooledWriter(Writer):
-    """A Writer whose batch is within BEGIN and COMMIT."""
+    """A Writer whose batch is within BEGIN and COMMIT, with the time-outs that a connection of its own has."""
 
     _answers_are_long = False  # that to ROLLBACK is short
+
+    def __init__(self, connection: asyncpg.Connection[asyncpg.Record], settings: str) -> None:
+        super().__init__(connection)
+        self._settings = settings
 
     async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
         """See Writer.copy."""
         try:
-            await super().copy(_in_transaction(query), encoded, messages, tables=tables)
+            await super().copy(_in_transaction(query, self._settings), encoded, messages, tables=tables)
         except asyncpg.PostgresError:
             await self._roll_back()
             raise
@@ -49,10 +54,12 @@ class PooledWriters(Writers):
     """Writers of that kind."""
 
     async def _open(self) -> Writer:
-        return PooledWriter((await super()._open())._connection)
+        return PooledWriter((await super()._open())._connection, local_settings(self._settings))
 
 
 @lru_cache(maxsize=8)
-def _in_transaction(query: bytes) -> bytes:
+def _in_transaction(query: bytes, settings: str) -> bytes:
     statements = query[_HEAD_BYTES:-1].decode()
-    return query if statements.startswith("BEGIN") else query_message(f"BEGIN;\n{statements};\nCOMMIT")
+    if not statements.startswith("BEGIN;"):
+        statements = f"BEGIN;\n{statements};\nCOMMIT"
+    return query_message(statements.replace("BEGIN;", f"BEGIN;\n{settings};", 1))

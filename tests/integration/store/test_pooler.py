@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from store_suite import LEASE, SWEEP_AFTER, Stores, StoreSuite, core_envelope, i
 
 from smtp_proxy.errors import AlreadyExists, NotFound, StoreError, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store import Store
-from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.pool import open_connection, open_session
 
 if TYPE_CHECKING:
     from fix_postgres import PostgresServer
@@ -92,6 +93,27 @@ async def test_a_batch_that_is_refused_leaves_no_trace(store: Store) -> None:
         await asyncio.gather(*(store.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER) for _ in range(5)))
         assert await store.depth() == 1 + 5 * (n + 1)
     await store.probe_commit()
+
+
+@pytest.mark.parametrize("doing", ["accept", "probe"])
+async def test_what_was_deferred_is_not_stored_afterwards(
+    store: Store, postgres: PostgresServer, pooled: Settings, doing: str
+) -> None:
+    """The client has heard 451 and comes again; so the server, with the whole batch in hand, must give up before us."""
+    hasty = await Store.connect(pooled.model_copy(update={"db_timeout_seconds": 1.0}))
+    async with AsyncExitStack() as stack:
+        connection = await open_session(pooled, "in the way")
+        stack.push_async_callback(connection.close)
+        await connection.execute("BEGIN; LOCK TABLE envelopes IN ACCESS EXCLUSIVE MODE")
+        storing = hasty.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+        with pytest.raises(StoreUnavailable) as caught:
+            await (storing if doing == "accept" else hasty.probe_commit())
+        storing.close()
+        assert caught.value.sqlstate == "57014", "canceled by the server's own time-out"
+        await connection.execute("ROLLBACK")
+    await hasty.accept([core_envelope()], sweep_after_seconds=SWEEP_AFTER)
+    assert await store.depth() == 1
+    await hasty.close()
 
 
 async def test_settings_hold_for_a_transaction_and_are_not_left_behind(store: Store, pooled: Settings) -> None:
