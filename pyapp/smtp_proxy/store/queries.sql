@@ -244,20 +244,26 @@ ORDER BY id DESC OFFSET $3 - 1 LIMIT 1;
 -- name: list_messages
 -- Newest first. $1 tenant or null, $2 state of at least one delivery or null, $3 before this id or null, $4 limit,
 -- $5 from this id on or null, $6 of these ids or null
+-- Chosen by indexes alone, since the rows themselves lie among the messages' bodies. The ARRAY is a lookup by key for each
+-- message: EXISTS might be planned as reading all deliveries in that state.
+WITH chosen AS MATERIALIZED (
+    SELECT e.id FROM envelopes e
+    WHERE ($1::uuid IS NULL OR e.tenant_id = $1)
+        AND ($2::smallint IS NULL OR $2 = ANY (ARRAY(SELECT d.state FROM deliveries d WHERE d.envelope_id = e.id)))
+        AND ($3::uuid IS NULL OR e.id < $3)
+        AND ($5::uuid IS NULL OR e.id >= $5)
+        AND ($6::uuid[] IS NULL OR e.id = ANY ($6))
+    ORDER BY e.id DESC
+    LIMIT $4
+)
 SELECT e.id, e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.received_at, e.helo, e.client_address, e.tls,
     e.tls_suite, d.recipients, d.states
-FROM envelopes e
+FROM chosen JOIN envelopes e ON e.id = chosen.id
 CROSS JOIN LATERAL (
     SELECT array_agg(recipient ORDER BY recipient_number) AS recipients, array_agg(state ORDER BY recipient_number) AS states
-    FROM deliveries WHERE envelope_id = e.id
+    FROM deliveries WHERE envelope_id = chosen.id
 ) d
-WHERE ($1::uuid IS NULL OR e.tenant_id = $1)
-    AND ($2::smallint IS NULL OR $2 = ANY (d.states))
-    AND ($3::uuid IS NULL OR e.id < $3)
-    AND ($5::uuid IS NULL OR e.id >= $5)
-    AND ($6::uuid[] IS NULL OR e.id = ANY ($6))
-ORDER BY e.id DESC
-LIMIT $4;
+ORDER BY e.id DESC;
 
 -- name: message
 SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo, client_address, tls, dsn_ret, dsn_envid,

@@ -213,6 +213,31 @@ async def test_a_rare_state_is_looked_for_in_short_statements(
     assert (newest.id, len(looks) < 4) == (ids[80], True)
 
 
+@pytest.mark.parametrize("tenant", ["NULL", f"'{TENANT}'"])
+async def test_messages_in_a_state_are_chosen_without_reading_bodies(
+    store: Store, db_settings: Settings, tenant: str
+) -> None:
+    """They lie in the envelopes' rows: a page of memory for each one or two messages that are looked at."""
+    batch = [core_envelope(body=b"x" * 4000) for _ in range(300)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    connection = await open_connection(db_settings, "test")
+    rare = sorted(ids_of(batch))[7]
+    await connection.execute("UPDATE deliveries SET state = 3 WHERE envelope_id = $1", rare)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.execute("SET plan_cache_mode = force_custom_plan")
+    await connection.execute(f"PREPARE wanted AS {QUERIES['list_messages']}")
+    values = f"{tenant}, 3, NULL, 10, '{LOW}', NULL"
+    rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE wanted ({values})")
+    await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    day = partition_name("envelopes", datetime.now(UTC))
+    reads = re.findall(rf"(Index Only Scan|\w+ Scan).* {day} .*rows=([0-9.]+) loops=([0-9]+)", plan)
+    assert len(reads) == 2, plan
+    for kind, found, loops in reads:
+        assert kind == "Index Only Scan" or float(found) * int(loops) <= 1, plan
+    assert "Heap Fetches: 0" in plan, plan
+
+
 async def test_the_depth_is_not_counted_to_the_end(db_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for every second or so, above all while much waits."""
     monkeypatch.setattr(store_module, "_DEPTH_COUNTED", 7)
