@@ -2,7 +2,7 @@
 
 What is held is counted now and then by somebody who asks the store (`ingress.held`); what this process holds since is
 added here. So one process by itself stays below the limit, but for what was being stored during a count; over a fleet
-it may be passed by what the others hold between two counts.
+it may be passed by what the others hold between two counts. Before the first count nobody knows, and nothing is held.
 
 Pure.
 """
@@ -25,7 +25,7 @@ class HeldRoom:
     def __init__(self, most_messages: int = 0, most_bytes: int = 0) -> None:
         self._most_messages = most_messages
         self._most_bytes = most_bytes
-        self._counted: Mapping[bytes, Held] = {}
+        self._counted: Mapping[bytes, Held] | None = None  # None: not yet
         self._before: dict[bytes, Held] = {}  # added before the count that is under way, and so in it
         self._added: dict[bytes, Held] = {}
 
@@ -40,7 +40,9 @@ class HeldRoom:
 
     def take(self, tenant_id: bytes, size_bytes: int) -> bool:
         """Whether one more message may be held; then it counts."""
-        counted, own = self._counted.get(tenant_id, _NOTHING), self._own(tenant_id)
+        if self._counted is None and (self._most_messages or self._most_bytes):
+            return False
+        counted, own = (self._counted or {}).get(tenant_id, _NOTHING), self._own(tenant_id)
         if self._most_messages and counted.messages + own.messages >= self._most_messages:
             return False
         if self._most_bytes and counted.size_bytes + own.size_bytes + size_bytes > self._most_bytes:
