@@ -36,7 +36,8 @@ _LOCKS = re.compile(r"^-- locks: (?P<tables>\w+(?:, \w+)*)$", re.MULTILINE)
 _STATEMENT_TIMEOUT = "0"
 _LOCK_NAME: Final = "smtp_proxy_migrations"
 _LOCK_AGAIN_SECONDS: Final = 0.2
-# Checksums of earlier texts that did the same to the schema: what was applied in their words is not applied again.
+# Checksums of earlier texts that did the same to the schema: what was applied in their words is not applied again, and
+# what is applied in ours is kept under theirs, so that a release that knows only those can be gone back to.
 EARLIER_CHECKSUMS: Final = MappingProxyType({
     # It had a loop of its own for its locks, which could lose against autovacuum for ever.
     2: "8c063f38dd09d99e6341d692dfcbec43ba2632724ab9dff60b86eaabe1b85fdf",
@@ -125,7 +126,11 @@ async def _apply(connection: Connection, locks: Locks, migration: Migration) -> 
     async def work() -> None:
         await connection.execute(migration.sql, timeout=3600)
         await connection.execute(
-            QUERIES["add_migration"], migration.number, migration.kind, migration.name, migration.checksum
+            QUERIES["add_migration"],
+            migration.number,
+            migration.kind,
+            migration.name,
+            EARLIER_CHECKSUMS.get(migration.number, migration.checksum),
         )
 
     await locks.transaction(migration.label, work, migration.locks)

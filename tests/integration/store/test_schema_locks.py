@@ -234,7 +234,11 @@ async def test_partitions_are_made_in_short_tries(store: Store, db_settings: Set
 
 async def test_earlier_words_of_a_migration_count_as_applied(empty: Settings, postgres: PostgresServer) -> None:
     await Store.migrate(empty)
-    for number, checksum in migrate.EARLIER_CHECKSUMS.items():
+    rows = await postgres.sql("SELECT number, checksum FROM schema_migrations", database=empty.db_name)
+    kept = {row["number"]: row["checksum"] for row in rows}
+    assert migrate.EARLIER_CHECKSUMS.items() <= kept.items(), "what the release before would look for"
+    current = {m.number: m.checksum for m in migrate.read_migrations()}
+    for number, checksum in current.items():
         await postgres.sql(
             "UPDATE schema_migrations SET checksum = $2 WHERE number = $1", number, checksum, database=empty.db_name
         )
