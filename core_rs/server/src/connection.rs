@@ -25,7 +25,7 @@ use smtp_proxy_proto::{
     Envelope, EnvelopeVerdict, Event, Gate, LoginRequest, LoginVerdict, Phase, Security, Session,
 };
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::budget::{Charge, PIECE_BYTES, Share};
@@ -141,14 +141,14 @@ impl<S: Io> Connection<S> {
     }
 
     fn greet(&mut self) -> Event {
-        let event = self.session.greet(self.shared.gate.read(), &mut self.out);
+        self.session.greet(self.shared.gate.read(), &mut self.out)
+    }
+
+    /// `event`: what came of the greeting.
+    async fn converse(&mut self, mut event: Event) -> Result<(), Gone> {
         if matches!(event, Event::Close) {
             self.shared.metrics.refused_busy_total.one();
         }
-        event
-    }
-
-    async fn converse(&mut self, mut event: Event) -> Result<(), Gone> {
         loop {
             event = match event {
                 Event::NeedInput => self.hear().await?,
@@ -165,7 +165,7 @@ impl<S: Io> Connection<S> {
     /// Says what there is to say and waits for what the client answers.
     async fn hear(&mut self) -> Result<Event, Gone> {
         if !self.out.is_empty() && self.is_over_rate() {
-            sleep(OVER_RATE_PAUSE).await;
+            self.wait_or_leave(OVER_RATE_PAUSE).await;
         }
         self.flush().await?;
         // An overdraft is for one data time-out, however often its client is answered between two

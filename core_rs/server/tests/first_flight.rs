@@ -130,3 +130,32 @@ fn aes_128_comes_first_unless_the_client_would_rather_do_without_aes() {
         }
     }
 }
+
+/// The greeting is made before the handshake, but a client that never gets there was not refused.
+#[test]
+fn busy_is_counted_for_whom_it_is_said_to() {
+    let ca = Authority::new("server CA");
+    let running = start(vec![ca.issue(&["a.example"]).pem()], |_| {});
+    let address = running.addresses.tls.unwrap();
+    let config = Arc::new(client(&TLS13, &ca, None));
+    running.server.set_gate(smtp_proxy_server::Gate::Busy);
+    let refused = || {
+        let stats = running.server.stats();
+        let (_, count) = stats
+            .iter()
+            .find(|(name, _)| *name == "refused_busy_total")
+            .unwrap();
+        *count
+    };
+    let (mut tls, mut io) = connect(address, &config);
+    tls.write_tls(&mut io).unwrap(); // ClientHello, and gone
+    drop(io);
+    for _ in 0..3 {
+        let (mut tls, mut io) = connect(address, &config);
+        tls.complete_io(&mut io).unwrap();
+        let mut heard = String::new();
+        let _ = rustls::Stream::new(&mut tls, &mut io).read_to_string(&mut heard);
+        assert!(heard.starts_with("421 4.3.2 "), "{heard:?}");
+    }
+    assert_eq!(refused(), 3);
+}

@@ -59,7 +59,8 @@ impl<S: Io> Connection<S> {
         }
     }
 
-    async fn wait_or_leave(&self, delay: Duration) {
+    /// So long, or until the order to close.
+    pub(super) async fn wait_or_leave(&self, delay: Duration) {
         let leaving = std::future::poll_fn(|cx| {
             if self.mailbox().is_closing(cx) {
                 Poll::Ready(())

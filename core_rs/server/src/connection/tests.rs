@@ -389,3 +389,24 @@ async fn a_batch_is_split_and_each_part_answered_by_itself() {
     assert_eq!(shared.metrics.over_rate_total.read(), 1);
     drop(late);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_over_its_rate_does_not_hold_up_a_drain() {
+    let shared = shared(Protection::default(), 1024 * 1024);
+    shared.tenants.shut([1; 16], Duration::from_secs(60));
+    let mut client = Client::of(&shared, Port::Plaintext);
+    let begun = Instant::now();
+    client.say("NOOP\r\n").await;
+    client.hear("250 ").await;
+    assert_eq!(
+        begun.elapsed(),
+        2 * super::OVER_RATE_PAUSE,
+        "the greeting and the reply"
+    );
+    client.say("NOOP\r\n").await;
+    sleep(Duration::from_millis(1)).await;
+    let asked = Instant::now();
+    shared.connections.close();
+    client.hear("421 4.3.2 ").await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+}
