@@ -67,7 +67,7 @@ class Turns:
         self._under_way = 0
         self._youngest = 0.0  # when the last commit began, by the loop's clock
         self._wide: set[int] = set()  # those under way that whoever comes as the first need not wait for
-        self._busy: tuple[Envelopes, float] | None = None  # the last that was beside quiet tenants, and its beginning
+        self._busy: dict[int, float] = {}  # when those under way began that are beside quiet tenants
         self._rest_until = -math.inf
         self._ended: asyncio.Future[None] | None = None
 
@@ -82,18 +82,19 @@ class Turns:
             self._under_way += 1
             self._youngest = asyncio.get_running_loop().time()
             if batch.beside_quiet:
-                self._busy = batch, self._youngest
+                self._busy[id(batch)] = self._youngest
             return batch
 
     def done(self, batch: Envelopes) -> None:
         """A commit ended, well or not."""
         self._under_way -= 1
         self._wide.discard(id(batch))
-        if self._busy is not None and self._busy[0] is batch:
+        began = self._busy.pop(id(batch), None)
+        if began is not None:
             now = asyncio.get_running_loop().time()
-            rest = (now - self._busy[1]) * self._rest_per_second
+            rest = (now - began) * self._rest_per_second
             # A commit that takes long does not wait for the processor but for the disk, which no rest makes faster.
-            self._rest_until, self._busy = now + min(rest, self._overlap_seconds), None
+            self._rest_until = max(self._rest_until, now + min(rest, self._overlap_seconds))
         self._wake()
 
     async def _newcomers_until_one_may_begin(self, source: EnvelopeSource) -> Envelopes | None:

@@ -423,6 +423,22 @@ class TestBusyShare:
 
         assert in_virtual_time(begins_after, Turns(busy_share=0.5)) == pytest.approx(0.008)
 
+    def test_of_two_at_once_the_longer_rest_counts(self) -> None:
+        async def begins_after(source: Arriving[FakeBatch], turns: Turns) -> float:
+            one, other = busy(), busy()
+            source.arrive(one)
+            await turns.take(source)
+            source.arrive(other)
+            await turns.take(source)  # after 20 ms: the first is slow
+            await asyncio.sleep(0.005)
+            turns.done(one)
+            await asyncio.sleep(0.001)
+            turns.done(other)
+            source.arrive(busy())
+            return await until_taken(turns, source)
+
+        assert in_virtual_time(begins_after, Turns(0.02, busy_share=0.5)) == pytest.approx(0.019)
+
 
 def busy(*, beside_quiet: bool = True) -> FakeBatch:
     batch = FakeBatch([core_envelope() for _ in range(16)])
