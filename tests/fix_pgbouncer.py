@@ -6,8 +6,6 @@ Import the fixture: `from fix_pgbouncer import pgbouncer`. In CI it must be ther
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from fix_postgres import USER, PostgresServer, free_port, unprivileged
+from programs import program
 
 from smtp_proxy.config import Settings
 
@@ -56,7 +55,7 @@ class PgBouncer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [_binary(), "-q", str(self._file)]
+        command = [program("pgbouncer", "pgbouncer"), "-q", str(self._file)]
         self._process = subprocess.Popen(unprivileged(command))
         deadline = time.monotonic() + 15
         while True:
@@ -77,15 +76,6 @@ class PgBouncer:
 
     def overrides(self) -> dict[str, Any]:
         return {"db_port": self.port, "db_pooler": "transaction", "db_direct_port": self._postgres.port}
-
-
-def _binary() -> str:
-    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
-    if found is None and os.environ.get("CI"):
-        pytest.fail("pgbouncer is not installed; .ci/run installs it")
-    if found is None:
-        pytest.skip("no pgbouncer: apt-get install pgbouncer")
-    return found
 
 
 @pytest.fixture(scope="session")

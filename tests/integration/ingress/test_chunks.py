@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 from uuid import UUID, uuid4
 
 import pytest
 from fix_ingress import PASSWORD, USERNAME, Client, House, Listener, MakeHouse, eventually, queued_id
+from programs import program
 from scripted_server import ScriptedServer
 
 from smtp_proxy.delivery.route import Route, Routes
@@ -217,7 +217,6 @@ async def test_clients_that_send_no_server_name(house: House, listener: Listener
     await client.vanish()
 
 
-@pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed (apt-get install swaks)")
 async def test_swaks_with_and_without_dsn(house: House) -> None:
     """swaks has no option for DSN, so its parameters ride behind the addresses; the ">" it adds is xtext as well."""
     host, port = house.addresses["starttls"]
@@ -230,7 +229,8 @@ async def test_swaks_with_and_without_dsn(house: House) -> None:
     )
     for addresses in (plain, asking):
         swaks = await asyncio.create_subprocess_exec(
-            "swaks", "--server", host, "--port", str(port), "--tls", "--auth", "PLAIN", "--auth-user", USERNAME,
+            program("swaks", "swaks"), "--server", host,
+            "--port", str(port), "--tls", "--auth", "PLAIN", "--auth-user", USERNAME,
             "--auth-password", PASSWORD, "--header", "Subject: swaks", *addresses,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
