@@ -83,6 +83,7 @@ class Core:
                 plaintext_address="127.0.0.1:0",
                 plaintext_identity=IDENTITY,
                 threads=1,
+                limits={"idle_commands_per_session": 0},  # NOOPs in a row are what is measured
             )
         )
         self._address = self.server.start()["plaintext"]

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import subprocess
 
-from benches.load import cpu
 from benches.load.generator import Target
-from benches.load.peers import Certificate
-from benches.load.processes import ROOT, answers, end, free_port, wait_for
+from benches.load.peers import Certificate, OneProcess
+from benches.load.processes import ROOT, answers, free_port, wait_for
 
 
-class Canned:
+class Canned(OneProcess):
     """Bare rustls and tokio with as many threads as ours; every command is answered with what is always answered."""
 
     name = "bare rustls"
 
     def __init__(self, certificate: Certificate, threads: int) -> None:
+        super().__init__()
         self._certificate = certificate
         self._threads = threads
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         files = (self._certificate.certificate_file, self._certificate.key_file)
@@ -33,14 +32,3 @@ class Canned:
 
     def target(self) -> Target:
         return self._certificate.target(self._port)
-
-    def groups(self) -> cpu.Groups:
-        assert self._process is not None
-        return {"server": [self._process.pid]}
-
-    def clean(self) -> None:
-        """It keeps nothing."""
-
-    def stop(self) -> None:
-        if self._process is not None:
-            end(self._process)

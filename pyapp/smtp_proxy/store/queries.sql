@@ -305,7 +305,7 @@ SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1::text) AND
 SELECT pg_advisory_xact_lock(hashtextextended('smtp_proxy_partitions', 0));
 
 -- name: partitions
--- Names of all partitions of our four tables. $1 parents
+-- Names of all partitions of these tables. $1 parents
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = ANY ($1::regclass[]);
 
