@@ -10,27 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import asyncpg
 
 from smtp_proxy.clock import Clock, SystemClock
-from smtp_proxy.errors import NotFound, StoreUnavailable
+from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.envelope import DeliveryState, Job
-from smtp_proxy.model.limits import Held, Placement, TenantLimits
+from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store import claim, held, listing, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
+from smtp_proxy.store.accounts import Accounts, present
 from smtp_proxy.store.faults import READ_ONLY, store_errors
-from smtp_proxy.store.ids import first_id, new_id
+from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.leader import Leadership, close_quietly
-from smtp_proxy.store.listen import CERTIFICATES_CHANNEL, CREDENTIALS_CHANNEL, listen
 from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection, Pool
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 # What one claim may load into a worker's memory, bytes; what is beyond goes back to the queue.
 CLAIM_MAX_BYTES = 64 * 1024 * 1024
@@ -51,7 +49,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store:
+class Store(Accounts):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
@@ -282,122 +280,6 @@ class Store:
         """Leadership by that name, not yet taken; see Leadership."""
         return Leadership(self._settings, name)
 
-    # -- tenants and credentials
-
-    async def create_tenant(self, name: str) -> Tenant:
-        """Raises AlreadyExists."""
-        async with self._connection(f"creating tenant {name}") as connection:
-            row = await connection.fetchrow(QUERIES["create_tenant"], new_id(self._clock.now()), name)
-        return lookup.tenant(_present(row, name))
-
-    async def list_tenants(self) -> list[Tenant]:
-        """All, by name."""
-        async with self._connection("listing tenants") as connection:
-            return [lookup.tenant(row) for row in await connection.fetch(QUERIES["list_tenants"])]
-
-    async def tenant_by_name(self, name: str) -> Tenant:
-        """Raises NotFound."""
-        async with self._connection(f"looking up tenant {name}") as connection:
-            return lookup.tenant(_present(await connection.fetchrow(QUERIES["tenant_by_name"], name), f"tenant {name}"))
-
-    async def limited_tenants(self) -> list[Tenant]:
-        """Those that have a limit."""
-        async with self._connection("listing tenants' limits") as connection:
-            return [lookup.tenant(row) for row in await connection.fetch(QUERIES["limited_tenants"])]
-
-    async def set_tenant_limits(self, name: str, limits: TenantLimits) -> Tenant:
-        """Replace all of them; every process hears of it. Raises NotFound."""
-        values = (limits.messages_per_minute, limits.recipients_per_minute, limits.sessions, limits.at_limit.value)
-        async with self._connection(f"limiting tenant {name}") as connection:
-            row = await connection.fetchrow(QUERIES["set_tenant_limits"], name, *values)
-        return lookup.tenant(_present(row, f"tenant {name}"))
-
-    async def create_credential(
-        self,
-        tenant_id: UUID,
-        username: str,
-        password_hash: str,
-        allowed_senders: Sequence[str] = (),
-        allowed_networks: Sequence[Network] = (),
-    ) -> Credential:
-        """Raises AlreadyExists when any tenant has that username."""
-        async with self._connection(f"creating credential {username}") as connection:
-            row = await connection.fetchrow(
-                QUERIES["create_credential"],
-                new_id(self._clock.now()),
-                tenant_id,
-                username,
-                password_hash,
-                allowed_senders,
-                allowed_networks,
-            )
-        return lookup.credential(_present(row, username))
-
-    async def list_credentials(self, tenant_id: UUID | None = None) -> list[Credential]:
-        """Of one tenant or of all, by username."""
-        async with self._connection("listing credentials") as connection:
-            return [lookup.credential(row) for row in await connection.fetch(QUERIES["list_credentials"], tenant_id)]
-
-    async def credential_by_username(self, username: str) -> Credential | None:
-        """Disabled ones too (a disabled tenant's credentials are disabled); None when there is none."""
-        async with self._connection("looking up a credential") as connection:
-            row = await connection.fetchrow(QUERIES["credential_by_username"], username)
-        return None if row is None else lookup.credential(row)
-
-    async def disable_credential(self, username: str) -> Credential:
-        """Raises NotFound."""
-        return await self._change_credential("disable_credential", username)
-
-    async def enable_credential(self, username: str) -> Credential:
-        """Undo disable_credential. Raises NotFound."""
-        return await self._change_credential("enable_credential", username)
-
-    async def set_password_hash(self, username: str, password_hash: str) -> Credential:
-        """Raises NotFound."""
-        return await self._change_credential("set_password_hash", username, password_hash)
-
-    async def set_allowed_senders(self, username: str, patterns: Sequence[str]) -> Credential:
-        """Say which reverse-paths it may use from the next login on; none: any. Raises NotFound."""
-        return await self._change_credential("set_allowed_senders", username, patterns)
-
-    async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
-        """From where it may log in; none: from everywhere. Raises NotFound."""
-        return await self._change_credential("set_allowed_networks", username, networks)
-
-    async def listen_credentials(self, callback: Callable[[], None]) -> None:
-        """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""
-        await listen(self._settings, CREDENTIALS_CHANNEL, callback)
-
-    async def listen_certificates(self, callback: Callable[[], None]) -> None:
-        """Call back when certificate files may have to be read again. Runs until cancelled; reconnects by itself."""
-        await listen(self._settings, CERTIFICATES_CHANNEL, callback)
-
-    # -- certificates of clients
-
-    async def add_certificate(self, username: str, identity: str) -> CertificateIdentity:
-        """Let a certificate of that identity log in as `username`. Raises NotFound, AlreadyExists."""
-        async with self._connection(f"adding a certificate to {username}") as connection:
-            row = await connection.fetchrow(QUERIES["add_certificate"], username, identity)
-        return lookup.certificate_identity(_present(row, f"credential {username}"))
-
-    async def remove_certificate(self, username: str, identity: str) -> None:
-        """Raises NotFound."""
-        async with self._connection(f"removing a certificate of {username}") as connection:
-            row = await connection.fetchrow(QUERIES["remove_certificate"], username, identity)
-        _present(row, f"certificate {identity} of {username}")
-
-    async def list_certificates(self, username: str | None = None) -> list[CertificateIdentity]:
-        """Of one credential or of all, by username and identity."""
-        async with self._connection("listing certificates") as connection:
-            rows = await connection.fetch(QUERIES["list_certificates"], username)
-        return [lookup.certificate_identity(row) for row in rows]
-
-    async def usernames_by_certificate(self, identities: Sequence[str]) -> dict[str, str]:
-        """Whose each of these identities is; those that are nobody's are left out."""
-        async with self._connection("looking up a certificate") as connection:
-            rows = await connection.fetch(QUERIES["usernames_by_certificate"], list(identities))
-        return {row["identity"]: row["username"] for row in rows}
-
     # -- looking up
 
     async def list_messages(
@@ -423,17 +305,12 @@ class Store:
     async def message(self, envelope_id: UUID) -> Message:
         """One message with deliveries and attempts. Raises NotFound."""
         async with self._connection("looking up a message") as connection:
-            row = _present(await connection.fetchrow(QUERIES["message"], envelope_id), f"message {envelope_id}")
+            row = present(await connection.fetchrow(QUERIES["message"], envelope_id), f"message {envelope_id}")
             deliveries = await connection.fetch(QUERIES["message_deliveries"], envelope_id)
             attempts = await connection.fetch(QUERIES["message_attempts"], envelope_id)
         return lookup.message(row, deliveries, attempts)
 
     # -- below
-
-    async def _change_credential(self, statement: str, username: str, *arguments: Any) -> Credential:
-        async with self._connection(f"changing credential {username}") as connection:
-            row = await connection.fetchrow(QUERIES[statement], username, *arguments)
-        return lookup.credential(_present(row, f"credential {username}"))
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> AsyncIterator[Connection]:
@@ -505,12 +382,6 @@ async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]
 def _drop(connection: Connection) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
         connection.terminate()
-
-
-def _present(row: _T | None, what: str) -> _T:
-    if row is None:
-        raise NotFound(f"there is no {what}")
-    return row
 
 
 def _count(status: str) -> int:
