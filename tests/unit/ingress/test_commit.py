@@ -7,7 +7,6 @@ import itertools
 import logging
 import operator
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -26,7 +25,6 @@ from smtp_proxy.telemetry.metrics import REGISTRY
 from smtp_proxy.tenants.limits import Rulings
 
 NEVER_SECONDS = 3600.0
-_T = TypeVar("_T")
 
 
 class House:
