@@ -17,6 +17,24 @@ class Outcome(Tolerant):
     REFUSED = 3  # will not be tried again
 
 
+class Kind(Tolerant):
+    """Why an attempt ended as it did: what its retry, its report and the tenant's figures go by."""
+
+    UNKNOWN = 0  # not classified
+    ACCEPTED = 1
+    SOFT = 2  # a passing trouble of the next hop
+    HARD = 3  # this address will never take mail
+    BLOCK = 4  # the sender, its address or its content is not wanted
+    QUOTA = 5  # a mailbox is full, or a sending quota is used up
+    POLICY = 6  # greylisting, rates, rules of the receiver
+    AUTH = 7  # our login to the next hop, or the sender's authentication (SPF, DKIM, DMARC)
+    TLS = 8
+    DNS = 9
+    TIMEOUT = 10
+    NETWORK = 11
+    LOCAL = 12  # our own refusal: nothing was asked of a next hop
+
+
 @dataclass(frozen=True, slots=True)
 class RecipientResult:
     """The next hop's answer for one recipient. `reply_code` 0: no reply came (network, time-out)."""
@@ -27,6 +45,7 @@ class RecipientResult:
     enhanced_code: str  # RFC 3463, "" where the server gave none
     reply_text: str
     remote: str  # host:port asked
+    kind: Kind = Kind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
