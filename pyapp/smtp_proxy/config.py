@@ -44,6 +44,9 @@ class Settings(BaseModel):
     shutdown_delay_seconds: float = Field(
         default=0.0, ge=0, description="keep accepting while the load balancer notices"
     )
+    secret_key_file: Path | None = Field(
+        default=None, description="seals secrets in the database; `smtp-proxy secrets new-key FILE` makes it"
+    )
 
     # -- Postgres
     db_host: str = "127.0.0.1"
@@ -177,6 +180,16 @@ class Settings(BaseModel):
     retry_max_seconds: float = Field(default=4 * 3600.0, gt=0)
     retry_jitter: float = Field(default=0.1, ge=0, le=1, description="share of the delay")
     retry_give_up_seconds: float = Field(default=4 * 86_400.0, gt=0, description="RFC 5321 4.5.4.1: 4-5 days")
+
+    # -- signing (DKIM)
+    dkim_publish_seconds: float = Field(
+        default=86_400.0, ge=0, description="a new key signs so long after its DNS record is printed"
+    )
+    dkim_retire_seconds: float = Field(
+        default=7 * 86_400.0,
+        ge=0,
+        description="the record of a key that no longer signs stays so long, for late mail",
+    )
 
     # -- clients that are hostile, broken or too many (docs/RUNBOOK.md, "Under attack")
     smtp_proxy_protocol_networks: str = Field(

@@ -2,6 +2,7 @@
 
 from store_suite.accounts import AccountSuite
 from store_suite.deliveries import DeliverySuite
+from store_suite.domains import DomainSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
@@ -19,5 +20,5 @@ __all__ = [
 ]
 
 
-class StoreSuite(DeliverySuite, LimitSuite, AccountSuite, LookupSuite):
+class StoreSuite(DeliverySuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
     """All of it."""

@@ -21,7 +21,9 @@ OURS = {"smtp-proxy", "smtp-proxy-client"}
 # What the image may hold: nothing that asks more of us than a notice. As in deny.toml; PSF-2.0 is Python's own.
 SHIPPED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"})
 # Tools that only work on the repository may be under a licence that binds changes to them.
-TOOLS = SHIPPED | {"MPL-2.0"}
+TOOLS = SHIPPED | {"MPL-2.0", "Zlib"}
+# Read from the source of packages whose metadata do not say it.
+READ = {"dkimpy": "Zlib"}
 # What packages from before PEP 639 say, in SPDX. Read where there is no expression.
 CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
@@ -52,6 +54,8 @@ def installed() -> list[Distribution]:
 
 def licence(package: Distribution) -> str:
     """Its SPDX expression, or what stands for it; "" where nothing does."""
+    if (read := READ.get(canonicalize_name(package.metadata["Name"]))) is not None:
+        return read
     said = package.metadata.get("License-Expression") or package.metadata.get("License") or ""
     try:
         if said and accepted_with(said, TOOLS):

@@ -25,6 +25,7 @@ from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
 from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
+from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.config import Settings, environment_name
@@ -47,6 +48,8 @@ app.add_typer(credential_app, name="credential")
 app.add_typer(messages_app, name="messages")
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")
+app.add_typer(domains_app, name="domains")
+app.add_typer(secrets_app, name="secrets")
 credential_app.add_typer(client_certificates_app, name="certificate")
 
 

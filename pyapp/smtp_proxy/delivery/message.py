@@ -64,12 +64,15 @@ class Message:
         return None
 
 
-def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False) -> Message:
-    """Prepare an envelope. Raises UnfitForWire when the body or the reverse-path may not be sent."""
+def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False, signature: bytes = b"") -> Message:
+    """Prepare an envelope, with `signature` (whole header fields) above its trace field (RFC 6376 5.6).
+
+    Raises UnfitForWire when the body or the reverse-path may not be sent.
+    """
     body = envelope.body
     check_line_ends(body)
     check_nul(body)
-    trace = received_field(envelope, hostname, hide_client=hide_client)
+    trace = signature + received_field(envelope, hostname, hide_client=hide_client)
     ascii_body = body.isascii()
     return Message(
         reverse_path=path_bytes(envelope.reverse_path, "5.1.7"),

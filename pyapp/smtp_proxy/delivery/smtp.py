@@ -14,6 +14,7 @@ from smtp_proxy.delivery.dialogue import NotReady
 from smtp_proxy.delivery.dsn import rcpt_parameters
 from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.pool import Pool
+from smtp_proxy.delivery.sign import CannotSign, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
 from smtp_proxy.delivery.wire import UnfitForWire, path_bytes
 from smtp_proxy.model.attempt import Outcome, RecipientResult
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.capabilities import Capabilities
     from smtp_proxy.delivery.connection import Connection
     from smtp_proxy.delivery.route import Route, Routes
+    from smtp_proxy.delivery.sign import Signer
     from smtp_proxy.model.envelope import Job
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,9 @@ log = logging.getLogger(__name__)
 class SmtpTransport:
     """Delivers over SMTP; see `delivery.transport.Transport`."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, signer: Signer | None = None) -> None:
         self._routes = routes
+        self._signer = signer or Unsigned()
         self._pools: dict[Route, Pool] = {}
 
     async def deliver(self, job: Job) -> list[RecipientResult]:
@@ -43,7 +46,11 @@ class SmtpTransport:
         addressees = _addressees(job, route, results)
         if addressees:
             try:
-                message = compose(job.envelope, route.client_name, hide_client=route.hide_client)
+                signature = await self._signer.headers(job.envelope)
+                message = compose(job.envelope, route.client_name, hide_client=route.hide_client, signature=signature)
+            except CannotSign as trouble:
+                for addressee in addressees:
+                    results[addressee.number] = no_reply(addressee.number, str(trouble), route.remote)
             except UnfitForWire as reason:
                 for addressee in addressees:
                     results[addressee.number] = _unfit(addressee.number, reason, route)

@@ -3,6 +3,7 @@
 .data/
   lock               held while running
   secrets.json       0600: what was generated at the first run
+  secret.key         0600: seals secrets in the database (SECRET_KEY_FILE)
   password           0600: the first tenant's password alone, for --password-file
   ports.json         the ports of the last run, used again where they are free
   processes.json     what runs now, so that a run after a crash of the supervisor can end what that left behind
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.sealing import new_key_line
 
+SECRET_KEY = "secret.key"  # noqa: S105 - the name of a file
 _SECRETS = "secrets.json"
 _SECRET_BYTES = 24
 
@@ -88,6 +91,11 @@ class Home:
         if asdict(found) != kept:
             self.write_json(_SECRETS, asdict(found))
         return found
+
+    def secret_key(self) -> None:
+        """Make SECRET_KEY_FILE unless it is there. Raises ConfigurationError."""
+        if not (self.path / SECRET_KEY).exists():
+            self.write(SECRET_KEY, new_key_line())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """An object kept here; empty when there is none. Raises ConfigurationError when it is damaged."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from smtp_proxy.config import Settings
 from smtp_proxy.dev import postgres, valkey
-from smtp_proxy.dev.home import Secrets
+from smtp_proxy.dev.home import SECRET_KEY, Secrets
 from smtp_proxy.dev.hosts import is_loopback, reachable
 from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.dev.ports import Ports
@@ -87,6 +87,7 @@ def make(options: DevOptions, given: Settings, home: Path, secrets: Secrets, por
     for name, value in {**_DEFAULTS, "smtp_plaintext_username": USERNAME}.items():
         values.setdefault(name, value)
     values["data_dir"] = home
+    values.setdefault("secret_key_file", home / SECRET_KEY)
     values.update(_listeners(options, given, ports))
     if "postgres" in services:
         values.update(_database(secrets, ports))

@@ -79,6 +79,7 @@ class Supervisor:
         self._terminal = terminal
         self._coloured = logs.wants_colour(sys.stderr)
         secrets = home.secrets()
+        home.secret_key()
         first = plan.make(options, given, home.path, secrets, ports)
         self._ca_file, self._plan = _with_certificates(first)
         self._valkey_port = ports.taken.get("valkey", 0)  # 0: it is not ours

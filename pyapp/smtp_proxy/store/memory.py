@@ -22,7 +22,7 @@ from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
-from smtp_proxy.store.memory_accounts import MemoryAccounts
+from smtp_proxy.store.memory_domains import MemoryDomains
 from smtp_proxy.store.record import STATE_AFTER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ class _Row:
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
-class MemoryStore(MemoryAccounts):
+class MemoryStore(MemoryDomains):
     """A fake Store. `down = True` makes every call raise StoreUnavailable."""
 
     def __init__(self, clock: Clock | None = None) -> None:

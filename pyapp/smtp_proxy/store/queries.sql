@@ -226,6 +226,36 @@ WHERE i.identity = ANY ($1::text[]);
 UPDATE credentials SET allowed_networks = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
 
+-- name: add_domain
+INSERT INTO domains (id, tenant_id, name) VALUES ($1, $2, $3) RETURNING id, tenant_id, name, created_at;
+
+-- name: list_domains
+-- $1 tenant or null, $2 name or null
+SELECT id, tenant_id, name, created_at FROM domains
+WHERE ($1::uuid IS NULL OR tenant_id = $1) AND ($2::text IS NULL OR name = $2) ORDER BY name, tenant_id;
+
+-- name: list_domain_keys
+-- $1 domains
+SELECT id, domain_id, selector, algorithm, public_key, sealed_key, secret_key_id, created_at, signs_from, signs_until
+FROM domain_keys WHERE domain_id = ANY ($1::uuid[]) ORDER BY signs_from, algorithm, id;
+
+-- name: add_domain_key
+INSERT INTO domain_keys (id, domain_id, selector, algorithm, public_key, sealed_key, secret_key_id, created_at, signs_from)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: end_domain_keys
+UPDATE domain_keys SET signs_until = $2 WHERE domain_id = $1 AND coalesce(signs_until, 'infinity') > $2;
+
+-- name: forget_domain_keys
+DELETE FROM domain_keys WHERE domain_id = $1 AND signs_until < $2;
+
+-- name: remove_domain
+DELETE FROM domains WHERE id = $1 RETURNING id;
+
+-- name: reseal_domain_key
+-- $1 key, $2 what it has now, $3 the id of the key it is sealed with anew, $4 what is sealed
+UPDATE domain_keys SET secret_key_id = $3, sealed_key = $4 WHERE id = $1 AND sealed_key = $2 RETURNING id;
+
 -- name: plan_for_these_values
 -- For statements whose best plan depends on what is asked for.
 SET LOCAL plan_cache_mode = force_custom_plan;

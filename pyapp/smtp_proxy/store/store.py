@@ -27,6 +27,7 @@ from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.store import claim, held, listing, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
+from smtp_proxy.store.domains import Domains
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.leader import Leadership, close_quietly
@@ -49,7 +50,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts):
+class Store(Accounts, Domains):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:

@@ -24,6 +24,7 @@ from smtp_proxy.delivery.route import Routes, smarthost
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.sealing import read_keys
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.consumer import Consumer
@@ -38,6 +39,7 @@ from smtp_proxy.worker.intake import Intake
 from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
+from smtp_proxy.worker.signing import DomainSigner
 from smtp_proxy.worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -252,13 +254,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
 
 async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
     clock = SystemClock()
+    signer = DomainSigner(store, read_keys(settings.secret_key_file), clock)
+    await signer.load()
     publisher, depth = Publisher(settings), Depth(settings)
     worker = Worker(
         settings,
         store,
         publisher,
         consumer := Consumer(settings, f"{socket.gethostname()}-{random.getrandbits(48):012x}"),
-        transport := SmtpTransport(routes),
+        transport := SmtpTransport(routes, signer),
         lifecycle=lifecycle,
         clock=clock,
     )
@@ -268,6 +272,8 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     worker.start()
     sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
     lifecycle.watch(sweeping)
+    signing = asyncio.create_task(signer.run(), name="signing keys")
+    lifecycle.watch(signing)
     lifecycle.on_close("sweeper", lambda: end([sweeping]))
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
@@ -278,6 +284,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     finally:
         await end([sweeping])
         await worker.leave()
+        await end([signing])
         await consumer.close()
         await transport.close()
         await publisher.close()
