@@ -1,7 +1,4 @@
-"""Where a message goes next. Today there is one way: the configured smarthost.
-
-Routes by tenant and domain, several hosts with weights, and MX lookups come in here, behind `Routes.route_for`.
-"""
+"""A next hop and how to speak to it; and the way that all mail goes without further rules: the configured smarthost."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from smtp_proxy.config import Settings
-    from smtp_proxy.model.envelope import Job
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +37,13 @@ class Route:
     command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
     data_timeout_seconds: float = 600.0  # from the final dot to its reply (4.5.3.2.6)
     hide_client: bool = False  # in Received
+    name: str = "smarthost"  # of the rule in the routes file; stable, for limits, metrics and explanations
+    domain: str = ""  # direct delivery: the recipients' domain, in ASCII
+
+    @property
+    def destination(self) -> tuple[str, str]:
+        """What limits, back-off and metrics count by: the route's name, and the recipients' domain or the host."""
+        return self.name, self.domain or self.host
 
     @property
     def remote(self) -> str:
@@ -54,16 +57,6 @@ class Route:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host.lower() == "localhost"
-
-
-class Routes:
-    """Which way a job goes."""
-
-    def __init__(self, smarthost: Route) -> None:
-        self._smarthost = smarthost
-
-    def route_for(self, job: Job) -> Route:
-        return self._smarthost
 
 
 def smarthost(settings: Settings) -> Route:

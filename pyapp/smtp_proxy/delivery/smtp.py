@@ -1,4 +1,4 @@
-"""SMTP as a transport: every job to its route's pool, one transaction for all its recipients.
+"""SMTP as a transport: every leg of a job to its route's pool, one transaction for all the recipients of a leg.
 
 Not here: the store, retries after a while, and any judgement on the sender. A result goes back for every recipient,
 whatever happens on the wire.
@@ -6,6 +6,7 @@ whatever happens on the wire.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from smtp_proxy.delivery.capabilities import Capabilities
     from smtp_proxy.delivery.connection import Connection
-    from smtp_proxy.delivery.route import Route, Routes
+    from smtp_proxy.delivery.leg import Leg, Planner
+    from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.sign import Signer
-    from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.envelope import Envelope, Job, Recipient
 
 log = logging.getLogger(__name__)
 
@@ -34,28 +36,24 @@ log = logging.getLogger(__name__)
 class SmtpTransport:
     """Delivers over SMTP; see `delivery.transport.Transport`."""
 
-    def __init__(self, routes: Routes, signer: Signer | None = None) -> None:
+    def __init__(self, routes: Planner, signer: Signer | None = None) -> None:
         self._routes = routes
         self._signer = signer or Unsigned()
         self._pools: dict[Route, Pool] = {}
 
     async def deliver(self, job: Job) -> list[RecipientResult]:
-        """Offer the job to its next hop; one result per recipient, in the job's order."""
-        route = self._routes.route_for(job)
-        results: dict[int, RecipientResult] = {}
-        addressees = _addressees(job, route, results)
-        if addressees:
-            try:
-                signature = await self._signer.headers(job.envelope)
-                message = compose(job.envelope, route.client_name, hide_client=route.hide_client, signature=signature)
-            except CannotSign as trouble:
-                for addressee in addressees:
-                    results[addressee.number] = no_reply(addressee.number, str(trouble), route.remote)
-            except UnfitForWire as reason:
-                for addressee in addressees:
-                    results[addressee.number] = _unfit(addressee.number, reason, route)
-            else:
-                await self._send(route, message, addressees, results)
+        """Offer the job to its next hops; one result per recipient, in the job's order."""
+        legs = await self._routes.plan(job)
+        try:
+            signature = await self._signer.headers(job.envelope)
+        except CannotSign as trouble:
+            return [no_reply(recipient.number, str(trouble), _remote(legs[0])) for recipient in job.recipients]
+        if len(legs) == 1:
+            results = await self._deliver_leg(job.envelope, legs[0], signature)
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._deliver_leg(job.envelope, leg, signature)) for leg in legs]
+            results = {number: result for task in tasks for number, result in task.result().items()}
         return [results[recipient.number] for recipient in job.recipients]
 
     async def close(self) -> None:
@@ -63,17 +61,51 @@ class SmtpTransport:
         for pool in self._pools.values():
             await pool.close()
 
+    async def _deliver_leg(self, envelope: Envelope, leg: Leg, signature: bytes) -> dict[int, RecipientResult]:
+        """Results by the recipients' numbers."""
+        if not leg.candidates:
+            return {result.number: result for result in leg.decided}
+        first = leg.candidates[0]
+        results: dict[int, RecipientResult] = {}
+        addressees = _addressees(leg.recipients, first, results)
+        if not addressees:
+            return results
+        try:
+            message = compose(envelope, first.client_name, hide_client=first.hide_client, signature=signature)
+        except UnfitForWire as reason:
+            for addressee in addressees:
+                results[addressee.number] = _unfit(addressee.number, reason, first)
+        else:
+            await self._send(leg.candidates, message, addressees, results)
+        return results
+
     async def _send(
-        self, route: Route, message: Message, addressees: list[Addressee], results: dict[int, RecipientResult]
+        self,
+        candidates: Sequence[Route],
+        message: Message,
+        addressees: list[Addressee],
+        results: dict[int, RecipientResult],
     ) -> None:
         """Transactions until every addressee has a result: one, unless the server takes only so many at a time."""
         waiting = addressees
         while waiting:
-            transcript = await self._transact(route, message, waiting)
+            transcript = await self._transact_with_any(candidates, message, waiting)
             results.update(transcript.results)
             again = [a for a in waiting if _is_one_too_many(transcript.results[a.number])]
             # Some were taken, so the next transaction has fewer: this ends.
             waiting = again if len(again) < len(waiting) and _any_taken(transcript) else []
+
+    async def _transact_with_any(
+        self, candidates: Sequence[Route], message: Message, addressees: list[Addressee]
+    ) -> Transcript:
+        """Run one transaction with the first candidate that lets us begin; what the last one said if none does."""
+        *others, last = candidates
+        for route in others:
+            transcript = await self._transact(route, message, addressees)
+            if not transcript.hung_up:
+                return transcript
+            log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
+        return await self._transact(last, message, addressees)
 
     async def _transact(self, route: Route, message: Message, addressees: list[Addressee]) -> Transcript:
         """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
@@ -126,16 +158,20 @@ def _without_smtputf8(
     return {a.number: refused_here(a.number, "5.6.7", text, route.remote) for a in addressees if not a.path.isascii()}
 
 
-def _addressees(job: Job, route: Route, results: dict[int, RecipientResult]) -> list[Addressee]:
+def _addressees(recipients: Sequence[Recipient], route: Route, results: dict[int, RecipientResult]) -> list[Addressee]:
     """Encode the recipients; those that may not be sent as they are get their result here."""
     addressees = []
-    for recipient in job.recipients:
+    for recipient in recipients:
         try:
             path = path_bytes(recipient.address, "5.1.3")
             addressees.append(Addressee(recipient.number, path, rcpt_parameters(recipient)))
         except UnfitForWire as reason:
             results[recipient.number] = _unfit(recipient.number, reason, route)
     return addressees
+
+
+def _remote(leg: Leg) -> str:
+    return leg.candidates[0].remote if leg.candidates else ""
 
 
 def _unfit(number: int, reason: UnfitForWire, route: Route) -> RecipientResult:
@@ -153,8 +189,8 @@ def _any_taken(transcript: Transcript) -> bool:
 
 def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> Transcript:
     if trouble.operator:
-        log.error("smarthost %s: %s", route.remote, trouble)
-    transcript = Transcript({})
+        log.error("%s (route %s): %s", route.remote, route.name, trouble)
+    transcript = Transcript({}, hung_up=True)
     for addressee in addressees:
         result = no_reply(addressee.number, str(trouble), route.remote)
         if trouble.reply is not None:
@@ -169,5 +205,11 @@ def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> 
 def _report_login_trouble(transcript: Transcript, route: Route) -> None:
     for result in transcript.results.values():
         if is_login_trouble(result.reply_code):
-            log.error("smarthost %s wants another login: %s %s", route.remote, result.reply_code, result.reply_text)
+            log.error(
+                "%s (route %s) wants another login: %s %s",
+                route.remote,
+                route.name,
+                result.reply_code,
+                result.reply_text,
+            )
             return

@@ -20,7 +20,8 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
-from smtp_proxy.delivery.route import Routes, smarthost
+from smtp_proxy.delivery.leg import Routes
+from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult

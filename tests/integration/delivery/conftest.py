@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from certificates import Authority
 
-from smtp_proxy.delivery.route import Route, Routes
+from smtp_proxy.delivery.leg import Routes
+from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 
 TransportTo = Callable[..., SmtpTransport]

@@ -11,7 +11,8 @@ from fix_ingress import PASSWORD, USERNAME, Client, House, Listener, MakeHouse, 
 from programs import program
 from scripted_server import ScriptedServer
 
-from smtp_proxy.delivery.route import Route, Routes
+from smtp_proxy.delivery.leg import Routes
+from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.dsn import Notify, Ret

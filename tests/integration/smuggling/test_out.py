@@ -17,7 +17,8 @@ from naive_servers import NAIVE, STRICT, NaiveServer, Reading, check_wire, texts
 from smuggling_vectors import PLACES, SMUGGLED, sequences
 
 from smtp_proxy.config import Settings
-from smtp_proxy.delivery.route import Route, Routes
+from smtp_proxy.delivery.leg import Routes
+from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.store import Store

@@ -1,0 +1,119 @@
+"""Legs and their candidates: the next one when one cannot be reached or sends us away, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from mail import job
+from scripted_server import STALL, Answer, ScriptedServer
+
+from smtp_proxy.delivery.leg import Leg
+from smtp_proxy.delivery.route import Route
+from smtp_proxy.delivery.smtp import SmtpTransport
+from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.envelope import Job
+
+pytestmark = pytest.mark.integration
+
+
+class Planned:
+    """The legs of every job, given beforehand: recipients by number."""
+
+    def __init__(self, *legs: tuple[tuple[int, ...], tuple[Route, ...]]) -> None:
+        self._legs = legs
+
+    async def plan(self, job: Job) -> list[Leg]:
+        return [Leg(tuple(job.recipients[n] for n in numbers), candidates) for numbers, candidates in self._legs]
+
+
+def way(port: int) -> Route:
+    return Route("127.0.0.1", port, "none", "proxy.example", connect_timeout_seconds=2.0, command_timeout_seconds=0.5)
+
+
+def nobody_there() -> Route:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return way(sock.getsockname()[1])
+
+
+@pytest.fixture
+async def backup() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer().running() as server:
+        yield server
+
+
+async def deliver(planned: Planned, *recipients: str) -> list[RecipientResult]:
+    transport = SmtpTransport(planned)
+    results = await transport.deliver(job(*recipients))
+    await transport.close()
+    return results
+
+
+async def test_the_next_one_when_nobody_answers(backup: ScriptedServer) -> None:
+    (result,) = await deliver(Planned(((0,), (nobody_there(), nobody_there(), way(backup.port)))))
+    assert (result.outcome, result.remote) == (Outcome.DELIVERED, f"127.0.0.1:{backup.port}")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"GREETING": b"421 4.3.2 too busy\r\n"},
+        {"GREETING": b"554 5.7.1 not you\r\n"},
+        {"GREETING": STALL},
+        {"EHLO": b"451 4.3.0 not now\r\n"},
+        {"MAIL": b"421 4.3.2 leaving\r\n"},
+    ],
+)
+async def test_the_next_one_when_sent_away_before_the_message(
+    answers: dict[str, Answer], backup: ScriptedServer
+) -> None:
+    async with ScriptedServer(answers=answers).running() as first:
+        (result,) = await deliver(Planned(((0,), (way(first.port), way(backup.port)))))
+    assert (result.outcome, len(backup.received), len(first.received)) == (Outcome.DELIVERED, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"RCPT": b"450 4.2.1 greylisted\r\n"},
+        {"DATA": b"451 4.3.0 later\r\n"},
+        {"DOT": b"451 4.3.0 later\r\n"},
+        {"DOT": b"421 4.3.0 later\r\n"},
+    ],
+)
+async def test_what_a_server_says_of_the_message_stands(answers: dict[str, Answer], backup: ScriptedServer) -> None:
+    async with ScriptedServer(answers=answers).running() as first:
+        (result,) = await deliver(Planned(((0,), (way(first.port), way(backup.port)))))
+    assert (result.outcome, backup.connections) == (Outcome.DEFERRED, 0)
+
+
+async def test_what_the_last_one_said_when_none_lets_us_in() -> None:
+    async with ScriptedServer(answers={"GREETING": b"421 4.3.2 too busy\r\n"}).running() as last:
+        (result,) = await deliver(Planned(((0,), (nobody_there(), way(last.port)))))
+    assert (result.outcome, result.reply_code, result.enhanced_code) == (Outcome.DEFERRED, 421, "4.3.2")
+
+
+async def test_legs_go_at_the_same_time_and_keep_the_order_of_recipients(backup: ScriptedServer) -> None:
+    async with ScriptedServer(delay_seconds=0.3).running() as one, ScriptedServer(delay_seconds=0.3).running() as two:
+        began = asyncio.get_running_loop().time()
+        planned = Planned(((0, 2), (way(one.port),)), ((1,), (way(two.port),)))
+        results = await deliver(planned, "a@one.example", "b@two.example", "c@one.example")
+        assert asyncio.get_running_loop().time() - began < 0.55
+    assert [r.number for r in results] == [0, 1, 2]
+    assert [r.remote for r in results] == [f"127.0.0.1:{port}" for port in (one.port, two.port, one.port)]
+    assert one.received[0].recipients == [b"TO:<a@one.example>", b"TO:<c@one.example>"]
+
+
+async def test_a_leg_that_was_decided_asks_nobody() -> None:
+    refused = RecipientResult(0, Outcome.REFUSED, 0, "5.1.10", "it takes no mail", "")
+
+    class Decided:
+        async def plan(self, job: Job) -> list[Leg]:
+            return [Leg(job.recipients, (), (refused,))]
+
+    transport = SmtpTransport(Decided())
+    assert await transport.deliver(job()) == [refused]
+    await transport.close()
