@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from smtp_proxy.errors import AlreadyExists
-from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, RecipientResult
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import BodyType, DeliveryState
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope
@@ -197,6 +198,16 @@ class DeliverySuite:
         (job,) = await stores.store.claim([envelope_id], worker, LEASE)
         attempt = attempt_for(job, worker, Outcome.DELIVERED)
         assert [await stores.store.record([attempt]), await stores.store.record([attempt])] == [1, 0]
+
+    async def test_the_kind_is_kept_with_the_attempt(self, stores: Stores) -> None:
+        (envelope_id,) = await stores.accepted(core_envelope())
+        worker = uuid4()
+        (job,) = await stores.store.claim([envelope_id], worker, LEASE)
+        attempt = attempt_for(job, worker, Outcome.DEFERRED, retry_in=60)
+        full = replace(attempt, result=replace(attempt.result, kind=Kind.QUOTA))
+        assert await stores.store.record([full]) == 1
+        (delivery,) = (await stores.store.message(envelope_id)).deliveries
+        assert [a.kind for a in delivery.attempts] == [Kind.QUOTA]
 
     async def test_nothing_to_record(self, stores: Stores) -> None:
         assert await stores.store.record([]) == 0

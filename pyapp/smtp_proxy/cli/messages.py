@@ -13,6 +13,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
+from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.store import Store
@@ -173,12 +174,15 @@ def _print_message(message: Message) -> None:
         waits = when(d.next_attempt_at) if d.state is DeliveryState.QUEUED else ""
         table.add_row(f"<{d.recipient}>", d.state.name.lower(), str(d.attempt_count), waits, when(d.finished_at))
     print_table(table)
-    attempts = make_table("attempt", "to", "at", "took", "outcome", "server", "reply")
+    attempts = make_table("attempt", "to", "at", "took", "outcome", "kind", "server", "reply")
     for d in message.deliveries:
         for a in d.attempts:
             took = f"{(a.finished_at - a.started_at).total_seconds():.3f} s"
             reply = " ".join(part for part in (str(a.reply_code or ""), a.enhanced_code, a.reply_text) if part)
             outcome = a.outcome.name.lower()
-            attempts.add_row(str(a.number), f"<{d.recipient}>", when(a.started_at), took, outcome, a.remote, reply)
+            kind = "" if a.kind in (Kind.UNKNOWN, Kind.ACCEPTED) else a.kind.name.lower()
+            attempts.add_row(
+                str(a.number), f"<{d.recipient}>", when(a.started_at), took, outcome, kind, a.remote, reply
+            )
     if attempts.row_count:
         print_table(attempts)

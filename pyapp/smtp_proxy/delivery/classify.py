@@ -7,13 +7,16 @@
 5xx in greeting, EHLO, STARTTLS  deferred: about the host, not about the message
 no reply: network, DNS, TLS, time-out, garbage   deferred, reply_code 0
 a message we may not send        refused, reply_code 0
+
+Why it is so, its kind, and the few refusals that are not for good, say the rules in replies.toml (`rules`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.delivery.rules import judge
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.reply import Reply
@@ -38,14 +41,18 @@ def outcome_of(code: int) -> Outcome:
 
 def from_reply(number: int, reply: Reply, remote: str) -> RecipientResult:
     """Read the server's answer for one recipient."""
-    return RecipientResult(number, outcome_of(reply.code), reply.code, reply.enhanced_code, reply.text, remote)
+    code, status, text = reply.code, reply.enhanced_code, reply.text
+    outcome, kind = judge(code, status, text, outcome_of(code))
+    return RecipientResult(number, outcome, code, status, text, remote, kind)
 
 
-def no_reply(number: int, text: str, remote: str) -> RecipientResult:
-    """Nothing usable came back: try again later."""
-    return RecipientResult(number, Outcome.DEFERRED, 0, "", text, remote)
+def no_reply(number: int, text: str, remote: str, kind: Kind = Kind.UNKNOWN) -> RecipientResult:
+    """Nothing usable came back: try again later. Without `kind`, the text tells."""
+    if kind is Kind.UNKNOWN:
+        _, kind = judge(0, "", text, Outcome.DEFERRED)
+    return RecipientResult(number, Outcome.DEFERRED, 0, "", text, remote, kind)
 
 
 def refused_here(number: int, enhanced_code: str, text: str, remote: str) -> RecipientResult:
     """We do not send it, and trying again would change nothing."""
-    return RecipientResult(number, Outcome.REFUSED, 0, enhanced_code, text, remote)
+    return RecipientResult(number, Outcome.REFUSED, 0, enhanced_code, text, remote, Kind.LOCAL)

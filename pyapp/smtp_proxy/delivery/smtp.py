@@ -196,7 +196,13 @@ def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> 
         if trouble.reply is not None:
             said = from_reply(addressee.number, trouble.reply, route.remote)
             result = RecipientResult(
-                addressee.number, Outcome.DEFERRED, said.reply_code, said.enhanced_code, result.reply_text, route.remote
+                addressee.number,
+                Outcome.DEFERRED,
+                said.reply_code,
+                said.enhanced_code,
+                result.reply_text,
+                route.remote,
+                said.kind,
             )
         transcript.results[addressee.number] = result
     return transcript

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.attempt import Kind, Outcome
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import DeliveryState
 
@@ -42,6 +42,7 @@ class AttemptRecord:
     worker_id: UUID
     started_at: datetime
     finished_at: datetime
+    kind: Kind = Kind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

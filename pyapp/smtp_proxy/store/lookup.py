@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.attempt import Kind, Outcome
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, TenantLimits
@@ -90,4 +90,5 @@ def _attempt(row: asyncpg.Record) -> AttemptRecord:
         worker_id=row["worker_id"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        kind=Kind(row["kind"]),
     )

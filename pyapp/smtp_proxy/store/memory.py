@@ -258,6 +258,7 @@ class MemoryStore(MemoryDomains):
                 attempt.worker_id,
                 attempt.started_at,
                 attempt.finished_at,
+                result.kind,
             )
         )
         return True

@@ -73,13 +73,13 @@ RETURNING envelope_id;
 
 -- name: record
 -- Attempts and what they did to their deliveries, where the claim still holds (fencing).
--- $1-$12 columns of attempts, $13 next_attempt_at (null: settled), $14 new states, $15 lowest id, $16 highest id
+-- $1-$11 columns of attempts, $12 next_attempt_at (null: settled), $13 new states, $14 lowest id, $15 highest id, $16 kinds
 WITH made AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::text[],
-        $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::smallint[]
+        $9::uuid[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::smallint[], $16::smallint[]
     ) AS t (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text, remote,
-        worker_id, started_at, finished_at, next_attempt_at, state)
+        worker_id, started_at, finished_at, next_attempt_at, state, kind)
 ), settled AS (
     UPDATE deliveries d
     SET state = made.state,
@@ -95,9 +95,9 @@ WITH made AS (
     RETURNING made.*
 )
 INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
-    remote, worker_id, started_at, finished_at)
+    remote, worker_id, started_at, finished_at, kind)
 SELECT envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
-    remote, worker_id, started_at, finished_at
+    remote, worker_id, started_at, finished_at, kind
 FROM settled;
 
 -- name: sweep
@@ -306,7 +306,8 @@ SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claim
 FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
 
 -- name: message_attempts
-SELECT recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text, remote, worker_id, started_at, finished_at
+SELECT recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text, remote, worker_id, started_at, finished_at,
+    kind
 FROM attempts WHERE envelope_id = $1 ORDER BY recipient_number, attempt_number;
 
 -- name: try_lead

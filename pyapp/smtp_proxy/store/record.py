@@ -39,6 +39,7 @@ def columns(attempts: Sequence[Attempt]) -> tuple[Any, ...]:
         [int(STATE_AFTER[a.result.outcome]) for a in attempts],
         min(ids),
         max(ids),
+        [int(a.result.kind) for a in attempts],
     )
 
 

@@ -57,6 +57,12 @@ SWEPT = Counter("smtp_swept_total", "Envelopes that the sweeper found due or orp
 
 # -- delivery
 ATTEMPTS = Counter("smtp_attempts_total", "Delivery attempts by outcome: delivered, deferred, refused", ["outcome"])
+ATTEMPT_KINDS = Counter(
+    "smtp_attempts_by_kind_total",
+    "Attempts that delivered nothing, by kind: soft, hard, block, quota, policy, auth, tls, dns, timeout, network, "
+    "local, unknown",
+    ["kind"],
+)
 FENCED = Counter("smtp_attempts_fenced_total", "Attempts not recorded because the claim was lost meanwhile")
 QUEUE_SECONDS = Histogram(
     "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS

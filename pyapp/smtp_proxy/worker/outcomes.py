@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StoreError, StoreUnavailable
-from smtp_proxy.model.attempt import Outcome
-from smtp_proxy.telemetry.metrics import ATTEMPTS, FENCED
+from smtp_proxy.model.attempt import Kind, Outcome
+from smtp_proxy.telemetry.metrics import ATTEMPT_KINDS, ATTEMPTS, FENCED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prometheus_client import Counter
 
     from smtp_proxy.model.attempt import Attempt
     from smtp_proxy.worker.lease import Claim
@@ -29,6 +31,9 @@ BATCH_ATTEMPTS: Final = 2000
 _BACKOFF_FIRST_SECONDS: Final = 0.1
 _BACKOFF_MAX_SECONDS: Final = 5.0
 _COUNTED = {outcome: ATTEMPTS.labels(outcome.name.lower()) for outcome in Outcome}
+_COUNTED_KINDS: dict[Kind, Counter] = {
+    kind: ATTEMPT_KINDS.labels(kind.name.lower()) for kind in Kind if kind is not Kind.ACCEPTED
+}
 
 
 @dataclass(eq=False, slots=True)
@@ -112,6 +117,8 @@ class Outcomes:
             )
         for attempt in attempts:
             _COUNTED[attempt.result.outcome].inc()
+            if attempt.result.outcome is not Outcome.DELIVERED:
+                _COUNTED_KINDS[attempt.result.kind].inc()
         for finished in batch:
             self._recorded(finished)
 

@@ -24,7 +24,7 @@ from smtp_proxy.delivery.leg import Routes
 from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
-from smtp_proxy.model.attempt import Attempt, Outcome, RecipientResult
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, RecipientResult
 from smtp_proxy.sealing import read_keys
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 
 # What is left to do after the deadline: give back what is claimed, leave the group.
 _LEAVING_SECONDS: Final = 3.0
+_CRASHED: Final = "internal error, see the worker's log"
 
 
 class Worker:
@@ -153,7 +154,7 @@ class Worker:
             # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
             log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
             results = [
-                RecipientResult(recipient.number, Outcome.DEFERRED, 0, "", "internal error, see the worker's log", "")
+                RecipientResult(recipient.number, Outcome.DEFERRED, 0, "", _CRASHED, "", Kind.LOCAL)
                 for recipient in job.recipients
             ]
         seconds = self._clock.monotonic() - began

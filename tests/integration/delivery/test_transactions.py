@@ -13,7 +13,7 @@ from mail import BODY, envelope, job
 from scripted_server import HANG_UP, STALL, Answer, ScriptedServer
 
 from smtp_proxy.delivery.smtp import SmtpTransport
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import Job, Recipient
 
@@ -44,7 +44,9 @@ def polite(request: pytest.FixtureRequest) -> ScriptedServer:
 class TestDelivered:
     async def test_one_recipient(self, polite: ScriptedServer, transport_to: TransportTo) -> None:
         (result,) = await deliver_to(polite, transport_to)
-        assert result == RecipientResult(0, Outcome.DELIVERED, 250, "2.0.0", "taken", f"127.0.0.1:{polite.port}")
+        assert result == RecipientResult(
+            0, Outcome.DELIVERED, 250, "2.0.0", "taken", f"127.0.0.1:{polite.port}", Kind.ACCEPTED
+        )
         (received,) = polite.received
         assert received.recipients == [b"TO:<b@rcpt.example>"]
         trace, _, rest = received.data.partition(b"From: ")
