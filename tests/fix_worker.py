@@ -11,6 +11,7 @@ from mail import core_envelope
 from virtual_time import LoopClock
 
 from smtp_proxy.config import Settings
+from smtp_proxy.delivery.transport import NO_LEDGER, Ledger
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.store.memory import MemoryStore
@@ -37,7 +38,7 @@ class FakeTransport:
         await asyncio.sleep(0)
         return Outcome.DELIVERED
 
-    async def deliver(self, job: Job) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER) -> list[RecipientResult]:
         self.jobs.append(job)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -45,7 +46,7 @@ class FakeTransport:
             outcome = await self.answer(job)
         finally:
             self.at_once -= 1
-        code = {Outcome.DELIVERED: 250, Outcome.DEFERRED: 451, Outcome.REFUSED: 550}[outcome]
+        code = {Outcome.DELIVERED: 250, Outcome.DEFERRED: 451, Outcome.REFUSED: 550, Outcome.UNKNOWN: 0}[outcome]
         return [RecipientResult(r.number, outcome, code, "", "as told", "fake:25") for r in job.recipients]
 
     async def close(self) -> None:

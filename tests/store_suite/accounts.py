@@ -9,6 +9,7 @@ import pytest
 
 from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.limits import TenantLimits
+from smtp_proxy.model.policy import OnUnknown, TenantPolicy
 from store_suite.rows import Stores
 
 
@@ -22,6 +23,17 @@ class AccountSuite:
             await stores.store.create_tenant("acme")
         with pytest.raises(NotFound):
             await stores.store.tenant_by_name("nobody")
+
+    async def test_a_tenants_policy(self, stores: Stores) -> None:
+        await stores.store.create_tenant("acme")
+        assert await stores.store.tenant_policy("acme") == TenantPolicy(OnUnknown.RETRY, None)
+        wanted = TenantPolicy(OnUnknown.HOLD, 3600)
+        assert await stores.store.set_tenant_policy("acme", wanted) == wanted
+        assert await stores.store.tenant_policy("acme") == wanted
+        with pytest.raises(NotFound):
+            await stores.store.tenant_policy("nobody")
+        with pytest.raises(NotFound):
+            await stores.store.set_tenant_policy("nobody", wanted)
 
     async def test_credentials(self, stores: Stores) -> None:
         acme, abc = await stores.store.create_tenant("acme"), await stores.store.create_tenant("abc")

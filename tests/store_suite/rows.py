@@ -50,7 +50,7 @@ def attempt_for(
 ) -> Attempt:
     now = datetime.now(UTC)
     claimed = next(r for r in job.recipients if r.number == recipient)
-    code = {Outcome.DELIVERED: 250, Outcome.DEFERRED: 451, Outcome.REFUSED: 550}[outcome]
+    code = {Outcome.DELIVERED: 250, Outcome.DEFERRED: 451, Outcome.REFUSED: 550, Outcome.UNKNOWN: 0}[outcome]
     result = RecipientResult(recipient, outcome, code, f"{code // 100}.0.0", "so it went", "mx.example:25")
     next_at = now + timedelta(seconds=retry_in) if retry_in is not None else None
     return Attempt(job.envelope.id, claimed.attempt_number, worker, now, now, result, next_at)

@@ -14,6 +14,7 @@ from smtp_proxy import tenants
 from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
+from smtp_proxy.cli.policy import tenant_policy
 from smtp_proxy.cli.senders import SenderOption, credential_senders
 from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.limits import AtLimit, TenantLimits
@@ -101,6 +102,9 @@ def tenant_limits(
         )
 
     _print_tenant(with_store(context, work))
+
+
+tenant_app.command("policy")(tenant_policy)
 
 
 @credential_app.command("create")

@@ -6,6 +6,7 @@
 530 534 535 538 (RFC 4954 6)     deferred: our login or its lack is the operator's to mend, not the message's fault
 5xx in greeting, EHLO, STARTTLS  deferred: about the host, not about the message
 no reply: network, DNS, TLS, time-out, garbage   deferred, reply_code 0
+no reply after the final dot     unknown, reply_code 0
 a message we may not send        refused, reply_code 0
 
 Why it is so, its kind, and the few refusals that are not for good, say the rules in replies.toml (`rules`).
@@ -51,6 +52,12 @@ def no_reply(number: int, text: str, remote: str, kind: Kind = Kind.UNKNOWN) -> 
     if kind is Kind.UNKNOWN:
         _, kind = judge(0, "", text, Outcome.DEFERRED)
     return RecipientResult(number, Outcome.DEFERRED, 0, "", text, remote, kind)
+
+
+def unknown(number: int, text: str, remote: str) -> RecipientResult:
+    """It was sent with its final dot, and nobody said what became of it."""
+    _, kind = judge(0, "", text, Outcome.DEFERRED)
+    return RecipientResult(number, Outcome.UNKNOWN, 0, "", text, remote, kind)
 
 
 def refused_here(number: int, enhanced_code: str, text: str, remote: str) -> RecipientResult:

@@ -17,6 +17,7 @@ from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.pool import Pool
 from smtp_proxy.delivery.sign import CannotSign, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
+from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.wire import UnfitForWire, path_bytes
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.leg import Leg, Planner
     from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.sign import Signer
+    from smtp_proxy.delivery.transport import Ledger
     from smtp_proxy.model.envelope import Envelope, Job, Recipient
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class SmtpTransport:
         self._signer = signer or Unsigned()
         self._pools: dict[Route, Pool] = {}
 
-    async def deliver(self, job: Job) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER) -> list[RecipientResult]:
         """Offer the job to its next hops; one result per recipient, in the job's order."""
         legs = await self._routes.plan(job)
         try:
@@ -49,10 +51,10 @@ class SmtpTransport:
         except CannotSign as trouble:
             return [no_reply(recipient.number, str(trouble), _remote(legs[0])) for recipient in job.recipients]
         if len(legs) == 1:
-            results = await self._deliver_leg(job.envelope, legs[0], signature)
+            results = await self._deliver_leg(job.envelope, legs[0], signature, ledger)
         else:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._deliver_leg(job.envelope, leg, signature)) for leg in legs]
+                tasks = [group.create_task(self._deliver_leg(job.envelope, leg, signature, ledger)) for leg in legs]
             results = {number: result for task in tasks for number, result in task.result().items()}
         return [results[recipient.number] for recipient in job.recipients]
 
@@ -61,7 +63,9 @@ class SmtpTransport:
         for pool in self._pools.values():
             await pool.close()
 
-    async def _deliver_leg(self, envelope: Envelope, leg: Leg, signature: bytes) -> dict[int, RecipientResult]:
+    async def _deliver_leg(
+        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger
+    ) -> dict[int, RecipientResult]:
         """Results by the recipients' numbers."""
         if not leg.candidates:
             return {result.number: result for result in leg.decided}
@@ -76,7 +80,7 @@ class SmtpTransport:
             for addressee in addressees:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
         else:
-            await self._send(leg.candidates, message, addressees, results)
+            await self._send(leg.candidates, message, addressees, results, ledger)
         return results
 
     async def _send(
@@ -85,29 +89,32 @@ class SmtpTransport:
         message: Message,
         addressees: list[Addressee],
         results: dict[int, RecipientResult],
+        ledger: Ledger,
     ) -> None:
         """Transactions until every addressee has a result: one, unless the server takes only so many at a time."""
         waiting = addressees
         while waiting:
-            transcript = await self._transact_with_any(candidates, message, waiting)
+            transcript = await self._transact_with_any(candidates, message, waiting, ledger)
             results.update(transcript.results)
             again = [a for a in waiting if _is_one_too_many(transcript.results[a.number])]
             # Some were taken, so the next transaction has fewer: this ends.
             waiting = again if len(again) < len(waiting) and _any_taken(transcript) else []
 
     async def _transact_with_any(
-        self, candidates: Sequence[Route], message: Message, addressees: list[Addressee]
+        self, candidates: Sequence[Route], message: Message, addressees: list[Addressee], ledger: Ledger
     ) -> Transcript:
         """Run one transaction with the first candidate that lets us begin; what the last one said if none does."""
         *others, last = candidates
         for route in others:
-            transcript = await self._transact(route, message, addressees)
+            transcript = await self._transact(route, message, addressees, ledger)
             if not transcript.hung_up:
                 return transcript
             log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
-        return await self._transact(last, message, addressees)
+        return await self._transact(last, message, addressees, ledger)
 
-    async def _transact(self, route: Route, message: Message, addressees: list[Addressee]) -> Transcript:
+    async def _transact(
+        self, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
+    ) -> Transcript:
         """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
         pool = self._pool(route)
         fresh = False
@@ -117,7 +124,7 @@ class SmtpTransport:
             except NotReady as trouble:
                 return _not_ready(trouble, addressees, route)
             try:
-                transcript = await _on(connection, route, message, addressees)
+                transcript = await _on(connection, route, message, addressees, ledger)
             except BaseException:
                 connection.abort("the delivery was broken off")
                 raise
@@ -135,7 +142,9 @@ class SmtpTransport:
         return pool
 
 
-async def _on(connection: Connection, route: Route, message: Message, addressees: list[Addressee]) -> Transcript:
+async def _on(
+    connection: Connection, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
+) -> Transcript:
     """Leave out what this server cannot be given, offer the rest."""
     capabilities = connection.capabilities
     if (objection := message.objection(capabilities)) is not None:
@@ -143,7 +152,7 @@ async def _on(connection: Connection, route: Route, message: Message, addressees
         return Transcript({result.number: result for result in refused})
     left_out = _without_smtputf8(addressees, capabilities, route)
     remaining = [a for a in addressees if a.number not in left_out] if left_out else addressees
-    transcript = await transact(connection, route, message, remaining) if remaining else Transcript({})
+    transcript = await transact(connection, route, message, remaining, ledger) if remaining else Transcript({})
     transcript.results.update(left_out)
     return transcript
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.delivery.classify import from_reply, no_reply
+from smtp_proxy.delivery.classify import from_reply, no_reply, unknown
 from smtp_proxy.delivery.connection import CHUNK_BYTES
 from smtp_proxy.delivery.dsn import on_the_wire
+from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.wire import END_OF_DATA
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.message import Message
     from smtp_proxy.delivery.reply import Reply
     from smtp_proxy.delivery.route import Route
+    from smtp_proxy.delivery.transport import Ledger
     from smtp_proxy.model.attempt import RecipientResult
 
 _OUTCOME_UNKNOWN: Final = "after the final dot, so whether it was taken is unknown"
@@ -47,14 +49,26 @@ class Transcript:
 
 
 async def transact(
-    connection: Connection, route: Route, message: Message, addressees: Sequence[Addressee]
+    connection: Connection,
+    route: Route,
+    message: Message,
+    addressees: Sequence[Addressee],
+    ledger: Ledger = NO_LEDGER,
 ) -> Transcript:
     """Offer `message` to `addressees`. What the server or the network does ends up in the transcript."""
-    return await _Transaction(connection, route, message, addressees).run()
+    return await _Transaction(connection, route, message, addressees, ledger).run()
 
 
 class _Transaction:
-    def __init__(self, connection: Connection, route: Route, message: Message, addressees: Sequence[Addressee]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        route: Route,
+        message: Message,
+        addressees: Sequence[Addressee],
+        ledger: Ledger,
+    ) -> None:
+        self._ledger = ledger
         self._connection = connection
         self._route = route
         self._message = message
@@ -154,7 +168,7 @@ class _Transaction:
             self._connection.needs_reset = True
             await self._take_back_data(replies)
         elif data is not None and data.code == 354:
-            await self._send_message(wanted)
+            await self._send_if_it_is_ours(wanted)
         elif data is not None and data.code < 400:
             # Nothing was sent, so nothing can have been taken; from here on nobody knows what answers what.
             text = f"the server broke the protocol: {data.code} to DATA"
@@ -173,6 +187,15 @@ class _Transaction:
             self._connection.send(END_OF_DATA)
             await self._connection.replies(1, self._route.data_timeout_seconds)
 
+    async def _send_if_it_is_ours(self, wanted: list[Addressee]) -> None:
+        """From here on nobody can know what became of it, unless an answer comes: so that is written down first."""
+        if await self._ledger.sending([addressee.number for addressee in wanted]):
+            await self._send_message(wanted)
+        else:
+            text = "not sent: the message may be with another worker by now"
+            self._connection.abort(text)
+            self._unanswered(wanted, text)
+
     async def _send_message(self, wanted: list[Addressee]) -> None:
         connection = self._connection
         data = self._message.data
@@ -190,7 +213,10 @@ class _Transaction:
         replies = await connection.replies(1, self._route.data_timeout_seconds)
         if not replies:
             text = connection.failure or "the connection was closed"
-            self._unanswered(wanted, f"{text}, {_OUTCOME_UNKNOWN}" if finished else f"{text}, within the message")
+            if finished:
+                self._unknown(wanted, f"{text}, {_OUTCOME_UNKNOWN}")
+            else:
+                self._unanswered(wanted, f"{text}, within the message")
             return
         self._answer_all(wanted, replies[0])
         if not finished:
@@ -216,6 +242,10 @@ class _Transaction:
     def _unanswered(self, addressees: list[Addressee], text: str) -> None:
         for addressee in addressees:
             self._transcript.results[addressee.number] = no_reply(addressee.number, text, self._route.remote)
+
+    def _unknown(self, addressees: list[Addressee], text: str) -> None:
+        for addressee in addressees:
+            self._transcript.results[addressee.number] = unknown(addressee.number, text, self._route.remote)
 
 
 def _accepted(reply: Reply) -> bool:

@@ -15,6 +15,7 @@ class Outcome(Tolerant):
     DELIVERED = 1
     DEFERRED = 2  # may be tried again
     REFUSED = 3  # will not be tried again
+    UNKNOWN = 4  # sent with its final dot, and no answer came: by the tenant's policy tried again or held
 
 
 class Kind(Tolerant):
@@ -50,7 +51,7 @@ class RecipientResult:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt, as recorded. `next_attempt_at` is None unless the outcome is DEFERRED."""
+    """One attempt, as recorded. `next_attempt_at` is None unless the outcome is DEFERRED or UNKNOWN."""
 
     envelope_id: UUID
     number: int  # attempt number, from 1

@@ -26,6 +26,7 @@ class DeliveryState(Tolerant):
     DELIVERED = 2
     REFUSED = 3
     HELD = 4  # until an operator releases it
+    CANCELLED = 5  # by an operator, before it was delivered
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.limits import TenantLimits
+from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store import lookup
 from smtp_proxy.store.ids import new_id
@@ -62,6 +63,19 @@ class Accounts:
         async with self._connection(f"limiting tenant {name}") as connection:
             row = await connection.fetchrow(QUERIES["set_tenant_limits"], name, *values)
         return lookup.tenant(present(row, f"tenant {name}"))
+
+    async def tenant_policy(self, name: str) -> TenantPolicy:
+        """Raises NotFound."""
+        async with self._connection(f"looking up the policy of tenant {name}") as connection:
+            row = await connection.fetchrow(QUERIES["tenant_policy"], name)
+        return lookup.policy(present(row, f"tenant {name}"))
+
+    async def set_tenant_policy(self, name: str, policy: TenantPolicy) -> TenantPolicy:
+        """Replace all of it; every process hears of it. Raises NotFound."""
+        values = (policy.on_unknown.value, policy.idempotency_seconds)
+        async with self._connection(f"changing the policy of tenant {name}") as connection:
+            row = await connection.fetchrow(QUERIES["set_tenant_policy"], name, *values)
+        return lookup.policy(present(row, f"tenant {name}"))
 
     async def create_credential(
         self,

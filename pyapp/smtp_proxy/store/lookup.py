@@ -9,6 +9,7 @@ from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
+from smtp_proxy.model.policy import OnUnknown, TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 from smtp_proxy.model.tls import suite_name
 
@@ -24,6 +25,12 @@ def tenant(row: asyncpg.Record) -> Tenant:
     at_limit = AtLimit(row["at_limit"]) if known else AtLimit.REJECT
     limits = TenantLimits(row["messages_per_minute"], row["recipients_per_minute"], row["max_sessions"], at_limit)
     return Tenant(row["id"], row["name"], row["created_at"], row["disabled_at"], limits)
+
+
+def policy(row: asyncpg.Record) -> TenantPolicy:
+    # What a later release may do, this one can not: then nothing is sent twice.
+    on_unknown = OnUnknown(row["on_unknown"]) if row["on_unknown"] in set(OnUnknown) else OnUnknown.HOLD
+    return TenantPolicy(**{**dict(row), "on_unknown": on_unknown})
 
 
 def credential(row: asyncpg.Record) -> Credential:

@@ -10,6 +10,7 @@ from uuid import UUID
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
 from smtp_proxy.model.limits import TenantLimits
+from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
 from smtp_proxy.store.ids import new_id
 
@@ -21,6 +22,7 @@ class MemoryAccounts:
         self.down = False
         self._clock = clock or SystemClock()
         self._tenants: dict[str, Tenant] = {}
+        self._policies: dict[str, TenantPolicy] = {}
         self._credentials: dict[str, Credential] = {}
         self._certificates: dict[str, CertificateIdentity] = {}
         self._callbacks: list[Callable[[], None]] = []
@@ -53,6 +55,16 @@ class MemoryAccounts:
         self._tenants[name] = replace(await self.tenant_by_name(name), limits=limits)
         self._notify()
         return self._tenants[name]
+
+    async def tenant_policy(self, name: str) -> TenantPolicy:
+        await self.tenant_by_name(name)
+        return self._policies.get(name, TenantPolicy())
+
+    async def set_tenant_policy(self, name: str, policy: TenantPolicy) -> TenantPolicy:
+        await self.tenant_by_name(name)
+        self._policies[name] = policy
+        self._notify()
+        return policy
 
     async def create_credential(
         self,

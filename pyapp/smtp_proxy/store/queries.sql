@@ -174,6 +174,13 @@ WHERE messages_per_minute IS NOT NULL OR recipients_per_minute IS NOT NULL OR ma
 UPDATE tenants SET messages_per_minute = $2, recipients_per_minute = $3, max_sessions = $4, at_limit = $5 WHERE name = $1
 RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;
 
+-- name: tenant_policy
+SELECT on_unknown, idempotency_seconds FROM tenants WHERE name = $1;
+
+-- name: set_tenant_policy
+UPDATE tenants SET on_unknown = $2, idempotency_seconds = $3 WHERE name = $1
+RETURNING on_unknown, idempotency_seconds;
+
 -- name: create_credential
 INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders, allowed_networks)
 VALUES ($1, $2, $3, $4, $5, $6)

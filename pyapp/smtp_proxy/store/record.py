@@ -17,6 +17,7 @@ STATE_AFTER = {
     Outcome.DELIVERED: DeliveryState.DELIVERED,
     Outcome.DEFERRED: DeliveryState.QUEUED,
     Outcome.REFUSED: DeliveryState.REFUSED,
+    Outcome.UNKNOWN: DeliveryState.QUEUED,  # or held, by the tenant's policy
 }
 
 

@@ -59,7 +59,7 @@ class RetryPolicy:
         random: Callable[[], float],
     ) -> tuple[RecipientResult, datetime | None]:
         """Return the result to record, and when to try again (None: never)."""
-        if result.outcome is not Outcome.DEFERRED:
+        if result.outcome not in (Outcome.DEFERRED, Outcome.UNKNOWN):
             return result, None
         last_call = received_at + timedelta(seconds=self.give_up_seconds)
         if now >= last_call:

@@ -251,19 +251,19 @@ async def test_the_depth_is_not_counted_to_the_end(db_settings: Settings, monkey
 async def test_what_a_later_release_wrote_is_shown(
     store: Store, stores: Stores, postgres: PostgresServer, db_settings: Settings
 ) -> None:
-    """A release that knows no state 5 runs beside one that does; its `messages list` once failed for that."""
+    """A release that knows no state 9 runs beside one that does; its `messages list` once failed for that."""
     worker, ids = uuid4(), await stores.accepted(core_envelope(["a@x.example", "b@x.example"]))
     (job,) = await store.claim(ids, worker, LEASE)
     await store.record([attempt_for(job, worker, Outcome.REFUSED)])
-    await postgres.sql("UPDATE deliveries SET state = 5 WHERE recipient_number = 0", database=db_settings.db_name)
+    await postgres.sql("UPDATE deliveries SET state = 9 WHERE recipient_number = 0", database=db_settings.db_name)
     await postgres.sql("UPDATE attempts SET outcome = 9", database=db_settings.db_name)
     (summary,) = await store.list_messages()
     message = await store.message(ids[0])
     for states in (summary.states, [d.state for d in message.deliveries]):
-        assert list(states) == [5, DeliveryState.SENDING]
-        assert describe_states(states) == "1 sending, 1 unknown_5"
+        assert list(states) == [9, DeliveryState.SENDING]
+        assert describe_states(states) == "1 sending, 1 unknown_9"
     assert [a.outcome.name for a in message.deliveries[0].attempts] == ["UNKNOWN_9"]
-    assert json.loads(json.dumps(logs.plain(asdict(summary))))["states"] == ["unknown_5", "sending"]
+    assert json.loads(json.dumps(logs.plain(asdict(summary))))["states"] == ["unknown_9", "sending"]
     assert [s.id for s in await store.list_messages(state=DeliveryState.SENDING)] == ids
 
     tenant = await store.create_tenant("acme")

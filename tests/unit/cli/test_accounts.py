@@ -104,3 +104,15 @@ def test_enabling(shell: Shell) -> None:
         (row,) = shell.json("credential", "list")
         assert row["disabled_at"] is None
     assert shell("credential", "enable", "nobody") == 1
+
+
+def test_the_policy_of_a_tenant(shell: Shell) -> None:
+    shell("tenant", "create", "acme")
+    assert shell.json("tenant", "policy", "acme")["on_unknown"] == "retry"
+    assert shell("tenant", "policy", "acme", "--on-unknown", "hold", "--idempotency-seconds", "3600") == 0
+    assert "hold" in shell.out
+    policy = shell.json("tenant", "policy", "acme", "--idempotency-seconds", "none")
+    assert (policy["on_unknown"], policy["idempotency_seconds"]) == ("hold", None)
+    assert shell("tenant", "policy", "acme", "--idempotency-seconds", "0") == 2
+    assert "a whole number from 1 on, or none" in shell.err
+    assert shell("tenant", "policy", "nobody", "--on-unknown", "hold") == 1

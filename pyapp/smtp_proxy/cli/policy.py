@@ -1,0 +1,59 @@
+"""`smtp-proxy tenant policy`: what a tenant wants to become of its mail."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+
+from smtp_proxy.cli.arguments import JsonOption
+from smtp_proxy.cli.connected import with_store
+from smtp_proxy.cli.output import print_json
+from smtp_proxy.errors import InvalidValue
+from smtp_proxy.model.policy import OnUnknown, TenantPolicy
+from smtp_proxy.store import Store
+
+# Postgres' integer.
+_SECONDS_MAX = 2**31 - 1
+
+
+def tenant_policy(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    on_unknown: Annotated[
+        OnUnknown | None,
+        typer.Option(help="A message was sent and no answer came: it is sent again, or held for an operator."),
+    ] = None,
+    idempotency_seconds: Annotated[
+        str | None,
+        typer.Option(metavar="SECONDS|none", help="A Message-ID or X-Idempotency-Key is taken once in so long."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what becomes of a tenant's mail; what is not named stays. Without options: show it."""
+    changes: dict[str, Any] = {}
+    if on_unknown is not None:
+        changes["on_unknown"] = on_unknown
+    if idempotency_seconds is not None:
+        changes["idempotency_seconds"] = parse_whole(idempotency_seconds, "--idempotency-seconds")
+
+    async def work(store: Store) -> TenantPolicy:
+        policy = await store.tenant_policy(name)
+        return await store.set_tenant_policy(name, replace(policy, **changes)) if changes else policy
+
+    policy = with_store(context, work)
+    if as_json:
+        print_json(asdict(policy))
+        return
+    for setting, value in asdict(policy).items():
+        typer.echo(f"{setting.replace('_', ' '):<21}  {'none' if value is None else value}")
+
+
+def parse_whole(text: str, option: str) -> int | None:
+    """A whole number from 1 on, or `none`. Raises InvalidValue."""
+    if text.lower() == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _SECONDS_MAX):
+        raise InvalidValue(f"{option} {text}: use a whole number from 1 on, or none")
+    return int(text)
