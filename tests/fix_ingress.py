@@ -208,7 +208,11 @@ class House:
         return [row["id"] for row in await self.sql("SELECT id FROM envelopes ORDER BY id")]
 
     async def body(self, envelope_id: UUID) -> bytes:
-        (row,) = await self.sql("SELECT content FROM envelopes WHERE id = $1", envelope_id)
+        (row,) = await self.sql(
+            "SELECT coalesce(content, (SELECT string_agg(p.content, ''::bytea ORDER BY number) FROM content_parts p "
+            "WHERE p.envelope_id = e.id)) AS content FROM envelopes e WHERE id = $1",
+            envelope_id,
+        )
         return bytes(row["content"])
 
     async def sql(self, statement: str, *arguments: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from smtp_proxy.core import (
 )
 from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.limits import Placement
-from smtp_proxy.store.accept import encode
+from smtp_proxy.store.accept import Encoded, Encoder, encode
 from smtp_proxy.store.decode import decode
 from smtp_proxy.stream.limits import RateRequest
 from smtp_proxy.tenants.logins import Verdict
@@ -75,7 +75,7 @@ class FakeBatch:
     def size_bytes(self) -> int:
         return sum(len(row[5]) for row in self._here)
 
-    def encode(self, sweep_at_us: int) -> Iterator[bytes]:
+    def encode(self, sweep_at_us: int) -> Encoded:
         return encode(self._here, sweep_at_us)
 
     def tenants(self) -> list[bytes]:
@@ -168,9 +168,7 @@ class FakeStore:
         self.stored += [row[ID] for row in batch]
         self._log.append("stored")
 
-    async def accept_encoded(
-        self, encoder: Callable[[int], Iterable[bytes]], messages: int, *, sweep_after_seconds: float
-    ) -> None:
+    async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
         rows = decode(b"".join(encoder(0)))
         assert len(rows) == messages
         self.encoded.append([row[ID] for row in rows])

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 
 from smtp_proxy.config import Settings
 from smtp_proxy.store import Store
-from smtp_proxy.store.accept import CoreEnvelope, encode
+from smtp_proxy.store.accept import CoreEnvelope, Encoded, Written, encode
 from smtp_proxy.store.ids import new_id
 
 WARMUP_SECONDS = 1.0
@@ -36,11 +36,15 @@ class Rows:
         # Random base64 like the load generator's: nothing for compression to gain.
         body = base64.b64encode(os.urandom(size_bytes))[: size_bytes - 2] + b"\r\n"
         marks = [os.urandom(16) for _ in range(batch)]
-        self._encoded = b"".join(encode([_row(mark, body) for mark in marks], int(time.time() * 1_000_000)))
+        encoded = encode([_row(mark, body) for mark in marks], int(time.time() * 1_000_000))
+        self._encoded, self._has_parts = b"".join(encoded), encoded.has_parts
         self._places = [(number, place) for number, mark in enumerate(marks) for place in _places(self._encoded, mark)]
 
-    def encode(self, _sweep_at_us: int) -> Iterator[bytes]:
+    def encode(self, _sweep_at_us: int) -> Encoded:
         """The batch with fresh ids, which sort by time as the core's do (RFC 9562 5.7)."""
+        return Written(self._fresh(), self._has_parts)
+
+    def _fresh(self) -> Iterator[bytes]:
         encoded = bytearray(self._encoded)
         first = new_id(datetime.now(UTC)).bytes[:12]
         ids = [first + number.to_bytes(4) for number in range(self.messages)]

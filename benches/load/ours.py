@@ -22,7 +22,7 @@ from benches.load.processes import ROOT, end, wait_for
 # Accepting alone is measured: nothing is delivered meanwhile, so what is ready grows past the gate (50,000).
 _ACCEPT = ("--set", "ingress_ready_depth_high=1000000000", "--set", "ingress_ready_depth_low=1000000000")
 _HEARD_SECONDS = 1.0  # until the SMTP service has heard of it from Postgres, generously
-_MAIL_TABLES = "envelopes, deliveries, attempts"
+_MAIL_TABLES = "envelopes, content_parts, deliveries, attempts"
 
 
 class Ours:

@@ -269,6 +269,10 @@ class Pieces:
     is answered.
     """
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether there is a third table: some message is long, and its content is in parts."""
+
     def __iter__(self) -> Iterator[bytes]: ...
     def __next__(self) -> bytes: ...
 
@@ -305,8 +309,8 @@ class Batch:
 
         These are the messages that follow one query of two `COPY … FROM STDIN (FORMAT binary)`: the rows of
         `envelopes` and `deliveries` in this order, with the columns of `copy_accepted` in the store's
-        queries, each as CopyData messages and a CopyDone. The envelopes stay, so it may be had again, and `envelopes`
-        after it, until they are answered.
+        queries, each as CopyData messages and a CopyDone; if `Pieces.has_parts`, behind them those of `copy_parts`. The
+        envelopes stay, so it may be had again, and `envelopes` after it, until they are answered.
 
         Args:
             sweep_at_us: deliveries.sweep_at, microseconds since 1970.

@@ -151,6 +151,12 @@ pub(crate) struct Pieces {
 
 #[pymethods]
 impl Pieces {
+    #[getter]
+    fn has_parts(&self) -> bool {
+        let encoding = self.encoding.lock();
+        encoding.unwrap_or_else(PoisonError::into_inner).has_parts()
+    }
+
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }

@@ -225,6 +225,14 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Encoding(copy::Encoding);
 
+impl Encoding {
+    /// Whether a message is long: its content is written apart, to a third table, in parts.
+    #[must_use]
+    pub fn has_parts(&self) -> bool {
+        self.0.has_parts()
+    }
+}
+
 /// Envelopes to be stored in one transaction, and then answered together. Dropped without an answer,
 /// it defers.
 pub struct Batch {
@@ -270,9 +278,9 @@ impl Batch {
         })
     }
 
-    /// Begins to write all of it for Postgres: the COPY streams of `envelopes` and `deliveries`, each in
-    /// messages and with its end, as they follow one statement that names the two. `sweep_at_us` in microseconds
-    /// since 1970. `None`: the envelopes have left the batch.
+    /// Begins to write all of it for Postgres: the COPY streams of `envelopes` and `deliveries`, and of `content_parts`
+    /// if [`Encoding::has_parts`], each in messages and with its end, as they follow one statement that names them.
+    /// `sweep_at_us` in microseconds since 1970. `None`: the envelopes have left the batch.
     #[must_use]
     pub fn begin_encoding(&self, sweep_at_us: i64) -> Option<Encoding> {
         let letters = &self.letters;

@@ -1,5 +1,5 @@
 //! A batch as Postgres takes it fastest: the rows of two tables in its binary COPY format, framed as the messages
-//! that follow a `COPY … FROM STDIN`.
+//! that follow a `COPY … FROM STDIN`; and of a third for messages that no page of Postgres holds.
 //!
 //! Why here: encoding is done for every message, and in Python it costs more than all the rest of accepting one. Which
 //! statement these rows belong to is the store's to say (`copy_accepted` in `store/queries.sql`); the two change
@@ -22,22 +22,52 @@ const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// 2000-01-01 in microseconds since 1970: where a timestamptz begins.
 const EPOCH_US: i64 = 946_684_800_000_000;
-/// A longer body is cut where its piece is full.
-const WHOLE_BODY_BYTES: usize = 64 * 1024;
-/// In this order: one COPY each.
-const TABLES: [fn(&mut Rows, &Letter, i64); 2] = [envelope, deliveries];
+/// A longer message lies in parts of this size, each as much as fills a page of Postgres beside its key: 8,192 less 24 for
+/// the page, 4 and 24 for the row, 24 for key and lengths, in eights (docs/decisions/0028-long-messages-in-parts.md).
+const PART_BYTES: usize = 8096;
 
-/// Where rows are written.
-#[derive(Default)]
-struct Rows {
-    bytes: Vec<u8>,
-    /// Here belongs a body that is too long to be written at once.
-    long_body_at: Option<usize>,
+fn envelope(rows: &mut Vec<u8>, letter: &Letter) {
+    fields_before_body(rows, letter);
+    if is_long(letter) {
+        rows.extend_from_slice(&NULL);
+    } else {
+        rows.extend_from_slice(&length(size_bytes(letter)));
+        for piece in letter.envelope.pieces(&letter.additions) {
+            rows.extend_from_slice(piece);
+        }
+    }
 }
 
-fn envelope(rows: &mut Rows, letter: &Letter, _: i64) {
-    fields_before_body(&mut rows.bytes, letter);
-    body(rows, letter);
+fn size_bytes(letter: &Letter) -> usize {
+    letter.envelope.body.len() + letter.additions.len()
+}
+
+/// Its content is in parts.
+fn is_long(letter: &Letter) -> bool {
+    size_bytes(letter) > PART_BYTES
+}
+
+/// Whether there is a part of that number, which is then written.
+fn part(rows: &mut Vec<u8>, letter: &Letter, number: usize) -> bool {
+    let begins_at = number * PART_BYTES;
+    let Some(left_bytes @ 1..) = size_bytes(letter).checked_sub(begins_at) else {
+        return false;
+    };
+    let part_bytes = left_bytes.min(PART_BYTES);
+    rows.extend_from_slice(&3_i16.to_be_bytes());
+    field(rows, &letter.id.0);
+    field(rows, &length(number));
+    rows.extend_from_slice(&length(part_bytes));
+    let mut skipped = begins_at;
+    let mut wanted = part_bytes;
+    for piece in letter.envelope.pieces(&letter.additions) {
+        let rest = piece.get(skipped..).unwrap_or_default();
+        skipped = skipped.saturating_sub(piece.len());
+        let taken = rest.get(..wanted).unwrap_or(rest);
+        rows.extend_from_slice(taken);
+        wanted -= taken.len();
+    }
+    true
 }
 
 fn fields_before_body(rows: &mut Vec<u8>, letter: &Letter) {
@@ -47,7 +77,7 @@ fn fields_before_body(rows: &mut Vec<u8>, letter: &Letter) {
         client_address,
         tls_suite,
         received_at_us,
-        additions,
+        ..
     } = letter;
     rows.extend_from_slice(&16_i16.to_be_bytes());
     field(rows, &id.0);
@@ -55,7 +85,7 @@ fn fields_before_body(rows: &mut Vec<u8>, letter: &Letter) {
     field(rows, &envelope.identity.credential_id);
     field(rows, envelope.reverse_path.as_bytes());
     field(rows, &length(envelope.recipients.len()));
-    field(rows, &length(envelope.body.len() + additions.len()));
+    field(rows, &length(size_bytes(letter)));
     field(rows, &i16::from(envelope.body_type as u8).to_be_bytes());
     field(rows, &[u8::from(envelope.smtputf8)]);
     field(rows, envelope.helo.as_bytes());
@@ -71,21 +101,7 @@ fn fields_before_body(rows: &mut Vec<u8>, letter: &Letter) {
     }
 }
 
-fn body(rows: &mut Rows, letter: &Letter) {
-    let pieces = letter.envelope.pieces(&letter.additions);
-    let size_bytes = pieces.iter().map(|piece| piece.len()).sum();
-    rows.bytes.extend_from_slice(&length(size_bytes));
-    if size_bytes > WHOLE_BODY_BYTES {
-        rows.long_body_at = Some(rows.bytes.len());
-        return;
-    }
-    for piece in pieces {
-        rows.bytes.extend_from_slice(piece);
-    }
-}
-
-fn deliveries(rows: &mut Rows, letter: &Letter, sweep_at_us: i64) {
-    let rows = &mut rows.bytes;
+fn deliveries(rows: &mut Vec<u8>, letter: &Letter, sweep_at_us: i64) {
     let sweep_at = timestamp(sweep_at_us);
     let dsn = letter.envelope.dsn.as_deref();
     for (nth, recipient) in letter.envelope.recipients.iter().enumerate() {

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from smtp_proxy.core import EnvelopeRow, Gate, Keep, LoginRequest, LoginVerdict, Outline
     from smtp_proxy.model.limits import Placement
+    from smtp_proxy.store.accept import Encoded, Encoder
     from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
 
@@ -27,7 +28,7 @@ class Envelopes(Protocol):
 
     def tenants(self) -> list[bytes]: ...
 
-    def encode(self, sweep_at_us: int) -> Iterable[bytes]: ...
+    def encode(self, sweep_at_us: int) -> Encoded: ...
 
     def ids(self) -> list[bytes]: ...
 
@@ -87,9 +88,7 @@ class CertificateChecker(Protocol):
 class MailStore(Protocol):
     """The part of `store.Store` that takes mail in. Everything may raise StoreUnavailable."""
 
-    async def accept_encoded(
-        self, encoder: Callable[[int], Iterable[bytes]], messages: int, *, sweep_after_seconds: float
-    ) -> None: ...
+    async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None: ...
 
     async def accept(
         self,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from smtp_proxy.model.dsn import DsnRow
 from smtp_proxy.model.envelope import DeliveryState
@@ -25,8 +26,21 @@ from smtp_proxy.store.writer import Writer, query_message
 CoreEnvelope: TypeAlias = tuple[
     bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None
 ]
+
+
+class Encoded(Protocol):
+    """A batch for a Writer, in pieces, as `_core.Pieces` are."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some content is long: in parts, written to a table of their own."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
 # What `_core.Batch.encode` is: given deliveries.sweep_at in microseconds since 1970, all of a batch for a Writer.
-Encoder: TypeAlias = Callable[[int], Iterable[bytes]]
+Encoder: TypeAlias = Callable[[int], Encoded]
 
 _NOBODY: Final = bytes(16)
 # PostgreSQL's manual, "COPY", "Binary Format": signature, no flags, no header extension; and what ends it.
@@ -36,19 +50,42 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _COPY_DONE: Final = b"c\0\0\0\x04"
 # Where a timestamptz begins: 2000-01-01, in microseconds since 1970.
 EPOCH_US: Final = 946_684_800_000_000
-# A piece, and a CopyData message, is full with what takes it so far, bytes. A longer body is cut.
+# A piece, and a CopyData message, is full with what takes it so far, bytes.
 _PIECE_BYTES: Final = 256 * 1024
+# What is longer lies in parts of this size; why this size says core_rs/server/src/copy.rs.
+PART_BYTES: Final = 8096
 _INT2, _INT4, _INT8 = struct.Struct("!h"), struct.Struct("!i"), struct.Struct("!q")
-_ACCEPT: Final = query_message(QUERIES["copy_accepted"])
-_ACCEPT_PLACED: Final = query_message(f"{QUERIES['copy_accepted']};\n{QUERIES['copy_placed']}")
+_COPIES: Final = {
+    (is_placed, has_parts): query_message(
+        ";\n".join(
+            QUERIES[name]
+            for name, wanted in (("copy_accepted", True), ("copy_placed", is_placed), ("copy_parts", has_parts))
+            if wanted
+        )
+    )
+    for is_placed in (False, True)
+    for has_parts in (False, True)
+}
 _REHEARSE: Final = query_message(
     f"BEGIN;\nSAVEPOINT written;\n{QUERIES['copy_accepted']};\nROLLBACK TO written;\nCOMMIT"
 )
 
 
-async def accept(writer: Writer, encoded: Iterable[bytes], messages: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One that is encoded here, or anywhere."""
+
+    pieces: Iterable[bytes]
+    has_parts: bool
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.pieces)
+
+
+async def accept(writer: Writer, encoded: Encoded, messages: int) -> None:
     """Write an encoded batch; see Store.accept. Raises what Writer.copy raises."""
-    await writer.copy(_ACCEPT, encoded, messages)
+    has_parts = encoded.has_parts
+    await writer.copy(_COPIES[False, has_parts], encoded, messages, parts=has_parts)
 
 
 async def accept_placed(
@@ -61,8 +98,11 @@ async def accept_placed(
     """Write a batch, and in the same transaction put some of it elsewhere than among what is ready."""
     ready = [row for row in batch if row[0] not in placements]
     placed = [row for row in batch if row[0] in placements]
-    tables = (_envelopes(batch), _ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
-    await writer.copy(_ACCEPT_PLACED, _pieces(tables), len(batch), tables=len(tables))
+    deliveries = (_ready(ready, sweep_at), _placed(placed, sweep_at, now, placements))
+    encoded = _written(batch, *deliveries)
+    await writer.copy(
+        _COPIES[True, encoded.has_parts], encoded, len(batch), deliveries=len(deliveries), parts=encoded.has_parts
+    )
 
 
 async def rehearse(writer: Writer, now: datetime) -> None:
@@ -83,11 +123,16 @@ def microseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1_000_000)
 
 
-def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> Iterator[bytes]:
-    """What `_core.Batch.encode` gives for the same envelopes, but for where a long body is cut."""
+def encode(batch: Sequence[CoreEnvelope], sweep_at_us: int) -> Encoded:
+    """What `_core.Batch.encode` gives for the same envelopes."""
     sweep_at = _INT8.pack(sweep_at_us - EPOCH_US)
-    deliveries = (delivery for row in batch for delivery in _deliveries(row, sweep_at))
-    return _pieces((_envelopes(batch), deliveries))
+    return _written(batch, (delivery for row in batch for delivery in _deliveries(row, sweep_at)))
+
+
+def _written(batch: Sequence[CoreEnvelope], *deliveries: Iterable[bytes]) -> Written:
+    long = [row for row in batch if len(row[5]) > PART_BYTES]
+    tables = (map(_envelope, batch), *deliveries, *((_parts(long),) if long else ()))
+    return Written(_pieces(tables), bool(long))
 
 
 def _ready(batch: Sequence[CoreEnvelope], sweep_at: datetime) -> Iterator[bytes]:
@@ -110,20 +155,13 @@ def _timestamp(moment: datetime) -> bytes:
     return _INT8.pack(microseconds(moment) - EPOCH_US)
 
 
-def _envelopes(batch: Sequence[CoreEnvelope]) -> Iterator[bytes]:
-    """Rows; of one with a long body the parts."""
-    for row in batch:
-        body = row[5]
-        before = _before_body(row)
-        if len(body) <= _PIECE_BYTES:
-            yield before + body
-        else:
-            yield before
-            yield from (body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES))
+def _parts(long: Iterable[CoreEnvelope]) -> Iterator[bytes]:
+    for row in long:
+        for number, at in enumerate(range(0, len(row[5]), PART_BYTES)):
+            yield _row(row[0], _INT4.pack(number), row[5][at : at + PART_BYTES])
 
 
-def _before_body(row: CoreEnvelope) -> bytes:
-    """All of a row but its last field's value."""
+def _envelope(row: CoreEnvelope) -> bytes:
     (
         envelope_id,
         tenant,
@@ -140,7 +178,7 @@ def _before_body(row: CoreEnvelope) -> bytes:
         dsn,
     ) = row
     ret, envid, _ = dsn or (None, None, [])
-    fields = _row(
+    return _row(
         envelope_id,
         tenant,
         credential,
@@ -156,9 +194,8 @@ def _before_body(row: CoreEnvelope) -> bytes:
         _optional_int2(ret),
         _optional_text(envid),
         None if (suite := tls_suite(tls)) is None else _INT4.pack(suite),
-        b"",
+        body if len(body) <= PART_BYTES else None,
     )
-    return fields[: -_INT4.size] + _INT4.pack(len(body))
 
 
 def tls_suite(tls: int) -> int | None:

@@ -45,7 +45,7 @@ async def claim(
 
 async def _contents(connection: Connection, envelope_ids: Sequence[UUID]) -> dict[UUID, bytes]:
     found: dict[UUID, bytes] = {}
-    for query in ("contents", "older_contents"):
+    for query in ("contents", "long_contents", "older_contents"):
         wanted = [envelope_id for envelope_id in envelope_ids if envelope_id not in found]
         if wanted:
             rows = await connection.fetch(QUERIES[query], wanted, min(wanted), max(wanted))

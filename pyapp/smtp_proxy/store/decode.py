@@ -15,7 +15,10 @@ _HEAD: Final = struct.Struct("!ci")
 
 def decode(encoded: bytes) -> list[CoreEnvelope]:
     """The envelopes of an encoded batch. Raises ValueError."""
-    envelopes, deliveries = (list(_rows(stream)) for stream in _streams(encoded))
+    envelopes, deliveries, *parts = (list(_rows(stream)) for stream in _streams(encoded))
+    contents = {row[0]: [row[15]] if row[15] is not None else [] for row in envelopes}
+    for envelope_id, _, content in (part for table in parts for part in table):
+        contents[envelope_id].append(content)
     recipients: dict[bytes, list[str]] = {row[0]: [] for row in envelopes}
     asked: dict[bytes, list[tuple[int | None, str | None]]] = {row[0]: [] for row in envelopes}
     for row in deliveries:
@@ -28,7 +31,7 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
             row[2],
             _text(row[3]) or "",
             recipients[row[0]],
-            row[15],
+            b"".join(contents[row[0]]),
             _int2(row[6]) or 0,
             row[7] == b"\1",
             _text(row[8]) or "",

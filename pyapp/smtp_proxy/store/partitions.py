@@ -22,10 +22,16 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
 
 # The partitioned tables with their partition key.
-TABLES = {"envelopes": "id", "deliveries": "envelope_id", "attempts": "envelope_id"}
+TABLES = {
+    "envelopes": "id",
+    "deliveries": "envelope_id",
+    "attempts": "envelope_id",
+    "content_parts": "envelope_id",
+}
 # A 4 KiB body stays in its row, in one heap write, instead of three chunks of a TOAST table and their index;
 # only above this (bytes, a page less its header) does it go out of line. docs/decisions/0011-bodies-inline.md.
-_OPTIONS = {"envelopes": " WITH (toast_tuple_target = 8160)"}
+# A part of a longer one is made to fill a page (0028).
+_OPTIONS = dict.fromkeys(("envelopes", "content_parts"), " WITH (toast_tuple_target = 8160)")
 
 
 def days(now: datetime, days_ahead: int) -> Iterator[datetime]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import asyncpg
 
 from smtp_proxy.store.pool import local_settings
-from smtp_proxy.store.writer import TABLES, Writer, Writers, query_message
+from smtp_proxy.store.writer import Writer, Writers, query_message
 
 _ROLLBACK = query_message("ROLLBACK")
 _HEAD_BYTES = 5  # of a message: its kind and its length
@@ -30,10 +30,13 @@ class PooledWriter(Writer):
         super().__init__(connection)
         self._settings = settings
 
-    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
+    async def copy(
+        self, query: bytes, encoded: Iterable[bytes], messages: int, *, deliveries: int = 1, parts: bool = False
+    ) -> None:
         """See Writer.copy."""
         try:
-            await super().copy(_in_transaction(query, self._settings), encoded, messages, tables=tables)
+            query = _in_transaction(query, self._settings)
+            await super().copy(query, encoded, messages, deliveries=deliveries, parts=parts)
         except asyncpg.PostgresError:
             await self._roll_back()
             raise

@@ -19,6 +19,10 @@ COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify,
 COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, next_attempt_at)
     FROM STDIN (FORMAT binary);
 
+-- name: copy_parts
+-- Behind the others: the content of messages that are longer than a page.
+COPY content_parts (envelope_id, number, content) FROM STDIN (FORMAT binary);
+
 -- name: is_read_only
 SHOW transaction_read_only;
 
@@ -46,6 +50,12 @@ RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn
 -- $1 ids, $2 lowest id, $3 highest id
 SELECT id AS envelope_id, content FROM envelopes
 WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND content IS NOT NULL;
+
+-- name: long_contents
+-- Of messages in parts. $1 ids, $2 lowest id, $3 highest id
+SELECT envelope_id, string_agg(content, ''::bytea ORDER BY number) AS content FROM content_parts
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+GROUP BY envelope_id;
 
 -- name: older_contents
 -- Of messages that a release took in which did not know envelopes.content. $1 ids, $2 lowest id, $3 highest id

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 _HEAD: Final = struct.Struct("!ci")  # kind, length without the kind
-TABLES: Final = 2  # envelopes and deliveries: one COPY each
 # Bytes. The server sends a word of its own for each COPY that it begins, which nobody waits for: one CopyInResponse for
 # 16 columns and one for 6, two CommandComplete and a ReadyForQuery are 90 at least; an error is more. Until so many are
 # there the kernel lets us sleep.
@@ -72,14 +71,17 @@ class Writer:
         """The connection stands, as far as anybody has heard."""
         return not self._answers.lost and not self._transport.is_closing()
 
-    async def copy(self, query: bytes, encoded: Iterable[bytes], messages: int, *, tables: int = TABLES) -> None:
+    async def copy(
+        self, query: bytes, encoded: Iterable[bytes], messages: int, *, deliveries: int = 1, parts: bool = False
+    ) -> None:
         """Send a query and what its COPYs take; on return it is committed. Broken off, the connection is closed.
 
         Args:
             query: a Query message, with `copy_accepted` in it.
             encoded: the streams of its tables in pieces, as `_core.Batch.encode` gives them.
             messages: how many envelopes those are.
-            tables: how many COPYs the query has; the first is of envelopes.
+            deliveries: how many COPYs of deliveries follow the one of envelopes.
+            parts: whether one of parts of long messages comes last.
 
         Raises:
             asyncpg.PostgresError: what the server says; nothing is stored.
@@ -100,8 +102,9 @@ class Writer:
             answer.cancel()
             self.close()
             raise
-        envelopes, *deliveries = counts if len(counts) == tables else (0,)
-        if envelopes != messages or sum(deliveries) < messages:
+        if len(counts) != 1 + deliveries + parts or not (
+            counts[0] == messages <= sum(counts[1 : 1 + deliveries]) and all(counts[1 + deliveries :])
+        ):
             self.close()
             raise asyncpg.InternalClientError(f"{messages} messages were written, the server stored {counts}")
 

@@ -171,7 +171,7 @@ async def test_an_index_is_built_while_mail_comes_in(empty: Settings) -> None:
             assert slowest < WAIT_MAX_SECONDS
             assert not building.done()
             await reader.execute("ROLLBACK")
-            assert await building == ["0009_pre_held"]
+            assert await building == [m.label for m in migrate.read_migrations() if m.number >= 9]
         await store.ensure_partitions(datetime(2040, 1, 1, tzinfo=UTC), 0)
         await assert_indexed(empty)
     finally:
@@ -191,14 +191,16 @@ async def test_an_index_that_was_given_up_is_finished_later(empty: Settings) -> 
     leftovers = "SELECT 1 FROM pg_index WHERE NOT indisvalid AND indrelid <> 'deliveries'::regclass"
     assert await connection.fetch(leftovers) == [], "kept up to date, and read by nobody"
     await connection.close()
-    assert await Store.migrate(hasty) == ["0009_pre_held"]
+    assert await Store.migrate(hasty) == [m.label for m in migrate.read_migrations() if m.number >= 9]
     await assert_indexed(empty)
 
 
 async def with_partitions(settings: Settings) -> None:
     connection = await open_connection(settings, "test")
     locks = Locks(connection, try_seconds=2.0, total_seconds=10.0)
-    await partitions.ensure_partitions(connection, datetime.now(UTC), 2, locks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(partitions.TABLES, "content_parts")  # of a later release
+        await partitions.ensure_partitions(connection, datetime.now(UTC), 2, locks)
     await connection.close()
 
 
@@ -227,7 +229,8 @@ async def test_partitions_are_made_in_short_tries(store: Store, db_settings: Set
             with pytest.raises(SchemaBusy, match="partition deliveries_p20400101"):
                 await hasty.ensure_partitions(far, 0)
             assert longest() < WAIT_MAX_SECONDS
-        assert await hasty.ensure_partitions(far, 0) == ["deliveries_p20400101", "attempts_p20400101"]
+        late = [f"{table}_p20400101" for table in partitions.TABLES if table != "envelopes"]
+        assert await hasty.ensure_partitions(far, 0) == late
     finally:
         await hasty.close()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_suite import core_envelope
 
-from smtp_proxy.store.accept import CoreEnvelope, encode
+from smtp_proxy.store.accept import PART_BYTES, CoreEnvelope, encode
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import first_id, new_id
@@ -112,10 +112,18 @@ def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> 
 
 
 def test_a_large_batch_goes_in_several_pieces() -> None:
-    sizes = [100_000, 256 * 1024, 256 * 1024 + 1, 3_000_000, 0, 100_000]
+    sizes = [100_000, PART_BYTES, PART_BYTES + 1, 256 * 1024, 3_000_000, 0, 100_000]
     batch = [core_envelope(["a@x.example"], random.randbytes(size)) for size in sizes]
     pieces = list(encode(batch, 0))
-    assert [row[15] for row in decoded(b"".join(pieces))[0]] == [row[5] for row in batch]
+    envelopes, _, parts = decoded(b"".join(pieces))
+    for envelope, row in zip(batch, envelopes, strict=True):
+        mine = [part for part in parts if part[0] == envelope[0]]
+        assert [int.from_bytes(part[1], "big") for part in mine] == list(range(len(mine)))
+        assert all(len(part[2]) == PART_BYTES for part in mine[:-1])
+        assert (row[15], b"".join(part[2] for part in mine)) == (
+            (b"", envelope[5]) if len(envelope[5]) > PART_BYTES else (envelope[5], b"")
+        )
+    assert decode(b"".join(pieces)) == batch
     assert all(len(piece) < 3 * 256 * 1024 for piece in pieces)
     assert len(pieces) > 12
     assert all(list(messages(piece)) for piece in pieces)  # whole ones
