@@ -3,6 +3,7 @@
 from store_suite.accounts import AccountSuite
 from store_suite.deliveries import DeliverySuite
 from store_suite.domains import DomainSuite
+from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
@@ -20,5 +21,5 @@ __all__ = [
 ]
 
 
-class StoreSuite(DeliverySuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
+class StoreSuite(DeliverySuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
     """All of it."""

@@ -177,7 +177,7 @@ def _print_message(message: Message) -> None:
     attempts = make_table("attempt", "to", "at", "took", "outcome", "kind", "server", "reply")
     for d in message.deliveries:
         for a in d.attempts:
-            took = f"{(a.finished_at - a.started_at).total_seconds():.3f} s"
+            took = f"{(a.finished_at - a.started_at).total_seconds():.3f} s" if a.finished_at is not None else ""
             reply = " ".join(part for part in (str(a.reply_code or ""), a.enhanced_code, a.reply_text) if part)
             outcome = a.outcome.name.lower()
             kind = "" if a.kind in (Kind.UNKNOWN, Kind.ACCEPTED) else a.kind.name.lower()

@@ -189,7 +189,7 @@ class _Transaction:
 
     async def _send_if_it_is_ours(self, wanted: list[Addressee]) -> None:
         """From here on nobody can know what became of it, unless an answer comes: so that is written down first."""
-        if await self._ledger.sending([addressee.number for addressee in wanted]):
+        if await self._ledger.sending([addressee.number for addressee in wanted], self._route.remote):
             await self._send_message(wanted)
         else:
             text = "not sent: the message may be with another worker by now"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Ledger(Protocol):
     """Where it is written down that a message is about to be sent for good, before it is."""
 
-    async def sending(self, recipient_numbers: Sequence[int]) -> bool:
-        """Await before the final dot, or a provider's API call, leaves for these recipients of the job.
+    async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
+        """Await before the final dot, or a provider's API call, leaves for these recipients of the job to `remote`.
 
         True: an attempt of unknown outcome is committed for each, so that a crash from here on is known of. It may be
         said again within one attempt. False: the claim was lost, so nothing may be sent.
@@ -29,7 +29,7 @@ class Ledger(Protocol):
 class NoLedger:
     """Of a delivery that nobody keeps account of: a test's, or a tool's."""
 
-    async def sending(self, recipient_numbers: Sequence[int]) -> bool:
+    async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
         return True
 
 

@@ -50,6 +50,19 @@ class RecipientResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """One recipient's copy that is about to be sent for good, as it is written down before."""
+
+    envelope_id: UUID
+    tenant_id: UUID
+    recipient_number: int
+    attempt_number: int  # from 1
+    worker_id: UUID
+    started_at: datetime
+    remote: str  # host:port
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt, as recorded. `next_attempt_at` is None unless the outcome is DEFERRED or UNKNOWN."""
 

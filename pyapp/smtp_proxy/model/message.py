@@ -41,7 +41,7 @@ class AttemptRecord:
     remote: str
     worker_id: UUID
     started_at: datetime
-    finished_at: datetime
+    finished_at: datetime | None  # None: sent, and nothing is known yet
     kind: Kind = Kind.UNKNOWN
 
 

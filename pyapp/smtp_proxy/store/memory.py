@@ -6,18 +6,19 @@ The integration suite of the store runs on both, which is what keeps this one ho
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import AlreadyExists, NotFound
-from smtp_proxy.model.attempt import Attempt
+from smtp_proxy.model.attempt import Attempt, Outcome, Sending
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
+from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
@@ -140,11 +141,28 @@ class MemoryStore(MemoryDomains):
         self._reachable()
         return sum(self._record_one(attempt) for attempt in attempts)
 
+    async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
+        self._reachable()
+        written = set()
+        for sending in sendings:
+            row = self._claimed(sending.envelope_id, sending.recipient_number, sending.worker_id)
+            if row is None or row.attempt_count != sending.attempt_number - 1 or row.sweep_at <= self._clock.now():
+                continue
+            _take_out(row, sending.attempt_number)
+            row.attempts.append(
+                AttemptRecord(
+                    sending.attempt_number, Outcome.UNKNOWN, 0, "", "sent, and no answer was recorded", sending.remote,
+                    sending.worker_id, sending.started_at, None,
+                )
+            )  # fmt: skip
+            written.add((row.envelope_id, row.number))
+        return written
+
     async def release(self, worker_id: UUID) -> list[UUID]:
         self._reachable()
         held = self._held(worker_id)
         for row in held:
-            row.state, row.claimed_by, row.sweep_at = DeliveryState.QUEUED, None, self._clock.now()
+            self._put_back(row, self._clock.now())
         return list(dict.fromkeys(row.envelope_id for row in held))
 
     async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
@@ -152,8 +170,7 @@ class MemoryStore(MemoryDomains):
         now = self._clock.now()
         due = sorted((r for r in self._all_rows() if r.state in _OPEN and r.sweep_at <= now), key=lambda r: r.sweep_at)
         for row in due[:limit]:
-            row.state, row.claimed_by = DeliveryState.QUEUED, None
-            row.sweep_at = now + timedelta(seconds=sweep_after_seconds)
+            self._put_back(row, now + timedelta(seconds=sweep_after_seconds))
         return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
 
     async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
@@ -235,18 +252,40 @@ class MemoryStore(MemoryDomains):
     def _held(self, worker_id: UUID) -> list[_Row]:
         return [r for r in self._all_rows() if r.state is DeliveryState.SENDING and r.claimed_by == worker_id]
 
+    def _claimed(self, envelope_id: UUID, number: int, worker_id: UUID) -> _Row | None:
+        for row in self._rows.get(envelope_id, []):
+            if row.number == number and row.state is DeliveryState.SENDING and row.claimed_by == worker_id:
+                return row
+        return None
+
+    def _put_back(self, row: _Row, sweep_at: datetime) -> None:
+        """To the queue; what may have been sent counts as an attempt, and is held where its tenant wants that."""
+        was_taken = row.state is DeliveryState.SENDING
+        row.state, row.claimed_by, row.sweep_at = DeliveryState.QUEUED, None, sweep_at
+        if was_taken and row.attempts and row.attempts[-1].finished_at is None:
+            row.attempts[-1] = replace(row.attempts[-1], finished_at=self._clock.now())
+            row.attempt_count += 1
+            row.state = self._state_after_unknown(row.envelope_id)
+
+    def _state_after_unknown(self, envelope_id: UUID) -> DeliveryState:
+        tenant_id = self._envelopes[envelope_id].tenant_id
+        policies = [self._policies.get(name) for name, tenant in self._tenants.items() if tenant.id == tenant_id]
+        holds = any(policy is not None and policy.on_unknown is OnUnknown.HOLD for policy in policies)
+        return DeliveryState.HELD if holds else DeliveryState.QUEUED
+
     def _record_one(self, attempt: Attempt) -> bool:
         result = attempt.result
-        for row in self._rows.get(attempt.envelope_id, []):
-            holds = row.state is DeliveryState.SENDING and row.claimed_by == attempt.worker_id
-            if row.number == result.number and holds and row.attempt_count == attempt.number - 1:
-                break
-        else:
+        row = self._claimed(attempt.envelope_id, result.number, attempt.worker_id)
+        if row is None or row.attempt_count != attempt.number - 1:
             return False
+        _take_out(row, attempt.number)
         row.state, row.claimed_by, row.attempt_count = STATE_AFTER[result.outcome], None, attempt.number
+        if result.outcome is Outcome.UNKNOWN:
+            row.state = self._state_after_unknown(row.envelope_id)
         row.next_attempt_at = attempt.next_attempt_at or row.next_attempt_at
         row.sweep_at = attempt.next_attempt_at or attempt.finished_at
-        row.finished_at = None if row.state is DeliveryState.QUEUED else attempt.finished_at
+        is_open = row.state in (DeliveryState.QUEUED, DeliveryState.HELD)
+        row.finished_at = None if is_open else attempt.finished_at
         row.attempts.append(
             AttemptRecord(
                 attempt.number,
@@ -305,6 +344,11 @@ def _envelope(row: CoreEnvelope) -> Envelope:
         _EPOCH + timedelta(microseconds=row[11]), row[8], row[9], bool(row[10]),
         optional(Ret, ret), envid, suite_name(tls_suite(row[10])),
     )  # fmt: skip
+
+
+def _take_out(row: _Row, number: int) -> None:
+    """The attempt of that number, if it was begun and has not ended."""
+    row.attempts = [a for a in row.attempts if a.number != number or a.finished_at is not None]
 
 
 def _delivery(row: _Row) -> Delivery:

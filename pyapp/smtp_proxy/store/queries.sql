@@ -92,7 +92,11 @@ WITH made AS (
         worker_id, started_at, finished_at, next_attempt_at, state, kind)
 ), settled AS (
     UPDATE deliveries d
-    SET state = made.state,
+    -- Of unknown outcome: held where the tenant wants that. Looked up for such an attempt alone.
+    SET state = CASE WHEN made.outcome = 4 AND made.state = 0 AND (
+            SELECT t.on_unknown <> 'retry' FROM envelopes e JOIN tenants t ON t.id = e.tenant_id
+            WHERE e.id = made.envelope_id AND e.id BETWEEN $14::uuid AND $15::uuid
+        ) THEN 4 ELSE made.state END,
         attempt_count = made.attempt_number,
         claimed_by = NULL,
         next_attempt_at = coalesce(made.next_attempt_at, d.next_attempt_at),
@@ -108,13 +112,51 @@ INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, re
     remote, worker_id, started_at, finished_at, kind)
 SELECT envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
     remote, worker_id, started_at, finished_at, kind
-FROM settled;
+FROM settled
+ON CONFLICT (envelope_id, recipient_number, attempt_number) DO UPDATE
+SET outcome = excluded.outcome, reply_code = excluded.reply_code, enhanced_code = excluded.enhanced_code,
+    reply_text = excluded.reply_text, remote = excluded.remote, worker_id = excluded.worker_id,
+    started_at = excluded.started_at, finished_at = excluded.finished_at, kind = excluded.kind
+WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
+
+-- name: sending
+-- Attempts that are about to send for good, where the claim still holds; returns those. What is only told of (its tenant
+-- sends again anyway) need not wait for the disk: the record behind it does. set_config lasts as long as the transaction.
+-- $1 ids, $2 recipient numbers, $3 attempt numbers, $4 workers, $5 began, $6 remotes, $7 lowest id, $8 highest id, $9 tenants
+WITH written AS (
+    INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
+        remote, worker_id, started_at)
+    SELECT made.envelope_id, made.recipient_number, made.attempt_number, 4, 0, '', 'sent, and no answer was recorded',
+        made.remote, made.worker_id, made.started_at
+    FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::timestamptz[], $6::text[])
+        AS made (envelope_id, recipient_number, attempt_number, worker_id, started_at, remote)
+    JOIN deliveries d ON d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
+        AND d.envelope_id BETWEEN $7::uuid AND $8::uuid
+    WHERE d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
+        AND d.sweep_at > now()
+    ON CONFLICT (envelope_id, recipient_number, attempt_number) DO UPDATE
+    SET remote = excluded.remote, worker_id = excluded.worker_id, started_at = excluded.started_at
+    WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL
+    RETURNING envelope_id, recipient_number
+)
+SELECT envelope_id, recipient_number, (
+    SELECT set_config('synchronous_commit', CASE
+        WHEN EXISTS (SELECT FROM tenants WHERE id = ANY ($9::uuid[]) AND on_unknown <> 'retry')
+        THEN current_setting('synchronous_commit') ELSE 'off' END, true)
+) AS durability
+FROM written;
+
+-- name: settled_unknown
+-- How many of these messages' attempts were found to be of unknown outcome just now. $1 ids, $2 lowest id, $3 highest id
+SELECT count(*) FROM attempts
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+    AND outcome = 4 AND finished_at > now() - interval '10 seconds';
 
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while.
 -- $1 limit, $2 sweep after
 WITH due AS (
-    SELECT envelope_id, recipient_number
+    SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
     WHERE state IN (0, 1) AND sweep_at <= now()
     ORDER BY sweep_at
@@ -125,7 +167,7 @@ UPDATE deliveries d
 SET state = 0, claimed_by = NULL, sweep_at = now() + $2::interval
 FROM due
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
-RETURNING d.envelope_id;
+RETURNING d.envelope_id, due.was_taken;
 
 -- name: release_named
 -- Those of these messages that are held become due. $1 ids, $2 lowest id, $3 highest id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smtp_proxy.model.attempt import Attempt, Outcome
+from smtp_proxy.model.attempt import Attempt, Outcome, Sending
 from smtp_proxy.model.envelope import DeliveryState
 
 if TYPE_CHECKING:
@@ -41,6 +41,22 @@ def columns(attempts: Sequence[Attempt]) -> tuple[Any, ...]:
         min(ids),
         max(ids),
         [int(a.result.kind) for a in attempts],
+    )
+
+
+def sending_columns(sendings: Sequence[Sending]) -> tuple[Any, ...]:
+    """Parameters of the statement `sending`."""
+    ids = [s.envelope_id for s in sendings]
+    return (
+        ids,
+        [s.recipient_number for s in sendings],
+        [s.attempt_number for s in sendings],
+        [s.worker_id for s in sendings],
+        [s.started_at for s in sendings],
+        [s.remote for s in sendings],
+        min(ids),
+        max(ids),
+        list({s.tenant_id for s in sendings}),
     )
 
 

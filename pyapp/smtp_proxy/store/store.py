@@ -20,7 +20,7 @@ import asyncpg
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreUnavailable
-from smtp_proxy.model.attempt import Attempt
+from smtp_proxy.model.attempt import Attempt, Sending
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
@@ -37,6 +37,7 @@ from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.writer import Writer, Writers, writer_count
+from smtp_proxy.telemetry.metrics import UNKNOWN_OUTCOMES
 
 if TYPE_CHECKING:
     from smtp_proxy.config import Settings
@@ -232,11 +233,28 @@ class Store(Accounts, Domains):
         async with self._connection("recording attempts") as connection:
             return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
 
+    async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
+        """Write down that these are about to be sent for good; returns (envelope, recipient) of those still claimed.
+
+        Such an attempt is of unknown outcome until it is recorded. Given back to the queue before that, it counts as
+        one, and is tried again or held by its tenant's policy.
+        """
+        if not sendings:
+            return set()
+        async with self._connection("writing down what is sent") as connection:
+            rows = await connection.fetch(QUERIES["sending"], *record.sending_columns(sendings))
+        return {(row["envelope_id"], row["recipient_number"]) for row in rows}
+
     async def release(self, worker_id: UUID) -> list[UUID]:
-        """Give back all that this worker has claimed and not recorded; returns the envelopes, for publishing."""
+        """Give back all that this worker has claimed and not recorded; returns the envelopes, for publishing.
+
+        Those among them that may have been sent are counted, and may be held now: see `sending`.
+        """
         longest = timedelta(seconds=self._settings.worker_lease_seconds)
         async with self._connection("releasing claims") as connection:
-            return _distinct(await connection.fetch(QUERIES["release"], worker_id, longest))
+            released = _distinct(await connection.fetch(QUERIES["release"], worker_id, longest))
+            await _count_unknown(connection, released)
+        return released
 
     async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
         """Deliveries that are due and untaken, or whose lease ran out: queued, and returned for publishing.
@@ -244,7 +262,9 @@ class Store(Accounts, Domains):
         `limit` counts deliveries. They are left alone for `sweep_after_seconds`, so that the stream can do its work.
         """
         async with self._connection("sweeping") as connection:
-            return _distinct(await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds)))
+            rows = await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds))
+            await _count_unknown(connection, _distinct([row for row in rows if row["was_taken"]]))
+        return _distinct(rows)
 
     async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         """Make the held deliveries of these messages due; returns whose there were."""
@@ -383,6 +403,16 @@ async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]
 def _drop(connection: Connection) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
         connection.terminate()
+
+
+async def _count_unknown(connection: Connection, given_back: Sequence[UUID]) -> None:
+    """Of these, given back a moment ago, count the attempts that nobody knows the outcome of."""
+    if given_back:
+        query = QUERIES["settled_unknown"]
+        count = await connection.fetchval(query, given_back, min(given_back), max(given_back))
+        if count:
+            UNKNOWN_OUTCOMES.inc(count)
+            log.warning("%d attempts ended with an unknown outcome", count, extra={"action": "outcome_unknown"})
 
 
 def _count(status: str) -> int:

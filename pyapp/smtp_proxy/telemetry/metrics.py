@@ -56,12 +56,18 @@ PUBLISH_FAILED = Counter("smtp_stream_publish_failed_total", "Batches that could
 SWEPT = Counter("smtp_swept_total", "Envelopes that the sweeper found due or orphaned")
 
 # -- delivery
-ATTEMPTS = Counter("smtp_attempts_total", "Delivery attempts by outcome: delivered, deferred, refused", ["outcome"])
+ATTEMPTS = Counter(
+    "smtp_attempts_total", "Delivery attempts by outcome: delivered, deferred, refused, unknown", ["outcome"]
+)
 ATTEMPT_KINDS = Counter(
     "smtp_attempts_by_kind_total",
     "Attempts that delivered nothing, by kind: soft, hard, block, quota, policy, auth, tls, dns, timeout, network, "
     "local, unknown",
     ["kind"],
+)
+UNKNOWN_OUTCOMES = Counter(
+    "smtp_attempts_abandoned_total",
+    "Attempts whose worker died or left within them: sent perhaps, and by the tenant's policy sent again or held",
 )
 FENCED = Counter("smtp_attempts_fenced_total", "Attempts not recorded because the claim was lost meanwhile")
 QUEUE_SECONDS = Histogram(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from smtp_proxy.model.attempt import Attempt
+    from smtp_proxy.model.attempt import Attempt, Sending
     from smtp_proxy.model.envelope import Job
 
 
@@ -32,6 +32,8 @@ class MailStore(Protocol):
     async def renew(self, worker_id: UUID, lease_seconds: float) -> int: ...
 
     async def record(self, attempts: Sequence[Attempt]) -> int: ...
+
+    async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]: ...
 
     async def release(self, worker_id: UUID) -> list[UUID]: ...
 

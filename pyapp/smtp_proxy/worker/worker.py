@@ -7,7 +7,8 @@ Each arrow is a queue of its own and each stage its own task, so nothing waits f
 one of `worker_concurrency` turns and nothing else, and a transaction takes what has finished by the time it starts.
 
 At least once: a message is offered again only when its outcome was not recorded, and that happens only when this
-process dies or leaves at its deadline in the middle of a delivery.
+process dies or leaves at its deadline in the middle of a delivery. What it may have sent by then is in the ledger, and
+sent again or held by its tenant's policy.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.worker.hand import Hand, Held
 from smtp_proxy.worker.intake import Intake
 from smtp_proxy.worker.lease import Leases
+from smtp_proxy.worker.ledger import AttemptLedger
 from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
 from smtp_proxy.worker.signing import DomainSigner
@@ -92,6 +94,7 @@ class Worker:
         self.leases = Leases(store, settings.worker_lease_seconds, self._clock, self._give_back)
         self.hand = Hand(settings.worker_concurrency, settings.worker_batch_messages)
         self.intake = Intake(settings, store, consumer, self.leases, self.hand, clock=self._clock)
+        self.ledger = AttemptLedger(store, self.leases.holds, self._clock)
         self.outcomes = Outcomes(store, self._recorded, self._lost)
 
     # -- life
@@ -101,6 +104,7 @@ class Worker:
         self._intake_task = self._start(self.intake.run(), "intake")
         self._start(self.intake.run_acknowledging(), "acknowledgements")
         self._start(self.leases.run(), "leases")
+        self._start(self.ledger.run(), "ledger")
         self._start(self.outcomes.run(), "outcomes")
         for number in range(self._concurrency):
             self._start(self._deliver_forever(), f"delivery-{number}")
@@ -149,7 +153,7 @@ class Worker:
         if job.recipients[0].attempt_number == 1:
             QUEUE_SECONDS.observe(max(0.0, (started_at - job.envelope.received_at).total_seconds()))
         try:
-            results = await self._transport.deliver(job)
+            results = await self._transport.deliver(job, self.ledger.of(held.claim))
         except Exception:
             # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
             log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
