@@ -1,6 +1,7 @@
 """What every store must do: the same suite runs on Postgres and on `store.memory`."""
 
 from store_suite.accounts import AccountSuite
+from store_suite.changes import ChangeSuite
 from store_suite.deliveries import DeliverySuite
 from store_suite.domains import DomainSuite
 from store_suite.ledger import LedgerSuite
@@ -21,5 +22,5 @@ __all__ = [
 ]
 
 
-class StoreSuite(DeliverySuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
+class StoreSuite(DeliverySuite, ChangeSuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
     """All of it."""

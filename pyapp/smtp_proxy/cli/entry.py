@@ -26,6 +26,7 @@ from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse
 from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
 from smtp_proxy.cli.domains import domains_app, secrets_app
+from smtp_proxy.cli.explain import explain
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.config import Settings, environment_name
@@ -51,6 +52,9 @@ app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")
 app.add_typer(secrets_app, name="secrets")
 credential_app.add_typer(client_certificates_app, name="certificate")
+
+
+app.command()(explain)
 
 
 class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum

@@ -14,6 +14,7 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.attempt import Kind
+from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.store import Store
@@ -30,7 +31,7 @@ def messages_list(
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
     state: Annotated[
         str | None,
-        typer.Option(metavar="STATE", help="queued, sending, delivered, refused or held, for some recipient."),
+        typer.Option(metavar="STATE", help="Of some recipient: queued, sending, delivered, refused, held, cancelled."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
     before: Annotated[str | None, typer.Option(metavar="ID", help="Only older ones than this.")] = None,
@@ -99,7 +100,49 @@ def messages_release(
         raise NotFound(f"not held: {', '.join(left)}")
 
 
+@messages_app.command("hold")
+def messages_hold(
+    context: typer.Context,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="All of this tenant.")] = None,
+) -> None:
+    """Keep queued mail until it is released: some messages, or all that a tenant has in the queue now."""
+    _change(context, Change.HOLD, message_ids, tenant)
+
+
+@messages_app.command("cancel")
+def messages_cancel(
+    context: typer.Context,
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="All of this tenant.")] = None,
+) -> None:
+    """Never deliver what is queued or held: some messages, or all that a tenant has now. It can not be undone."""
+    _change(context, Change.CANCEL, message_ids, tenant)
+
+
 # -- below
+
+
+_DONE = {Change.HOLD: "held", Change.CANCEL: "cancelled"}
+_NOT = {Change.HOLD: "not queued", Change.CANCEL: "neither queued nor held"}
+
+
+def _change(context: typer.Context, change: Change, message_ids: Sequence[str] | None, tenant: str | None) -> None:
+    if bool(message_ids) == (tenant is not None):
+        raise InvalidValue("name either messages or --tenant NAME")
+    wanted = [parse_id(text) for text in message_ids or ()]
+
+    async def all_of(store: Store, name: str) -> int:
+        owner = (await store.tenant_by_name(name)).id
+        return sum([count async for count in store.change_all(change, owner)])
+
+    if tenant is not None:
+        _tell(_DONE[change], with_store(context, lambda store: all_of(store, tenant)))
+        return
+    changed = with_store(context, lambda store: store.change(change, wanted))
+    _tell(_DONE[change], len(changed))
+    if left := [str(message_id) for message_id in wanted if message_id not in changed]:
+        raise NotFound(f"{_NOT[change]}: {', '.join(left)}")
 
 
 def parse_state(text: str) -> DeliveryState:
@@ -158,7 +201,11 @@ async def _release_all(store: Store, tenant: str) -> int:
 
 
 def _tell_released(count: int) -> None:
-    typer.echo(f"released {count} {'message' if count == 1 else 'messages'}")
+    _tell("released", count)
+
+
+def _tell(done: str, count: int) -> None:
+    typer.echo(f"{done} {count} {'message' if count == 1 else 'messages'}")
 
 
 def _print_message(message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from smtp_proxy.model.change import Change
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.store.pool import Connection
 
+_STATEMENTS: Final = {Change.HOLD: "hold_named", Change.CANCEL: "cancel_named", Change.RELEASE: "release_named"}
 # Lower than any message's id.
 FIRST: Final = UUID(int=0)
 
@@ -23,6 +25,26 @@ async def release_named(connection: Connection, envelope_ids: Sequence[UUID]) ->
     low, high = min(envelope_ids), max(envelope_ids)
     rows = await connection.fetch(QUERIES["release_named"], envelope_ids, low, high)
     return list(dict.fromkeys(row["envelope_id"] for row in rows))
+
+
+async def change_named(connection: Connection, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
+    """See Store.change."""
+    if not envelope_ids:
+        return []
+    low, high = min(envelope_ids), max(envelope_ids)
+    rows = await connection.fetch(QUERIES[_STATEMENTS[change]], envelope_ids, low, high)
+    return list(dict.fromkeys(row["envelope_id"] for row in rows))
+
+
+async def change_next(
+    connection: Connection, change: Change, tenant_id: UUID, after: UUID, before: UUID, batch: int
+) -> tuple[int, UUID | None]:
+    """Change some of a tenant's; returns how many messages, and after which one to go on (None: that was all)."""
+    rows = await connection.fetch(QUERIES["messages_of_tenant"], tenant_id, after, before, batch)
+    if not rows:
+        return 0, None
+    ids = [row["id"] for row in rows]
+    return len(await change_named(connection, change, ids)), ids[-1]
 
 
 async def release_next(

@@ -14,6 +14,7 @@ from uuid import UUID
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.attempt import Attempt, Outcome, Sending
+from smtp_proxy.model.change import Change
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.limits import Held, Placement
@@ -187,6 +188,24 @@ class MemoryStore(MemoryDomains):
         rows.sort(key=lambda row: (row.envelope_id, row.number))
         for start in range(0, len(rows), batch):
             yield len(self._release(rows[start : start + batch]))
+        yield 0
+
+    async def change(self, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
+        self._reachable()
+        rows = [row for row in self._all_rows() if row.envelope_id in envelope_ids]
+        if change is Change.RELEASE:
+            return self._release(rows)
+        stands = (DeliveryState.QUEUED,) if change is Change.HOLD else (DeliveryState.QUEUED, DeliveryState.HELD)
+        found = [row for row in rows if row.state in stands]
+        for row in found:
+            row.state = DeliveryState.HELD if change is Change.HOLD else DeliveryState.CANCELLED
+            row.finished_at = self._clock.now() if change is Change.CANCEL else None
+        return list(dict.fromkeys(row.envelope_id for row in found))
+
+    async def change_all(self, change: Change, tenant_id: UUID, *, batch: int = 1000) -> AsyncIterator[int]:
+        ids = sorted(i for i, envelope in self._envelopes.items() if envelope.tenant_id == tenant_id)
+        for start in range(0, len(ids), batch):
+            yield len(await self.change(change, ids[start : start + batch]))
         yield 0
 
     async def held_by_tenant(self) -> dict[UUID, Held]:

@@ -175,6 +175,22 @@ UPDATE deliveries SET state = 0, next_attempt_at = now(), sweep_at = now()
 WHERE state = 4 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING envelope_id;
 
+-- name: hold_named
+-- Those of these messages that wait in the queue stay until they are released. $1 ids, $2 lowest id, $3 highest id
+UPDATE deliveries SET state = 4
+WHERE state + 0 = 0 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+RETURNING envelope_id;
+
+-- name: cancel_named
+-- Those of these messages that wait or are held are never delivered. $1 ids, $2 lowest id, $3 highest id
+UPDATE deliveries SET state = 5, finished_at = now()
+WHERE state + 0 IN (0, 4) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+RETURNING envelope_id;
+
+-- name: messages_of_tenant
+-- Oldest first. $1 tenant, $2 after this id, $3 before this id, $4 how many
+SELECT id FROM envelopes WHERE tenant_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4;
+
 -- name: held_until
 -- With which message the next so many held deliveries end, oldest first. $1 after this id, $2 before this id, $3 how many
 SELECT envelope_id FROM (

@@ -21,6 +21,7 @@ import asyncpg
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Attempt, Sending
+from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
@@ -283,6 +284,23 @@ class Store(Accounts, Domains):
             async with self._connection("releasing held mail") as connection:
                 released, after = await held.release_next(connection, tenant_id, after, before, batch)
             yield released
+
+    async def change(self, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
+        """Hold, release or cancel what these messages have undelivered; returns those that had any such delivery."""
+        async with self._connection(f"changing mail: {change.value}") as connection:
+            return await held.change_named(connection, change, envelope_ids)
+
+    async def change_all(self, change: Change, tenant_id: UUID, *, batch: int = 1000) -> AsyncIterator[int]:
+        """As `change`, for all that a tenant has now, oldest first; yields how many messages each time.
+
+        Each batch is a transaction of its own and looks at so many messages; what was changed stays so.
+        """
+        after: UUID | None = held.FIRST
+        before = first_id(self._clock.now() + timedelta(minutes=1))
+        while after is not None:
+            async with self._connection(f"changing mail: {change.value}") as connection:
+                changed, after = await held.change_next(connection, change, tenant_id, after, before, batch)
+            yield changed
 
     async def held_by_tenant(self) -> dict[UUID, Held]:
         """How much is held, of each tenant that has any. Reads all that is held: not for every message."""
