@@ -191,6 +191,21 @@ class Settings(BaseModel):
         description="the record of a key that no longer signs stays so long, for late mail",
     )
 
+    # -- webhooks
+    webhook_interval_seconds: float = Field(default=1.0, gt=0, description="look so often for events that are due")
+    webhook_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=60, description="for one event, from connect to answer"
+    )
+    webhook_give_up_seconds: float = Field(default=4 * 86_400.0, gt=0, description="an event is tried for so long")
+    webhook_disable_seconds: float = Field(
+        default=5 * 86_400.0, gt=0, description="an endpoint that takes nothing for so long is switched off"
+    )
+    webhook_https_only: bool = Field(default=True, description="no webhook in the clear")
+    webhook_allowed_networks: str = Field(
+        default="", description="CIDR with commas: addresses that are not public and may have endpoints all the same"
+    )
+    webhook_ca_file: Path | None = Field(default=None, description="CAs of endpoints beside the system's, PEM")
+
     # -- clients that are hostile, broken or too many (docs/RUNBOOK.md, "Under attack")
     smtp_proxy_protocol_networks: str = Field(
         default="",
@@ -284,7 +299,7 @@ class Settings(BaseModel):
     def _pins_are_digests(cls, value: str) -> str:
         return config_checks.pins(value)
 
-    @field_validator("smtp_proxy_protocol_networks", mode="before")
+    @field_validator("smtp_proxy_protocol_networks", "webhook_allowed_networks", mode="before")
     @classmethod
     def _networks_are_networks(cls, value: object) -> str:
         return config_checks.networks(value)

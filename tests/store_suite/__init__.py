@@ -8,6 +8,7 @@ from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
+from store_suite.webhooks import WebhookSuite
 
 __all__ = [
     "CREDENTIAL",
@@ -22,5 +23,7 @@ __all__ = [
 ]
 
 
-class StoreSuite(DeliverySuite, ChangeSuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, LookupSuite):
+class StoreSuite(
+    DeliverySuite, ChangeSuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, WebhookSuite, LookupSuite
+):
     """All of it."""

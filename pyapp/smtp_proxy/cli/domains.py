@@ -163,6 +163,10 @@ def secrets_reseal(context: typer.Context) -> None:
             if key.sealed.key_id != keys.current:
                 sealed = keys.seal(keys.open(key.sealed, key.context), key.context)
                 count += await store.reseal_domain_key(key, sealed)
+        for webhook in await store.list_webhooks():
+            if webhook.sealed.key_id != keys.current:
+                sealed = keys.seal(keys.open(webhook.sealed, webhook.context), webhook.context)
+                count += await store.reseal_webhook(webhook, sealed)
         return count
 
     typer.echo(f"sealed {with_store(context, work)} secrets anew with the key {keys.current}")

@@ -39,6 +39,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "smtp_min_data_bytes_per_second": 0,
     "login_queue_max_per_address": 0,
     "smtp_max_sessions_per_credential": 0,
+    # Who tries webhooks on a laptop listens on it.
+    "webhook_https_only": False,
+    "webhook_allowed_networks": "127.0.0.0/8,::1/128",
 }
 _SMARTHOST: Final = frozenset({"smarthost_host", "smarthost_port"})
 _OWN_POSTGRES: Final = ("db_host", "db_port", "db_name", "db_user", "db_password", "db_sslmode")

@@ -27,6 +27,7 @@ CREDENTIALS_CHANNEL = "smtp_proxy_credentials"
 # `NOTIFY smtp_proxy_certificates` makes every SMTP service read its certificate files again.
 CERTIFICATES_CHANNEL = "smtp_proxy_certificates"
 DOMAINS_CHANNEL = "smtp_proxy_domains"
+WEBHOOKS_CHANNEL = "smtp_proxy_webhooks"
 _PING_SECONDS = 10.0
 _RETRY_FIRST_SECONDS = 0.2
 _RETRY_MAX_SECONDS = 5.0

@@ -24,7 +24,7 @@ from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.decode import decode
-from smtp_proxy.store.memory_domains import MemoryDomains
+from smtp_proxy.store.memory_webhooks import MemoryWebhooks
 from smtp_proxy.store.record import STATE_AFTER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ class _Row:
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
-class MemoryStore(MemoryDomains):
+class MemoryStore(MemoryWebhooks):
     """A fake Store. `down = True` makes every call raise StoreUnavailable."""
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -319,6 +319,7 @@ class MemoryStore(MemoryDomains):
                 result.kind,
             )
         )
+        self._tell(attempt, self._envelopes[row.envelope_id], row.recipient, held=row.state is DeliveryState.HELD)
         return True
 
     def _summary(self, envelope_id: UUID) -> MessageSummary:

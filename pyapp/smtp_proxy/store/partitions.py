@@ -27,6 +27,7 @@ TABLES = {
     "deliveries": "envelope_id",
     "attempts": "envelope_id",
     "content_parts": "envelope_id",
+    "webhook_events": "envelope_id",
 }
 # A 4 KiB body stays in its row, in one heap write, instead of three chunks of a TOAST table and their index;
 # only above this (bytes, a page less its header) does it go out of line. docs/decisions/0011-bodies-inline.md.

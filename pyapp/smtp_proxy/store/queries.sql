@@ -331,6 +331,119 @@ DELETE FROM domains WHERE id = $1 RETURNING id;
 -- $1 key, $2 what it has now, $3 the id of the key it is sealed with anew, $4 what is sealed
 UPDATE domain_keys SET secret_key_id = $3, sealed_key = $4 WHERE id = $1 AND sealed_key = $2 RETURNING id;
 
+-- name: add_webhook
+INSERT INTO webhooks (id, tenant_id, url, events, sealed_secret, secret_key_id, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: list_webhooks
+-- $1 tenant or null
+SELECT id, tenant_id, url, events, sealed_secret, secret_key_id, created_at, disabled_at, failing_since,
+    failures, paused_until, last_error
+FROM webhooks WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY created_at, id;
+
+-- name: remove_webhook
+DELETE FROM webhooks WHERE id = $1 RETURNING id;
+
+-- name: remove_webhook_events
+DELETE FROM webhook_events WHERE webhook_id = $1;
+
+-- name: reseal_webhook
+-- $1 webhook, $2 what it has now, $3 the id of the key it is sealed with anew, $4 what is sealed
+UPDATE webhooks SET secret_key_id = $3, sealed_secret = $4 WHERE id = $1 AND sealed_secret = $2 RETURNING id;
+
+-- name: judge_webhook
+UPDATE webhooks SET failing_since = $2, failures = $3, paused_until = $4, disabled_at = $5, last_error = $6 WHERE id = $1;
+
+-- name: any_webhooks
+SELECT EXISTS (SELECT FROM webhooks WHERE disabled_at IS NULL);
+
+-- name: webhooks_to_call
+SELECT id, tenant_id, url, events, sealed_secret, secret_key_id, created_at, disabled_at, failing_since,
+    failures, paused_until, last_error
+FROM webhooks w
+WHERE disabled_at IS NULL AND coalesce(paused_until, '-infinity') <= now()
+    AND EXISTS (SELECT FROM webhook_events v WHERE v.webhook_id = w.id AND v.state = 0 AND v.due_at <= now());
+
+-- name: due_events
+-- Of a message whose earlier event waits, none is told. $1 webhook, $2 at most
+SELECT envelope_id, webhook_id, recipient_number, attempt_number, sequence, event, occurred_at, payload, tries
+FROM webhook_events v
+WHERE webhook_id = $1 AND state = 0 AND due_at <= now() AND NOT EXISTS (
+    SELECT FROM webhook_events earlier
+    WHERE earlier.envelope_id = v.envelope_id AND earlier.webhook_id = v.webhook_id AND earlier.state = 0
+        AND earlier.sequence < v.sequence
+)
+ORDER BY due_at, sequence LIMIT $2;
+
+-- name: settle_events
+-- $1-$4 keys, $5 states, $6 due again at (null: not), $7 errors
+WITH told AS (
+    SELECT * FROM unnest(
+        $1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::timestamptz[], $7::text[]
+    ) AS t (envelope_id, webhook_id, recipient_number, attempt_number, state, again_at, error)
+), later AS (
+    UPDATE webhook_events v SET due_at = told.again_at
+    FROM told
+    WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state = 0
+        AND v.due_at < told.again_at
+        AND (v.recipient_number, v.attempt_number) <> (told.recipient_number, told.attempt_number)
+)
+UPDATE webhook_events v
+SET state = told.state, tries = v.tries + 1, due_at = coalesce(told.again_at, v.due_at), last_error = told.error
+FROM told
+WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id
+    AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number;
+
+-- name: replay_events
+-- $1 webhook, $2 occurred from then on or null, $3 message or null, $4 states
+UPDATE webhook_events SET state = 0, tries = 0, due_at = now()
+WHERE webhook_id = $1 AND ($2::timestamptz IS NULL OR occurred_at >= $2) AND ($3::uuid IS NULL OR envelope_id = $3)
+    AND state = ANY ($4::smallint[]);
+
+-- name: event_counts
+SELECT webhook_id, count(*) FILTER (WHERE state = 0) AS waiting, count(*) FILTER (WHERE state = 2) AS given_up
+FROM webhook_events WHERE state <> 1 GROUP BY webhook_id;
+
+-- name: tell_webhooks
+-- In the transaction that recorded these attempts: those that it did record become events, for who wants them.
+-- $1-$4 envelopes, recipients, attempts, workers; $5 lowest id, $6 highest id
+INSERT INTO webhook_events (envelope_id, webhook_id, recipient_number, attempt_number, event, occurred_at, due_at, payload)
+SELECT a.envelope_id, w.id, a.recipient_number, a.attempt_number, v.event, a.finished_at, now(),
+    jsonb_build_object(
+        'event', v.event,
+        'message', jsonb_build_object('id', e.id, 'tenant_id', e.tenant_id, 'from', e.reverse_path,
+            'received_at', v.received_at),
+        'recipient', d.recipient,
+        'attempt', jsonb_build_object('number', a.attempt_number, 'reply_code', a.reply_code,
+            'enhanced_code', a.enhanced_code, 'reply_text', a.reply_text, 'remote', a.remote),
+        'next_attempt_at', CASE WHEN v.event = 'deferred' THEN v.next_attempt_at END
+    )
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[])
+        WITH ORDINALITY AS m (envelope_id, recipient_number, attempt_number, worker_id, place)
+) made
+JOIN attempts a ON a.envelope_id = made.envelope_id AND a.recipient_number = made.recipient_number
+    AND a.attempt_number = made.attempt_number AND a.worker_id = made.worker_id
+    AND a.finished_at IS NOT NULL AND a.envelope_id BETWEEN $5::uuid AND $6::uuid
+JOIN envelopes e ON e.id = a.envelope_id AND e.id BETWEEN $5::uuid AND $6::uuid
+JOIN webhooks w ON w.tenant_id = e.tenant_id AND w.disabled_at IS NULL
+JOIN deliveries d ON d.envelope_id = a.envelope_id AND d.recipient_number = a.recipient_number
+    AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
+CROSS JOIN LATERAL (
+    SELECT CASE
+            WHEN a.outcome = 1 THEN 'delivered'
+            WHEN a.outcome = 3 AND a.enhanced_code = '5.4.7' THEN 'expired'
+            WHEN a.outcome = 3 THEN 'bounced'
+            WHEN d.state = 4 THEN 'held'
+            ELSE 'deferred'
+        END AS event,
+        to_char(e.received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS received_at,
+        to_char(d.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS next_attempt_at
+) v
+WHERE cardinality(w.events) = 0 OR v.event = ANY (w.events)
+ORDER BY made.place
+ON CONFLICT DO NOTHING;
+
 -- name: plan_for_these_values
 -- For statements whose best plan depends on what is asked for.
 SET LOCAL plan_cache_mode = force_custom_plan;

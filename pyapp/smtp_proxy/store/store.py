@@ -37,6 +37,7 @@ from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.webhooks import Webhooks, tell
 from smtp_proxy.store.writer import Writer, Writers, writer_count
 from smtp_proxy.telemetry.metrics import UNKNOWN_OUTCOMES
 
@@ -52,7 +53,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts, Domains):
+class Store(Accounts, Domains, Webhooks):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
@@ -232,7 +233,12 @@ class Store(Accounts, Domains):
         if not attempts:
             return 0
         async with self._connection("recording attempts") as connection:
-            return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
+            if not self._webhooks_about:
+                return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
+            async with connection.transaction():
+                count = _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
+                await tell(connection, attempts)
+        return count
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
         """Write down that these are about to be sent for good; returns (envelope, recipient) of those still claimed.

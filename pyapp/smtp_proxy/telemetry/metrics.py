@@ -75,6 +75,9 @@ QUEUE_SECONDS = Histogram(
 )
 DELIVERY_SECONDS = Histogram("smtp_delivery_seconds", "Time of one delivery to the next hop", buckets=_SECONDS)
 
+WEBHOOK_EVENTS = Counter("smtp_webhook_events_total", "Events told to webhooks, and how it went", ["result"])
+WEBHOOKS_DISABLED = Counter("smtp_webhooks_disabled_total", "Webhooks that were switched off for taking nothing")
+
 
 class StatsCollector(Collector):
     """Numbers kept elsewhere (the core's `stats()`), read when they are asked for and at no other time.

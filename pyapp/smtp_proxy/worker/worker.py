@@ -44,6 +44,8 @@ from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
 from smtp_proxy.worker.signing import DomainSigner
 from smtp_proxy.worker.sweeper import Sweeper
+from smtp_proxy.worker.webhook_post import Poster
+from smtp_proxy.worker.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -260,7 +262,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
 
 async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
     clock = SystemClock()
-    signer = DomainSigner(store, read_keys(settings.secret_key_file), clock)
+    secret_keys = read_keys(settings.secret_key_file)
+    signer, poster = DomainSigner(store, secret_keys, clock), Poster(settings)
     await signer.load()
     publisher, depth = Publisher(settings), Depth(settings)
     worker = Worker(
@@ -280,6 +283,9 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     lifecycle.watch(sweeping)
     signing = asyncio.create_task(signer.run(), name="signing keys")
     lifecycle.watch(signing)
+    telling = asyncio.create_task(Webhooks(settings, store, poster, secret_keys, clock).run(), name="webhooks")
+    lifecycle.watch(telling)
+    lifecycle.on_close("webhooks", lambda: end([telling]))
     lifecycle.on_close("sweeper", lambda: end([sweeping]))
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
@@ -290,7 +296,8 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     finally:
         await end([sweeping])
         await worker.leave()
-        await end([signing])
+        await end([signing, telling])
+        await poster.close()
         await consumer.close()
         await transport.close()
         await publisher.close()

@@ -1,0 +1,158 @@
+"""Webhooks and their outbox."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from smtp_proxy.errors import NotFound
+from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.envelope import Job
+from smtp_proxy.model.webhook import Told, Webhook, WebhookEvent
+from smtp_proxy.sealing import Sealed
+from smtp_proxy.store.ids import new_id
+from store_suite.rows import LEASE, Stores, attempt_for, core_envelope
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+class Outbox:
+    """A tenant with a webhook, and its mail."""
+
+    def __init__(self, stores: Stores, tenant: UUID, webhook: Webhook) -> None:
+        self.store, self._stores, self.tenant, self.webhook = stores.store, stores, tenant, webhook
+        self.worker = uuid4()
+
+    @classmethod
+    async def made(cls, stores: Stores, *events: str) -> Outbox:
+        tenant = (await stores.store.create_tenant("acme")).id
+        webhook = Webhook(new_id(NOW), tenant, "https://x.example/", events, Sealed("k1", b"sealed"), NOW)
+        await stores.store.add_webhook(webhook)
+        return cls(stores, tenant, webhook)
+
+    async def job(self, *recipients: str, tenant: UUID | None = None) -> Job:
+        row = core_envelope(recipients or ("a@rcpt.example",), tenant=(tenant or self.tenant).bytes)
+        (envelope_id,) = await self._stores.accepted(row)
+        return await self.claimed(envelope_id)
+
+    async def claimed(self, envelope_id: UUID) -> Job:
+        (job,) = await self.store.claim([envelope_id], self.worker, LEASE)
+        return job
+
+    async def record(self, job: Job, outcome: Outcome, **options: Any) -> None:
+        assert await self.store.record([attempt_for(job, self.worker, outcome, **options)]) == 1
+
+    async def due(self, limit: int = 100) -> list[WebhookEvent]:
+        return await self.store.due_events(self.webhook.id, limit)
+
+
+class WebhookSuite:
+    async def test_webhooks_of_tenants(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores, "bounced")
+        store, webhook = stores.store, outbox.webhook
+        assert await store.list_webhooks() == [webhook] == await store.list_webhooks(outbox.tenant)
+        assert await store.list_webhooks(uuid4()) == []
+        values = {"failing_since": NOW, "failures": 3, "paused_until": NOW, "disabled_at": NOW}
+        await store.judge_webhook(webhook.id, **values, error="no")
+        assert await store.list_webhooks() == [replace(webhook, **values, last_error="no")]
+        await store.judge_webhook(webhook.id)
+        assert await store.list_webhooks() == [webhook]
+        assert await store.reseal_webhook(webhook, Sealed("k2", b"new"))
+        assert not await store.reseal_webhook(webhook, Sealed("k3", b"late"))
+        await store.remove_webhook(webhook.id)
+        with pytest.raises(NotFound):
+            await store.remove_webhook(webhook.id)
+
+    async def test_what_became_of_mail_is_told(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example", "c@rcpt.example")
+        for recipient, outcome, options in (
+            (0, Outcome.DELIVERED, {}),
+            (1, Outcome.REFUSED, {}),
+            (2, Outcome.DEFERRED, {"retry_in": 0.0}),
+        ):
+            await outbox.record(job, outcome, recipient=recipient, **options)
+        events = []
+        while due := await outbox.due():
+            assert len(due) == 1, "of one message, one after the other"
+            events += due
+            await stores.store.settle_events([Told(due[0])])
+        assert [e.event for e in events] == ["delivered", "bounced", "deferred"]
+        assert [e.sequence for e in events] == sorted(e.sequence for e in events)
+        first, _, last = (e.payload for e in events)
+        assert first["message"]["id"] == str(job.envelope.id)
+        assert first["message"]["from"] == job.envelope.reverse_path
+        assert datetime.fromisoformat(first["message"]["received_at"]) == job.envelope.received_at
+        assert (first["recipient"], first["attempt"]["reply_code"]) == ("a@rcpt.example", 250)
+        assert first["next_attempt_at"] is None
+        assert datetime.fromisoformat(last["next_attempt_at"]).tzinfo is not None
+        assert set(first) == {"event", "message", "recipient", "attempt", "next_attempt_at"}
+        assert await stores.store.event_counts() == {}
+
+    async def test_an_expired_message_is_told_as_that(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        attempt = attempt_for(await outbox.job(), outbox.worker, Outcome.REFUSED)
+        await stores.store.record([replace(attempt, result=replace(attempt.result, enhanced_code="5.4.7"))])
+        assert [e.event for e in await outbox.due()] == ["expired"]
+
+    async def test_nobody_is_told_of_other_mail(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores, "bounced", "expired")
+        other = (await stores.store.create_tenant("other")).id
+        await outbox.record(await outbox.job(tenant=other), Outcome.REFUSED)
+        await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        await stores.store.judge_webhook(outbox.webhook.id, disabled_at=NOW)
+        await outbox.record(await outbox.job(), Outcome.REFUSED)
+        assert await outbox.due() == []
+        await stores.store.judge_webhook(outbox.webhook.id)
+        await outbox.record(await outbox.job(), Outcome.REFUSED)
+        assert len(await outbox.due()) == 1
+
+    async def test_a_lost_claim_tells_nothing_and_a_repeated_record_nothing_more(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        job = await outbox.job()
+        assert await stores.store.record([attempt_for(job, uuid4(), Outcome.DELIVERED)]) == 0
+        assert await outbox.due() == []
+        attempt = attempt_for(job, outbox.worker, Outcome.DELIVERED)
+        assert await stores.store.record([attempt]) == 1
+        assert await stores.store.record([attempt]) == 0
+        assert len(await outbox.due()) == 1
+
+    async def test_a_paused_webhook_is_not_called(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        store = stores.store
+        assert await store.webhooks_to_call() == []
+        await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        assert [w.id for w in await store.webhooks_to_call()] == [outbox.webhook.id]
+        await store.judge_webhook(outbox.webhook.id, paused_until=datetime.now(UTC) + timedelta(hours=1))
+        assert await store.webhooks_to_call() == []
+
+    async def test_what_is_tried_again_keeps_its_message_in_order(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        await outbox.record(job, Outcome.DELIVERED, recipient=0)
+        await outbox.record(job, Outcome.DELIVERED, recipient=1)
+        await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        first, alone = await outbox.due()
+        again_at = datetime.now(UTC) + timedelta(hours=1)
+        await stores.store.settle_events([Told(first, "500", again_at), Told(alone)])
+        assert await outbox.due() == [], "the second waits for the first"
+        assert await stores.store.event_counts() == {outbox.webhook.id: (2, 0)}
+
+    async def test_what_was_given_up_is_replayed(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        store, webhook = stores.store, outbox.webhook.id
+        for _ in range(2):
+            await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        given_up, taken = await outbox.due()
+        await store.settle_events([Told(given_up, "500"), Told(taken)])
+        assert await store.event_counts() == {webhook: (0, 1)}
+        assert await store.replay_events(webhook, since=datetime.now(UTC) + timedelta(days=1)) == 0
+        assert await store.replay_events(webhook, envelope_id=taken.envelope_id) == 0
+        assert await store.replay_events(webhook) == 1
+        assert [e.id for e in await outbox.due()] == [given_up.id]
+        assert await store.replay_events(webhook, envelope_id=taken.envelope_id, everything=True) == 1
+        assert len(await outbox.due()) == 2
