@@ -274,6 +274,17 @@ class Settings(BaseModel):
     smarthost_command_timeout_seconds: float = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2")
     smarthost_data_timeout_seconds: float = Field(default=600.0, gt=0, description="RFC 5321 4.5.3.2.6")
 
+    routes_file: Path | None = Field(
+        default=None, description="which way mail goes, by tenant and domain (docs/ROUTES.md); none: the smarthost"
+    )
+    dns_servers: str = Field(
+        default="", description="for delivery by MX: ADDRESS[:PORT], several with commas; empty: /etc/resolv.conf"
+    )
+    dns_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    dns_trust_ad: Literal["loopback", "always", "never"] = Field(
+        default="loopback",
+        description="believe the resolver that it validated (DNSSEC), which DANE needs; always: the way to it is safe",
+    )
     received_client_address: Literal["show", "hide"] = Field(
         default="show", description="name and address of the submitting client in Received (RFC 5321 4.4)"
     )

@@ -29,6 +29,7 @@ from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.explain import explain
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
+from smtp_proxy.cli.routes import routes_app
 from smtp_proxy.cli.webhooks import webhooks_app
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.dev.options import DevOptions
@@ -53,6 +54,7 @@ app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(routes_app, name="routes")
 credential_app.add_typer(client_certificates_app, name="certificate")
 
 

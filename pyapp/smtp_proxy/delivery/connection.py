@@ -159,6 +159,16 @@ class Connection(asyncio.Protocol):
         tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return None if tls is None else tls.getpeercert(binary_form=True)
 
+    @property
+    def peer_chain(self) -> list[bytes]:
+        """All that the server has shown under TLS, DER, its own first; verified or not."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        if tls is None:
+            return []
+        # Public from Python 3.13 on; before that the object behind has the same.
+        shown = getattr(tls, "get_unverified_chain", None) or tls._sslobj.get_unverified_chain
+        return [c if isinstance(c, bytes) else ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in shown() or ()]
+
     def quit(self) -> None:
         """Say QUIT and close; does not wait for the answer longer than a moment, nor make the caller wait."""
         if self.failure is not None or self._leaving:

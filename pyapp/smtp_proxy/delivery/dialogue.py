@@ -7,39 +7,44 @@ or a login is configured and cannot be made safely, there is no connection and t
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
 import ssl
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery import pins
 from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
-from smtp_proxy.delivery.classify import is_login_trouble
 from smtp_proxy.delivery.connection import Connection, LinkLost, tls_trouble
+from smtp_proxy.delivery.login import log_in
+from smtp_proxy.delivery.mx import dane
+from smtp_proxy.delivery.not_ready import NotReady
 from smtp_proxy.errors import DeliveryError
 
 if TYPE_CHECKING:
-    from smtp_proxy.delivery.reply import Reply
     from smtp_proxy.delivery.route import Route
 
 # Between the addresses of one host name (RFC 8305 5).
 _NEXT_ADDRESS_SECONDS = 0.25
 
 
-class NotReady(DeliveryError):
-    """The next hop cannot be used at present. `reply` is what it said, if it said anything."""
-
-    def __init__(self, message: str, reply: Reply | None = None, *, operator: bool = False) -> None:
-        super().__init__(message)
-        self.reply = reply
-        self.operator = operator  # somebody has to change a setting
-
-
 async def dial(route: Route) -> Connection:
     """Open a connection and make it ready. Raises NotReady."""
+    try:
+        return await _dial(route)
+    except _TlsFailed as failed:
+        # RFC 7435 4.1: who would have sent in clear anyway does so to a server whose TLS is broken.
+        if route.tls != "opportunistic":
+            raise NotReady(str(failed), operator=failed.operator) from None
+        return await _dial(route, in_clear=True)
+
+
+class _TlsFailed(NotReady):
+    """STARTTLS was agreed on, and then there was no TLS."""
+
+
+async def _dial(route: Route, *, in_clear: bool = False) -> Connection:
     connection = await _connect(route)
     try:
-        await _introduce(connection, route)
+        await _introduce(connection, route, in_clear=in_clear)
     except LinkLost as lost:
         raise NotReady(str(lost)) from None
     except BaseException as error:
@@ -49,13 +54,32 @@ async def dial(route: Route) -> Connection:
 
 
 async def _connect(route: Route) -> Connection:
+    if route.addresses is None:
+        return await _connect_to(route, route.host)
+    try:
+        async with asyncio.timeout(route.connect_timeout_seconds):
+            addresses = await route.addresses()
+    except TimeoutError:
+        raise NotReady(f"DNS: no address of {route.host} in time") from None
+    except DeliveryError as trouble:
+        raise NotReady(str(trouble)) from None
+    refusal = NotReady(f"DNS: {route.host} has no address that may be used")
+    for address in addresses:
+        try:
+            return await _connect_to(route, address)
+        except NotReady as trouble:
+            refusal = trouble
+    raise refusal
+
+
+async def _connect_to(route: Route, host: str) -> Connection:
     loop = asyncio.get_running_loop()
     context = route.tls_context if route.tls == "implicit" else None
     try:
         async with asyncio.timeout(route.connect_timeout_seconds):
             _, connection = await loop.create_connection(
                 lambda: Connection(loop),
-                route.host,
+                host,
                 route.port,
                 ssl=context,
                 server_hostname=route.host if context else None,
@@ -64,7 +88,7 @@ async def _connect(route: Route) -> Connection:
     except TimeoutError:
         raise NotReady(f"no connection within {route.connect_timeout_seconds:g} s") from None
     except socket.gaierror as error:
-        raise NotReady(f"DNS: {route.host} has no address: {error.strerror}") from None
+        raise NotReady(f"DNS: {host} has no address: {error.strerror}") from None
     except ssl.SSLError as error:
         raise NotReady(tls_trouble(error), operator=isinstance(error, ssl.SSLCertVerificationError)) from None
     except OSError as error:
@@ -72,7 +96,7 @@ async def _connect(route: Route) -> Connection:
     return connection
 
 
-async def _introduce(connection: Connection, route: Route) -> None:
+async def _introduce(connection: Connection, route: Route, *, in_clear: bool) -> None:
     timeout = route.command_timeout_seconds
     if route.tls == "implicit":
         _check_pins(connection, route)
@@ -80,11 +104,12 @@ async def _introduce(connection: Connection, route: Route) -> None:
     if greeting.code != 220:
         raise NotReady(f"the server turned us away: {greeting.code} {greeting.text}", greeting)
     await _hello(connection, route)
-    if route.tls == "starttls":
+    offered = connection.capabilities.starttls
+    if route.tls == "starttls" or (route.tls == "opportunistic" and offered and not in_clear):
         await _start_tls(connection, route)
         await _hello(connection, route)
     if route.username:
-        await _log_in(connection, route)
+        await log_in(connection, route)
 
 
 async def _hello(connection: Connection, route: Route) -> None:
@@ -104,9 +129,11 @@ async def _hello(connection: Connection, route: Route) -> None:
 
 async def _start_tls(connection: Connection, route: Route) -> None:
     if not connection.capabilities.starttls:
-        raise NotReady("the server does not offer STARTTLS, and SMARTHOST_TLS=starttls asks for it", operator=True)
+        raise NotReady(f"TLS: the server does not offer STARTTLS, and {_asks(route)} asks for it", operator=True)
     reply = await connection.command(b"STARTTLS", route.command_timeout_seconds)
     if reply.code != 220:
+        if route.tls == "opportunistic":
+            return
         raise NotReady(f"STARTTLS was refused: {reply.code} {reply.text}", reply)
     context = route.tls_context
     if context is None:
@@ -114,35 +141,18 @@ async def _start_tls(connection: Connection, route: Route) -> None:
     try:
         await connection.start_tls(context, route.host, route.connect_timeout_seconds)
     except LinkLost as lost:
-        raise NotReady(str(lost), operator=lost.operator) from None
+        raise _TlsFailed(str(lost), operator=lost.operator) from None
     _check_pins(connection, route)
 
 
 def _check_pins(connection: Connection, route: Route) -> None:
+    """What the handshake itself does not look at: pinned keys, and TLSA records."""
     trouble = pins.trouble(route.tls_pins, connection.peer_certificate) if route.tls_pins else None
+    if trouble is None and route.dane:
+        trouble = dane.trouble(route.dane, connection.peer_chain, (route.host, route.domain))
     if trouble is not None:
         raise NotReady(trouble, operator=True)
 
 
-async def _log_in(connection: Connection, route: Route) -> None:
-    """AUTH PLAIN, else LOGIN (RFC 4954, RFC 4616): only where nobody can listen."""
-    if route.tls == "none" and not route.is_loopback:
-        raise NotReady("SMARTHOST_USERNAME is set, but SMARTHOST_TLS=none would show the password", operator=True)
-    user = route.username.encode()
-    password = route.password.get_secret_value().encode() if route.password else b""
-    offered = connection.capabilities.auth
-    timeout = route.command_timeout_seconds
-    if b"\0" in user + password:
-        raise NotReady("the smarthost's user name or password holds a NUL", operator=True)
-    if "PLAIN" in offered:
-        reply = await connection.command(b"AUTH PLAIN " + base64.b64encode(b"\0" + user + b"\0" + password), timeout)
-    elif "LOGIN" in offered:
-        reply = await connection.command(b"AUTH LOGIN", timeout)
-        for answer in (user, password):
-            if reply.code == 334:
-                reply = await connection.command(base64.b64encode(answer), timeout)
-    else:
-        raise NotReady("the server offers neither AUTH PLAIN nor AUTH LOGIN", operator=True)
-    if reply.code != 235:
-        known = is_login_trouble(reply.code) or 500 <= reply.code <= 599
-        raise NotReady(f"the smarthost refused our login: {reply.code} {reply.text}", reply, operator=known)
+def _asks(route: Route) -> str:
+    return "SMARTHOST_TLS=starttls" if route.name == "smarthost" else f"the route {route.name}"

@@ -11,7 +11,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from smtp_proxy.delivery.dialogue import NotReady, dial
+from smtp_proxy.delivery.dialogue import dial
+from smtp_proxy.delivery.not_ready import NotReady
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.connection import Connection

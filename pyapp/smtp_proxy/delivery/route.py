@@ -5,17 +5,26 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from smtp_proxy.delivery.pins import read_pins
 from smtp_proxy.errors import CertificateProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from pydantic import SecretStr
 
     from smtp_proxy.config import Settings
+    from smtp_proxy.delivery.mx.dane import Tlsa
+    from smtp_proxy.delivery.provider import Provider
+    from smtp_proxy.delivery.token import TokenSource
+
+
+# "starttls" is a must, whatever the certificate is worth to `tls_context`; "opportunistic" is TLS where it is offered,
+# with any certificate, and else in clear (RFC 7435).
+Wire: TypeAlias = Literal["none", "opportunistic", "starttls", "implicit"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +33,7 @@ class Route:
 
     host: str
     port: int
-    tls: Literal["none", "starttls", "implicit"]
+    tls: Wire
     client_name: str  # for EHLO
     username: str = ""
     password: SecretStr | None = None
@@ -39,6 +48,11 @@ class Route:
     hide_client: bool = False  # in Received
     name: str = "smarthost"  # of the rule in the routes file; stable, for limits, metrics and explanations
     domain: str = ""  # direct delivery: the recipients' domain, in ASCII
+    token: TokenSource | None = field(default=None, repr=False)  # XOAUTH2 instead of a password
+    dane: tuple[Tlsa, ...] = ()  # the server must show what one of these speaks of
+    # The addresses of `host`, where it is not the system's resolver that finds them. Raises DeliveryError.
+    addresses: Callable[[], Awaitable[list[str]]] | None = field(default=None, repr=False)
+    provider: Provider | None = field(default=None, repr=False)  # an API instead of SMTP
 
     @property
     def destination(self) -> tuple[str, str]:
@@ -80,11 +94,20 @@ def smarthost(settings: Settings) -> Route:
     )
 
 
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+def tls_context(ca_file: Path | None, setting: str = "SMARTHOST_CA_FILE") -> ssl.SSLContext:
     """Verify chain and name, TLS 1.2 or later; trust the system's CAs, or only those in `ca_file`."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise CertificateProblem(f"SMARTHOST_CA_FILE names {ca_file}, which cannot be used: {error}") from None
+        raise CertificateProblem(f"{setting} names {ca_file}, which cannot be used: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def unverified_context() -> ssl.SSLContext:
+    """Encrypt, TLS 1.2 or later, and take any certificate: pins or TLSA records look at it, or nobody does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

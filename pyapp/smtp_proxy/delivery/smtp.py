@@ -11,14 +11,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, refused_here
-from smtp_proxy.delivery.dialogue import NotReady
 from smtp_proxy.delivery.dsn import rcpt_parameters
 from smtp_proxy.delivery.message import Message, compose
+from smtp_proxy.delivery.not_ready import NotReady
 from smtp_proxy.delivery.pool import Pool
 from smtp_proxy.delivery.sign import CannotSign, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
 from smtp_proxy.delivery.transport import NO_LEDGER
-from smtp_proxy.delivery.wire import UnfitForWire, path_bytes
+from smtp_proxy.delivery.wire import UnfitForWire, path_bytes, unstuffed
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.capabilities import Capabilities
     from smtp_proxy.delivery.connection import Connection
     from smtp_proxy.delivery.leg import Leg, Planner
+    from smtp_proxy.delivery.provider import Provider
     from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.sign import Signer
     from smtp_proxy.delivery.transport import Ledger
@@ -116,6 +117,8 @@ class SmtpTransport:
         self, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
     ) -> Transcript:
         """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
+        if route.provider is not None:
+            return await _offer(route.provider, route, message, addressees, ledger)
         pool = self._pool(route)
         fresh = False
         while True:
@@ -140,6 +143,14 @@ class SmtpTransport:
         if pool is None:
             pool = self._pools[route] = Pool(route)
         return pool
+
+
+async def _offer(
+    provider: Provider, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
+) -> Transcript:
+    recipients = [(addressee.number, addressee.path.decode()) for addressee in addressees]
+    offered = await provider.offer(unstuffed(message.data), recipients, ledger)
+    return Transcript(offered.results, hung_up=offered.turned_away)
 
 
 async def _on(

@@ -63,6 +63,12 @@ def stuffed(body: bytes) -> bytes:
     return body
 
 
+def unstuffed(data: bytes) -> bytes:
+    """The message again: what `stuffed` made, with the final dot, less its dots."""
+    body = data.removesuffix(END_OF_DATA).replace(b"\r\n..", b"\r\n.")
+    return body[1:] if body.startswith(b"..") else body
+
+
 def header_of(body: bytes) -> bytes:
     """Return the header section, up to the empty line."""
     if body.startswith(b"\r\n"):

@@ -21,8 +21,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
-from smtp_proxy.delivery.leg import Routes
-from smtp_proxy.delivery.route import smarthost
+from smtp_proxy.delivery.routing.start import RoutesOfSettings
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, RecipientResult
@@ -44,6 +43,7 @@ from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.retry import RetryPolicy
 from smtp_proxy.worker.signing import DomainSigner
 from smtp_proxy.worker.sweeper import Sweeper
+from smtp_proxy.worker.tenant_names import TenantNames
 from smtp_proxy.worker.webhook_post import Poster
 from smtp_proxy.worker.webhooks import Webhooks
 
@@ -250,17 +250,24 @@ async def run(settings: Settings) -> None:
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Deliver until `lifecycle` is told to stop; raises as `run`."""
-    routes = Routes(smarthost(settings))
-    store = await connect_when_there(settings, "worker", lifecycle, accepts=False)
-    if store is None:
-        return
+    clock = SystemClock()
+    names = TenantNames(clock)
+    # What is wrong with the routes is said before Postgres is waited for.
+    routes = RoutesOfSettings.of(settings, clock, names)
     try:
-        await _serve_mail(settings, lifecycle, store, routes)
+        store = await connect_when_there(settings, "worker", lifecycle, accepts=False)
+        if store is None:
+            return
+        try:
+            names.ask(store)
+            await _serve_mail(settings, lifecycle, store, routes)
+        finally:
+            await store.close(_LEAVING_SECONDS)
     finally:
-        await store.close(_LEAVING_SECONDS)
+        await routes.close()
 
 
-async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: Routes) -> None:
+async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: RoutesOfSettings) -> None:
     clock = SystemClock()
     secret_keys = read_keys(settings.secret_key_file)
     signer, poster = DomainSigner(store, secret_keys, clock), Poster(settings)
@@ -271,7 +278,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
         store,
         publisher,
         consumer := Consumer(settings, f"{socket.gethostname()}-{random.getrandbits(48):012x}"),
-        transport := SmtpTransport(routes, signer),
+        transport := SmtpTransport(routes.planner, signer),
         lifecycle=lifecycle,
         clock=clock,
     )
@@ -281,6 +288,10 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     worker.start()
     sweeping = asyncio.create_task(sweeper.run(), name="sweeper")
     lifecycle.watch(sweeping)
+    watching: list[asyncio.Task[None]] = []
+    if routes.watched is not None:
+        watching.append(asyncio.create_task(routes.watched.run(), name="routes"))
+        lifecycle.watch(watching[0])
     signing = asyncio.create_task(signer.run(), name="signing keys")
     lifecycle.watch(signing)
     telling = asyncio.create_task(Webhooks(settings, store, poster, secret_keys, clock).run(), name="webhooks")
@@ -296,7 +307,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     finally:
         await end([sweeping])
         await worker.leave()
-        await end([signing, telling])
+        await end([signing, telling, *watching])
         await poster.close()
         await consumer.close()
         await transport.close()

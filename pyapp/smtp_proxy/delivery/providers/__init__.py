@@ -1,0 +1,1 @@
+"""Next hops that are APIs; each is a `delivery.provider.Provider`."""

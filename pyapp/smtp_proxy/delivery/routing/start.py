@@ -1,0 +1,42 @@
+"""The planner that the settings ask for, with what it needs around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from smtp_proxy.delivery.leg import Planner, Routes
+from smtp_proxy.delivery.mx.resolver import Resolver
+from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
+from smtp_proxy.delivery.route import smarthost
+from smtp_proxy.delivery.routing.load import Surroundings
+from smtp_proxy.delivery.routing.watch import RoutesOfFile
+
+if TYPE_CHECKING:
+    from smtp_proxy.clock import Clock
+    from smtp_proxy.config import Settings
+    from smtp_proxy.delivery.routing.planner import TenantName
+
+
+class RoutesOfSettings:
+    """`planner` for the transport; `watched.run` beside it, where there is a file; `close` at the end."""
+
+    def __init__(self, planner: Planner, watched: RoutesOfFile | None = None, fetch: HttpsFetch | None = None) -> None:
+        self.planner = planner
+        self.watched = watched
+        self._fetch = fetch
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock, tenant_name: TenantName) -> RoutesOfSettings:
+        """The routes file, or the smarthost alone. Raises ConfigurationError, CertificateProblem."""
+        base = smarthost(settings)
+        if settings.routes_file is None:
+            return cls(Routes(base))
+        resolver, fetch = Resolver.of(settings), HttpsFetch()
+        policies = StsPolicies(resolver, fetch, clock)
+        around = Surroundings(base, resolver, policies, settings.hostname, clock, tenant_name)
+        watched = RoutesOfFile(settings.routes_file, around)
+        return cls(watched, watched, fetch)
+
+    async def close(self) -> None:
+        if self._fetch is not None:
+            await self._fetch.close()

@@ -1,0 +1,146 @@
+"""Plans: recipients of one destination together, candidates by priority and weight, the same objects each time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from mail import TENANT, job
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.delivery.mx.resolver import Resolver
+from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
+from smtp_proxy.delivery.route import Route
+from smtp_proxy.delivery.routing.load import Surroundings, load
+from smtp_proxy.delivery.routing.planner import RoutePlanner
+from smtp_proxy.delivery.routing.watch import RoutesOfFile
+from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreUnavailable
+from smtp_proxy.model.attempt import Outcome
+
+FILE = """
+[routes.heavy]
+hosts = [
+  { host = "light.example", weight = 1 }, { host = "heavy.example", weight = 3 },
+  { host = "spare.example", priority = 20 },
+]
+[routes.other]
+hosts = ["other.example:465"]
+tls = "implicit"
+username = "u"
+password = { env = "OTHER_PASSWORD" }
+[[rules]]
+domain = "a.example"
+routes = ["heavy"]
+[[rules]]
+domain = "b.example"
+routes = ["heavy"]
+[[rules]]
+tenant = "acme"
+routes = ["other", "smarthost"]
+"""
+
+
+async def no_store(_: UUID) -> str:
+    raise StoreUnavailable
+
+
+async def acme(tenant_id: UUID) -> str:
+    assert tenant_id == TENANT
+    return "acme"
+
+
+async def nobody(_: UUID) -> str:
+    return "nobody"
+
+
+def surroundings(tenant_name: object = nobody) -> Surroundings:
+    clock = SystemClock()
+    resolver = Resolver([("127.0.0.1", 1)])
+    base = Route("smart.example", 587, "none", "proxy.example")
+    return Surroundings(base, resolver, StsPolicies(resolver, HttpsFetch(), clock), "proxy.example", clock, tenant_name)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OTHER_PASSWORD", "secret")
+    path = tmp_path / "routes.toml"
+    path.write_text(FILE)
+    return path
+
+
+async def planned(planner: RoutePlanner, *recipients: str) -> list[tuple[list[str], list[str]]]:
+    legs = await planner.plan(job(*recipients))
+    return [([r.address for r in leg.recipients], [route.host for route in leg.candidates]) for leg in legs]
+
+
+async def test_recipients_with_the_same_way_share_a_leg(file: Path) -> None:
+    legs = await planned(load(file, surroundings()), "1@a.example", "2@c.example", "3@B.EXAMPLE", "4@a.example")
+    assert [sorted(addresses) for addresses, _ in legs] == [
+        ["1@a.example", "3@B.EXAMPLE", "4@a.example"],
+        ["2@c.example"],
+    ]
+    assert legs[1][1] == ["smart.example"]
+
+
+async def test_priority_first_and_weight_among_equals(file: Path) -> None:
+    random.seed(5)
+    planner = load(file, surroundings())
+    firsts = Counter[str]()
+    for _ in range(2000):
+        ((_, hosts),) = await planned(planner, "1@a.example")
+        assert hosts[2] == "spare.example"
+        firsts[hosts[0]] += 1
+    assert 1400 < firsts["heavy.example"] < 1600
+    assert firsts["heavy.example"] + firsts["light.example"] == 2000
+
+
+async def test_a_candidate_is_the_same_object_each_time(file: Path) -> None:
+    planner = load(file, surroundings())
+    seen = {route for _ in range(50) for route in (await planner.plan(job("1@a.example")))[0].candidates}
+    assert len(seen) == 3
+    assert {route.name for route in seen} == {"heavy"}
+    assert {route.destination for route in seen} == {("heavy", f"{h}.example") for h in ("light", "heavy", "spare")}
+
+
+async def test_a_rule_of_the_tenant_and_its_login(file: Path) -> None:
+    (leg,) = await load(file, surroundings(acme)).plan(job("1@c.example"))
+    other, smart = leg.candidates
+    assert (other.host, other.port, other.tls, other.username) == ("other.example", 465, "implicit", "u")
+    assert other.password is not None
+    assert other.password.get_secret_value() == "secret"
+    assert "secret" not in repr(other)
+    assert (smart.name, smart.host, smart.password) == ("smarthost", "smart.example", None)
+
+
+async def test_mail_whose_tenant_can_not_be_asked_waits(file: Path) -> None:
+    (leg,) = await load(file, surroundings(no_store)).plan(job("1@a.example", "2@c.example"))
+    assert leg.candidates == ()
+    assert [result.outcome for result in leg.decided] == [Outcome.DEFERRED, Outcome.DEFERRED]
+
+
+async def test_a_changed_file_counts_and_a_wrong_one_does_not(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    routes = RoutesOfFile(file, surroundings())
+    assert not await routes.look()
+    await asyncio.to_thread(file.write_text, 'default = "one"\n[routes.one]\nhosts = ["one.example"]\n')
+    assert await routes.look()
+    assert (await routes.plan(job()))[0].candidates[0].host == "one.example"
+    await asyncio.to_thread(file.write_text, "default = [")
+    assert not await routes.look()
+    assert "the routes stay as they were" in caplog.text
+    assert (await routes.plan(job()))[0].candidates[0].host == "one.example"
+    await asyncio.to_thread(file.unlink)
+    assert not await routes.look()
+    assert (await routes.plan(job()))[0].candidates[0].host == "one.example"
+
+
+def test_what_is_missing_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTHER_PASSWORD")
+    with pytest.raises(ConfigurationError, match=r"routes.other.password: the environment variable OTHER_PASSWORD"):
+        load(file, surroundings())
+    file.write_text('[routes.one]\nhosts = ["h"]\nca_file = "/no/such.pem"\n')
+    with pytest.raises(CertificateProblem, match=r"routes\.one\.ca_file names /no/such\.pem"):
+        load(file, surroundings())
