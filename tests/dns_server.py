@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
@@ -51,7 +52,18 @@ class DnsServer:
     def resolver(self, timeout_seconds: float = 1.0, **options: str) -> Resolver:
         return Resolver([("127.0.0.1", self.port)], timeout_seconds=timeout_seconds, **options)  # type: ignore[arg-type]
 
-    def answer(self, wire: bytes) -> bytes | None:
+    def answer(self, wire: bytes, *, tcp: bool = False) -> bytes | None:
+        response = self._response(wire)
+        if response is None:
+            return None
+        try:
+            return response.to_wire(max_size=65_535 if tcp else 0)
+        except dns.exception.TooBig:
+            response.answer.clear()
+            response.flags |= dns.flags.TC
+            return response.to_wire()
+
+    def _response(self, wire: bytes) -> dns.message.Message | None:
         query = dns.message.from_wire(wire)
         question = query.question[0]
         name, kind = question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)
@@ -62,19 +74,19 @@ class DnsServer:
         response.flags |= dns.flags.RA
         if name in self.failing:
             response.set_rcode(dns.rcode.SERVFAIL)
-            return response.to_wire()
+            return response
         if name in self.secure and query.flags & dns.flags.AD:
             response.flags |= dns.flags.AD
         if texts := self.records.get((name, kind)):
             response.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *texts))
         elif not any(known == name for known, _ in self.records):
             response.set_rcode(dns.rcode.NXDOMAIN)
-        return response.to_wire()
+        return response
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             length = int.from_bytes(await reader.readexactly(2), "big")
-            if answer := self.answer(await reader.readexactly(length)):
+            if answer := self.answer(await reader.readexactly(length), tcp=True):
                 writer.write(len(answer).to_bytes(2, "big") + answer)
                 await writer.drain()
         writer.close()
