@@ -179,7 +179,20 @@ class Settings(BaseModel):
     retry_factor: float = Field(default=2.0, ge=1)
     retry_max_seconds: float = Field(default=4 * 3600.0, gt=0)
     retry_jitter: float = Field(default=0.1, ge=0, le=1, description="share of the delay")
-    retry_give_up_seconds: float = Field(default=4 * 86_400.0, gt=0, description="RFC 5321 4.5.4.1: 4-5 days")
+    retry_give_up_seconds: float = Field(
+        default=4 * 86_400.0, gt=0, description="RFC 5321 4.5.4.1: 4-5 days; a tenant may have its own"
+    )
+    retry_schedules: str = Field(
+        default="policy=0.5,1,2,5,10,20,30,60 quota=15,30,60,120,240 block=5,15,30,60,120,240 dns=5,15,30,60,120",
+        description="[ROUTE/]KIND=…, delays after each attempt in units of retry_initial_seconds, the last again and"
+        " again, instead of retry_factor; KIND * is any",
+    )
+    report_delay_seconds: float = Field(
+        default=4 * 3600.0, ge=0, description="senders are told when mail waits for so long; 0: never"
+    )
+    report_full_max_bytes: int = Field(
+        default=1024 * 1024, ge=0, description="a larger message does not come back whole with a report (RET=FULL)"
+    )
 
     # -- signing (DKIM)
     dkim_publish_seconds: float = Field(

@@ -7,6 +7,7 @@ from store_suite.domains import DomainSuite
 from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
+from store_suite.outcomes import OutcomeSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
 from store_suite.webhooks import WebhookSuite
 
@@ -24,6 +25,14 @@ __all__ = [
 
 
 class StoreSuite(
-    DeliverySuite, ChangeSuite, LedgerSuite, LimitSuite, AccountSuite, DomainSuite, WebhookSuite, LookupSuite
+    DeliverySuite,
+    ChangeSuite,
+    LedgerSuite,
+    OutcomeSuite,
+    LimitSuite,
+    AccountSuite,
+    DomainSuite,
+    WebhookSuite,
+    LookupSuite,
 ):
     """All of it."""

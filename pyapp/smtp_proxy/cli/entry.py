@@ -25,11 +25,13 @@ from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
 from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
+from smtp_proxy.cli.dead_letters import messages_dead, messages_replay
 from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.explain import explain
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.cli.routes import routes_app
+from smtp_proxy.cli.suppressions import suppressions_app
 from smtp_proxy.cli.webhooks import webhooks_app
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.dev.options import DevOptions
@@ -49,6 +51,9 @@ app = typer.Typer(
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(credential_app, name="credential")
 app.add_typer(messages_app, name="messages")
+messages_app.command("dead")(messages_dead)
+messages_app.command("replay")(messages_replay)
+app.add_typer(suppressions_app, name="suppressions")
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")

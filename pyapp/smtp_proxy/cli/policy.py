@@ -11,7 +11,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import print_json
 from smtp_proxy.errors import InvalidValue
-from smtp_proxy.model.policy import OnUnknown, TenantPolicy
+from smtp_proxy.model.policy import OnUnknown, Reports, TenantPolicy
 from smtp_proxy.store import Store
 
 # Postgres' integer.
@@ -29,6 +29,21 @@ def tenant_policy(
         str | None,
         typer.Option(metavar="SECONDS|none", help="A Message-ID or X-Idempotency-Key is taken once in so long."),
     ] = None,
+    max_age_seconds: Annotated[
+        str | None,
+        typer.Option(metavar="SECONDS|none", help="What is not delivered after so long is given up."),
+    ] = None,
+    reports: Annotated[
+        Reports | None,
+        typer.Option(help="Senders hear of failures and long delays, of what they asked for (NOTIFY), or nothing."),
+    ] = None,
+    suppress_hard_bounces: Annotated[
+        bool | None,
+        typer.Option(
+            "--suppress-hard-bounces/--no-suppress-hard-bounces",
+            help="An address that is refused for good gets no more mail of this tenant.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what becomes of a tenant's mail; what is not named stays. Without options: show it."""
@@ -37,6 +52,13 @@ def tenant_policy(
         changes["on_unknown"] = on_unknown
     if idempotency_seconds is not None:
         changes["idempotency_seconds"] = parse_whole(idempotency_seconds, "--idempotency-seconds")
+
+    if max_age_seconds is not None:
+        changes["max_age_seconds"] = parse_whole(max_age_seconds, "--max-age-seconds")
+    if reports is not None:
+        changes["reports"] = reports
+    if suppress_hard_bounces is not None:
+        changes["suppress_hard_bounces"] = suppress_hard_bounces
 
     async def work(store: Store) -> TenantPolicy:
         policy = await store.tenant_policy(name)

@@ -14,6 +14,7 @@ Why it is so, its kind, and the few refusals that are not for good, say the rule
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.rules import judge
@@ -63,3 +64,8 @@ def unknown(number: int, text: str, remote: str) -> RecipientResult:
 def refused_here(number: int, enhanced_code: str, text: str, remote: str) -> RecipientResult:
     """We do not send it, and trying again would change nothing."""
     return RecipientResult(number, Outcome.REFUSED, 0, enhanced_code, text, remote, Kind.LOCAL)
+
+
+def on_route(result: RecipientResult, name: str) -> RecipientResult:
+    """What was not delivered names its route, by which it may have a schedule of its own."""
+    return result if result.outcome is Outcome.DELIVERED else replace(result, route=name)

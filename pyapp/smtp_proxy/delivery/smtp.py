@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, refused_here
+from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, on_route, refused_here
 from smtp_proxy.delivery.dsn import rcpt_parameters
 from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.not_ready import NotReady
@@ -82,7 +82,7 @@ class SmtpTransport:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
         else:
             await self._send(leg.candidates, message, addressees, results, ledger)
-        return results
+        return {number: on_route(result, first.name) for number, result in results.items()}
 
     async def _send(
         self,

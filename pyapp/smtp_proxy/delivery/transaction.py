@@ -8,7 +8,7 @@ A transaction that ends early leaves the server with an open one; `needs_reset` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.classify import from_reply, no_reply, unknown
@@ -237,7 +237,10 @@ class _Transaction:
             self._answer(addressee, reply)
 
     def _answer(self, addressee: Addressee, reply: Reply) -> None:
-        self._transcript.results[addressee.number] = from_reply(addressee.number, reply, self._route.remote)
+        result = from_reply(addressee.number, reply, self._route.remote)
+        if addressee.dsn and self._connection.capabilities.dsn:
+            result = replace(result, dsn_passed_on=True)
+        self._transcript.results[addressee.number] = result
 
     def _unanswered(self, addressees: list[Addressee], text: str) -> None:
         for addressee in addressees:

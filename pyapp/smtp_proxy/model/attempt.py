@@ -47,6 +47,8 @@ class RecipientResult:
     reply_text: str
     remote: str  # host:port asked
     kind: Kind = Kind.UNKNOWN
+    route: str = ""  # by which name its retries are scheduled; only where it was not delivered
+    dsn_passed_on: bool = False  # the next hop took what the sender asked to be told (RFC 3461 5.2.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,9 @@ class Recipient:
     # RFC 3461; None: not given.
     notify: Notify | None = None
     orcpt: str | None = None  # type;xtext
+    suppressed: str | None = None  # why this address gets no mail of this tenant
+    replayed_at: datetime | None = None  # since when it is tried again after it was given up
+    replayed_attempts: int = 0  # attempts behind it then
 
 
 @dataclass(frozen=True, slots=True)

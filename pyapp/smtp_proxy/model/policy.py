@@ -13,6 +13,14 @@ class OnUnknown(StrEnum):
     HOLD = "hold"  # it stays until an operator releases or cancels it
 
 
+class Reports(StrEnum):
+    """Which reports (delivery status notifications, RFC 3464) the senders get."""
+
+    ALL = "all"  # of failures and long delays unless NOTIFY says otherwise, and all that NOTIFY asks for
+    REQUESTED = "requested"  # what NOTIFY asks for
+    NONE = "none"  # for those who read webhooks
+
+
 @dataclass(frozen=True, slots=True)
 class TenantPolicy:
     """Of one tenant. None: as the settings say, or not at all."""
@@ -20,3 +28,6 @@ class TenantPolicy:
     on_unknown: OnUnknown = OnUnknown.RETRY
     # Submission is idempotent for so long, in seconds: the same key with the same credential is the same message.
     idempotency_seconds: int | None = None
+    max_age_seconds: int | None = None  # what is not delivered after so long is given up
+    reports: Reports = Reports.ALL
+    suppress_hard_bounces: bool = False  # an address that is refused for good gets no more mail

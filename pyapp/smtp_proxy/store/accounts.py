@@ -72,7 +72,13 @@ class Accounts:
 
     async def set_tenant_policy(self, name: str, policy: TenantPolicy) -> TenantPolicy:
         """Replace all of it; every process hears of it. Raises NotFound."""
-        values = (policy.on_unknown.value, policy.idempotency_seconds)
+        values = (
+            policy.on_unknown.value,
+            policy.idempotency_seconds,
+            policy.max_age_seconds,
+            policy.reports.value,
+            policy.suppress_hard_bounces,
+        )
         async with self._connection(f"changing the policy of tenant {name}") as connection:
             row = await connection.fetchrow(QUERIES["set_tenant_policy"], name, *values)
         return lookup.policy(present(row, f"tenant {name}"))

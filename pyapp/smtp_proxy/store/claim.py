@@ -92,4 +92,7 @@ def _recipient(row: asyncpg.Record) -> Recipient:
         row["attempt_count"] + 1,
         optional(Notify, row["dsn_notify"]),
         row["dsn_orcpt"],
+        row["suppressed"],
+        row["replayed_at"],
+        row["replayed_attempts"] or 0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from smtp_proxy.model.attempt import Kind, Outcome
@@ -9,7 +10,7 @@ from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
-from smtp_proxy.model.policy import OnUnknown, TenantPolicy
+from smtp_proxy.model.policy import OnUnknown, Reports, TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Tenant
 from smtp_proxy.model.tls import suite_name
 
@@ -30,7 +31,10 @@ def tenant(row: asyncpg.Record) -> Tenant:
 def policy(row: asyncpg.Record) -> TenantPolicy:
     # What a later release may do, this one can not: then nothing is sent twice.
     on_unknown = OnUnknown(row["on_unknown"]) if row["on_unknown"] in set(OnUnknown) else OnUnknown.HOLD
-    return TenantPolicy(**{**dict(row), "on_unknown": on_unknown})
+    # Likewise, it reports all.
+    reports = Reports(row["reports"]) if row["reports"] in set(Reports) else Reports.ALL
+    known = {field.name: row[field.name] for field in fields(TenantPolicy)}
+    return TenantPolicy(**{**known, "on_unknown": on_unknown, "reports": reports})
 
 
 def credential(row: asyncpg.Record) -> Credential:

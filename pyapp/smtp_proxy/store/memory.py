@@ -13,17 +13,20 @@ from uuid import UUID
 
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import AlreadyExists, NotFound
-from smtp_proxy.model.attempt import Attempt, Outcome, Sending
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
+from smtp_proxy.model.outcome import Consequences, DeadLetter
 from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
+from smtp_proxy.store.consequences import concerned, late_places, numbers_to_tell
 from smtp_proxy.store.decode import decode
+from smtp_proxy.store.memory_outcomes import MemoryOutcomes
 from smtp_proxy.store.memory_webhooks import MemoryWebhooks
 from smtp_proxy.store.record import STATE_AFTER
 
@@ -47,13 +50,17 @@ class _Row:
     notify: Notify | None = None
     orcpt: str | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
+    delay_reported: bool = False
+    replayed_at: datetime | None = None
+    replayed_attempts: int = 0
 
 
-class MemoryStore(MemoryWebhooks):
+class MemoryStore(MemoryWebhooks, MemoryOutcomes):
     """A fake Store. `down = True` makes every call raise StoreUnavailable."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(clock)
+        MemoryOutcomes.__init__(self)
         self.leaders: dict[str, MemoryLeadership] = {}
         self._envelopes: dict[UUID, Envelope] = {}
         self._rows: dict[UUID, list[_Row]] = {}
@@ -126,7 +133,7 @@ class MemoryStore(MemoryWebhooks):
         return [
             Job(
                 self._envelopes[i],
-                tuple(Recipient(r.number, r.recipient, r.attempt_count + 1, r.notify, r.orcpt) for r in due[i]),
+                tuple(self._recipient(r) for r in due[i]),
             )
             for i in kept
         ]
@@ -138,9 +145,12 @@ class MemoryStore(MemoryWebhooks):
             row.sweep_at = self._clock.now() + timedelta(seconds=lease_seconds)
         return len(held)
 
-    async def record(self, attempts: Sequence[Attempt]) -> int:
+    async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int:
         self._reachable()
-        return sum(self._record_one(attempt) for attempt in attempts)
+        count = sum(self._record_one(attempt) for attempt in attempts)
+        if then:
+            self._bring_about(attempts, then)
+        return count
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
         self._reachable()
@@ -223,6 +233,40 @@ class MemoryStore(MemoryWebhooks):
         now = self._clock.now()
         return sum(r.state is DeliveryState.QUEUED and r.next_attempt_at <= now for r in self._all_rows())
 
+    async def dead_letters(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        kind: Kind | None = None,
+        before: UUID | None = None,
+        limit: int = 50,
+    ) -> list[DeadLetter]:
+        self._reachable()
+        rows = [row for i in sorted(self._rows, reverse=True) for row in self._rows[i]]
+        found = [
+            _dead_letter(row, self._envelopes[row.envelope_id])
+            for row in rows
+            if row.state is DeliveryState.REFUSED and (before is None or row.envelope_id < before)
+        ]
+        return [letter for letter in found if tenant_id in (None, letter.tenant_id) and kind in (None, letter.kind)][
+            :limit
+        ]
+
+    async def replay(self, envelope_ids: Sequence[UUID], recipients: Sequence[str] = ()) -> list[UUID]:
+        self._reachable()
+        only = {address.lower() for address in recipients}
+        now = self._clock.now()
+        rows = [
+            row
+            for i in envelope_ids
+            for row in self._rows.get(i, [])
+            if row.state is DeliveryState.REFUSED and (not only or row.recipient.lower() in only)
+        ]
+        for row in rows:
+            row.state, row.next_attempt_at, row.sweep_at, row.finished_at = DeliveryState.QUEUED, now, now, None
+            row.replayed_at, row.replayed_attempts, row.delay_reported = now, row.attempt_count, False
+        return list(dict.fromkeys(row.envelope_id for row in rows))
+
     def leader(self, name: str) -> MemoryLeadership:
         return MemoryLeadership(self, name)
 
@@ -252,6 +296,35 @@ class MemoryStore(MemoryWebhooks):
         return Message(self._summary(envelope_id), tuple(map(_delivery, rows)), envelope.ret, envelope.envid)
 
     # -- below
+
+    def _recipient(self, row: _Row) -> Recipient:
+        tenant_id = self._envelopes[row.envelope_id].tenant_id
+        return Recipient(
+            row.number, row.recipient, row.attempt_count + 1, row.notify, row.orcpt,
+            self._suppressed(tenant_id, row.recipient), row.replayed_at, row.replayed_attempts,
+        )  # fmt: skip
+
+    def _bring_about(self, attempts: Sequence[Attempt], then: Consequences) -> None:
+        recorded = {
+            (a.envelope_id, a.result.number)
+            for a in concerned(attempts, then)
+            if any(
+                (past.number, past.worker_id, past.finished_at) == (a.number, a.worker_id, a.finished_at)
+                for past in self._rows[a.envelope_id][a.result.number].attempts
+            )
+        }
+        late = {p for p in late_places(then.reports, recorded) if not self._rows[p[0]][p[1]].delay_reported}
+        for envelope_id, number in late:
+            self._rows[envelope_id][number].delay_reported = True
+        for due in then.reports:
+            envelope = due.render(numbers_to_tell(due, recorded, late))
+            if envelope is not None and envelope.id not in self._envelopes:
+                now = self._clock.now()
+                self._envelopes[envelope.id] = envelope
+                self._rows[envelope.id] = [_Row(envelope.id, 0, due.recipient, now, now, notify=Notify.NEVER)]
+        for number, suppression in then.suppressions:
+            if (suppression.envelope_id, number) in recorded:
+                self._suppress(suppression)
 
     def _all_rows(self) -> list[_Row]:
         return [row for rows in self._rows.values() for row in rows]
@@ -369,6 +442,15 @@ def _envelope(row: CoreEnvelope) -> Envelope:
 def _take_out(row: _Row, number: int) -> None:
     """The attempt of that number, if it was begun and has not ended."""
     row.attempts = [a for a in row.attempts if a.number != number or a.finished_at is not None]
+
+
+def _dead_letter(row: _Row, envelope: Envelope) -> DeadLetter:
+    last = row.attempts[-1] if row.attempts else None
+    said = (last.kind, last.reply_code, last.enhanced_code, last.reply_text) if last else (Kind.UNKNOWN, 0, "", "")
+    return DeadLetter(
+        row.envelope_id, row.number, envelope.tenant_id, envelope.reverse_path, row.recipient, row.attempt_count,
+        row.finished_at, *said,
+    )  # fmt: skip
 
 
 def _delivery(row: _Row) -> Delivery:

@@ -44,7 +44,8 @@ WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_num
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
-    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite;
+    e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
+    (SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient)) AS suppressed;
 
 -- name: contents
 -- $1 ids, $2 lowest id, $3 highest id
@@ -152,6 +153,93 @@ SELECT count(*) FROM attempts
 WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
     AND outcome = 4 AND finished_at > now() - interval '10 seconds';
 
+-- name: recorded
+-- Which of these attempts stand recorded as they are given. $1 ids, $2 recipients' numbers, $3 attempts' numbers, $4 workers,
+-- $5 finished at, $6 lowest id, $7 highest id
+SELECT a.envelope_id, a.recipient_number
+FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::timestamptz[])
+    AS t (envelope_id, recipient_number, attempt_number, worker_id, finished_at)
+JOIN attempts a ON a.envelope_id = t.envelope_id AND a.recipient_number = t.recipient_number
+    AND a.attempt_number = t.attempt_number
+WHERE a.worker_id = t.worker_id AND a.finished_at = t.finished_at AND a.envelope_id BETWEEN $6::uuid AND $7::uuid;
+
+-- name: tell_delay
+-- The sender hears of a delay once. $1 ids, $2 recipients' numbers, $3 lowest id, $4 highest id
+UPDATE deliveries d SET delay_reported_at = now()
+FROM unnest($1::uuid[], $2::smallint[]) AS t (envelope_id, recipient_number)
+WHERE d.envelope_id = t.envelope_id AND d.recipient_number = t.recipient_number
+    AND d.envelope_id BETWEEN $3::uuid AND $4::uuid AND d.delay_reported_at IS NULL
+RETURNING d.envelope_id, d.recipient_number;
+
+-- name: add_report
+-- An envelope of our own with one recipient. $1-$11 columns of envelopes, $12 recipient, $13 sweep after, $14 NOTIFY
+WITH made AS (
+    INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
+        helo, client_address, tls, received_at, content)
+    VALUES ($1::uuid, $2, $3, $4, 1, $5, $6, $7, $8, $9, false, $10, $11)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify)
+SELECT id, 0, $12::text, now() + $13::interval, $14::smallint FROM made;
+
+-- name: add_suppression
+INSERT INTO suppressions (tenant_id, address, reason, envelope_id)
+SELECT id, lower($2::text), $3::text, $4::uuid FROM tenants WHERE id = $1
+ON CONFLICT DO NOTHING;
+
+-- name: add_suppressions
+INSERT INTO suppressions (tenant_id, address, reason)
+SELECT DISTINCT $1::uuid, lower(address), $3::text FROM unnest($2::text[]) AS t (address)
+ON CONFLICT DO NOTHING
+RETURNING address;
+
+-- name: remove_suppressions
+DELETE FROM suppressions
+WHERE tenant_id = $1::uuid AND address IN (SELECT lower(address) FROM unnest($2::text[]) AS t (address))
+RETURNING address;
+
+-- name: list_suppressions
+-- $1 tenant, $2 after this address, $3 limit, $4 that address alone or null
+SELECT address, reason, envelope_id, created_at FROM suppressions
+WHERE tenant_id = $1::uuid AND address > $2::text AND ($4::text IS NULL OR address = lower($4::text))
+ORDER BY address LIMIT $3;
+
+-- name: tenant_policies
+-- Of tenants that want anything else than the rest.
+SELECT id, on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces FROM tenants
+WHERE on_unknown <> 'retry' OR idempotency_seconds IS NOT NULL OR max_age_seconds IS NOT NULL OR reports <> 'all'
+    OR suppress_hard_bounces;
+
+-- name: dead_letters
+-- Newest first. The subqueries are lookups by key for each row of deliveries_dead. $1 tenant or null, $2 kind of the last
+-- attempt or null, $3 before this message or null, $4 limit
+SELECT d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.finished_at, e.tenant_id, e.reverse_path,
+    coalesce(a.kind, 0) AS kind, coalesce(a.reply_code, 0) AS reply_code, coalesce(a.enhanced_code, '') AS enhanced_code,
+    coalesce(a.reply_text, '') AS reply_text
+FROM deliveries d
+CROSS JOIN LATERAL (SELECT tenant_id, reverse_path FROM envelopes WHERE id = d.envelope_id OFFSET 0) e
+LEFT JOIN LATERAL (
+    SELECT kind, reply_code, enhanced_code, reply_text FROM attempts
+    WHERE envelope_id = d.envelope_id AND recipient_number = d.recipient_number
+    ORDER BY attempt_number DESC LIMIT 1
+) a ON true
+WHERE d.state = 3 AND ($3::uuid IS NULL OR d.envelope_id < $3)
+    AND ($1::uuid IS NULL OR e.tenant_id = $1) AND ($2::smallint IS NULL OR a.kind = $2)
+ORDER BY d.envelope_id DESC, d.recipient_number LIMIT $4;
+
+-- name: replay
+-- $1 ids, $2 lowest id, $3 highest id, $4 only these recipients, in lower case, or null
+UPDATE deliveries d
+SET state = 0, next_attempt_at = now(), sweep_at = now(), finished_at = NULL, claimed_by = NULL,
+    replayed_at = now(), replayed_attempts = attempt_count, delay_reported_at = NULL
+WHERE d.state = 3 AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
+    AND ($4::text[] IS NULL OR lower(d.recipient) = ANY ($4))
+    AND (EXISTS (SELECT FROM envelopes e WHERE e.id = d.envelope_id AND e.content IS NOT NULL)
+        OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = d.envelope_id)
+        OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = d.envelope_id))
+RETURNING d.envelope_id;
+
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while.
 -- $1 limit, $2 sweep after
@@ -243,11 +331,12 @@ UPDATE tenants SET messages_per_minute = $2, recipients_per_minute = $3, max_ses
 RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;
 
 -- name: tenant_policy
-SELECT on_unknown, idempotency_seconds FROM tenants WHERE name = $1;
+SELECT on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces FROM tenants WHERE name = $1;
 
 -- name: set_tenant_policy
-UPDATE tenants SET on_unknown = $2, idempotency_seconds = $3 WHERE name = $1
-RETURNING on_unknown, idempotency_seconds;
+UPDATE tenants SET on_unknown = $2, idempotency_seconds = $3, max_age_seconds = $4, reports = $5, suppress_hard_bounces = $6
+WHERE name = $1
+RETURNING on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces;
 
 -- name: create_credential
 INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders, allowed_networks)

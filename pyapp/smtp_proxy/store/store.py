@@ -25,7 +25,8 @@ from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.store import claim, held, listing, lookup, migrate, partitions, record
+from smtp_proxy.model.outcome import Consequences
+from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
 from smtp_proxy.store.domains import Domains
@@ -34,6 +35,7 @@ from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
+from smtp_proxy.store.outcomes import OutcomeStore
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
@@ -53,7 +55,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts, Domains, Webhooks):
+class Store(Accounts, Domains, OutcomeStore, Webhooks):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
@@ -225,19 +227,24 @@ class Store(Accounts, Domains, Webhooks):
             status = await connection.execute(QUERIES["renew"], worker_id, timedelta(seconds=lease_seconds))
         return _count(status)
 
-    async def record(self, attempts: Sequence[Attempt]) -> int:
+    async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int:
         """Store attempts and settle or re-queue their deliveries; returns how many were still this worker's.
 
-        An attempt whose claim was lost meanwhile (lease ran out) is left out: fencing.
+        An attempt whose claim was lost meanwhile (lease ran out) is left out: fencing. `then` is done in the same
+        transaction, for the attempts that stand recorded.
         """
         if not attempts:
             return 0
         async with self._connection("recording attempts") as connection:
-            if not self._webhooks_about:
+            if not (then or self._webhooks_about):
                 return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
             async with connection.transaction():
                 count = _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
-                await tell(connection, attempts)
+                if then:
+                    after = timedelta(seconds=self._settings.sweep_after_seconds)
+                    await consequences.write(connection, attempts, then, after)
+                if self._webhooks_about:
+                    await tell(connection, attempts)
         return count
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:

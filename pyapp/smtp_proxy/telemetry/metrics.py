@@ -69,6 +69,8 @@ UNKNOWN_OUTCOMES = Counter(
     "smtp_attempts_abandoned_total",
     "Attempts whose worker died or left within them: sent perhaps, and by the tenant's policy sent again or held",
 )
+REPORTS = Counter("smtp_reports_total", "Reports to senders (delivery status notifications) that became due")
+SUPPRESSED = Counter("smtp_suppressed_total", "Recipients refused since they are on their tenant's suppression list")
 FENCED = Counter("smtp_attempts_fenced_total", "Attempts not recorded because the claim was lost meanwhile")
 QUEUE_SECONDS = Histogram(
     "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.model.attempt import Kind, Outcome
-from smtp_proxy.telemetry.metrics import ATTEMPT_KINDS, ATTEMPTS, FENCED
+from smtp_proxy.model.outcome import Consequences
+from smtp_proxy.telemetry.metrics import ATTEMPT_KINDS, ATTEMPTS, FENCED, REPORTS
+from smtp_proxy.worker.aftermath import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+    from uuid import UUID
 
     from prometheus_client import Counter
 
@@ -42,15 +45,24 @@ class Finished:
 
     claim: Claim
     attempts: list[Attempt]
+    then: Consequences = NOTHING
 
 
 class Outcomes:
-    """Records. `recorded` is told of each job that is done with; `lost` of one that the store will not take."""
+    """Records. `recorded` is told of each job that is done with; `lost` of one that the store will not take.
+
+    `publish` takes the ids of reports that were recorded with them.
+    """
 
     def __init__(
-        self, store: MailStore, recorded: Callable[[Finished], None], lost: Callable[[Finished], None]
+        self,
+        store: MailStore,
+        recorded: Callable[[Finished], None],
+        lost: Callable[[Finished], None],
+        publish: Callable[[list[UUID]], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._publish = publish
         self._recorded = recorded
         self._lost = lost
         self._waiting: list[Finished] = []
@@ -95,6 +107,11 @@ class Outcomes:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _BACKOFF_MAX_SECONDS)
             except StoreError:
+                if len(batch) == 1 and batch[0].then:
+                    # What was sent is sent; better that its sender hears nothing than that it is sent again.
+                    log.exception("a report can not be recorded", extra=_named(batch[0]))
+                    batch[0].then = NOTHING
+                    continue
                 if len(batch) == 1:
                     log.exception("an outcome can not be recorded", extra=_named(batch[0]))
                     self._lost(batch[0])
@@ -107,7 +124,8 @@ class Outcomes:
 
     async def _record(self, batch: list[Finished]) -> None:
         attempts = [attempt for finished in batch for attempt in finished.attempts]
-        count = await self._store.record(attempts)
+        then = Consequences.joined([finished.then for finished in batch if finished.then])
+        count = await self._store.record(attempts, then)
         if count < len(attempts):
             FENCED.inc(len(attempts) - count)
             log.warning(
@@ -121,6 +139,9 @@ class Outcomes:
                 _COUNTED_KINDS[attempt.result.kind].inc()
         for finished in batch:
             self._recorded(finished)
+        if then.reports:
+            REPORTS.inc(len(then.reports))
+            await self._publish([report.id for report in then.reports])
 
 
 def _named(finished: Finished) -> dict[str, object]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from smtp_proxy.model.attempt import Attempt, Sending
     from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.outcome import Consequences
+    from smtp_proxy.model.policy import TenantPolicy
 
 
 class Leader(Protocol):
@@ -31,7 +33,9 @@ class MailStore(Protocol):
 
     async def renew(self, worker_id: UUID, lease_seconds: float) -> int: ...
 
-    async def record(self, attempts: Sequence[Attempt]) -> int: ...
+    async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int: ...
+
+    async def tenant_policies(self) -> dict[UUID, TenantPolicy]: ...
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]: ...
 

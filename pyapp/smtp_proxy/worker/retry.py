@@ -1,22 +1,27 @@
 """When to try again, and when to stop. Pure: time and chance are given.
 
 The delay grows by a factor from attempt to attempt up to a maximum, and each is moved by a random share of itself, so
-that what failed together does not come back together. A message is given up by its age (RFC 5321 4.5.4.1), and its
-last attempt is made when that age is reached, not before.
+that what failed together does not come back together. A kind of trouble, or a route, may have a schedule instead. A
+message is given up by its age (RFC 5321 4.5.4.1), and its last attempt is made when that age is reached, not before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from smtp_proxy.config import Settings
+    from smtp_proxy.model.envelope import Envelope, Recipient
+
+# By the name of a route, and the kind; None is any. Delays in units of retry_initial_seconds.
+Schedules: TypeAlias = "Mapping[tuple[str | None, Kind | None], tuple[float, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +33,42 @@ class RetryPolicy:
     max_seconds: float
     jitter: float
     give_up_seconds: float
+    schedules: Schedules = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> RetryPolicy:
-        """Read the policy from the settings."""
+        """Read the policy from the settings. Raises ConfigurationError."""
         return cls(
             initial_seconds=settings.retry_initial_seconds,
             factor=settings.retry_factor,
             max_seconds=settings.retry_max_seconds,
             jitter=settings.retry_jitter,
             give_up_seconds=settings.retry_give_up_seconds,
+            schedules=read_schedules(settings.retry_schedules),
         )
 
-    def delay_seconds(self, attempt_number: int, chance: float) -> float:
+    def delay_seconds(self, attempt_number: int, chance: float, route: str = "", kind: Kind = Kind.UNKNOWN) -> float:
         """How long to wait after attempt `attempt_number` (from 1). `chance` is in [0, 1)."""
+        schedule = self._schedule(route, kind)
+        if schedule:
+            delay = self.initial_seconds * schedule[min(attempt_number, len(schedule)) - 1]
+            return self._moved(delay, chance)
         delay = self.initial_seconds
         for _ in range(attempt_number - 1):
             delay *= self.factor
             if delay >= self.max_seconds:
                 break
+        return self._moved(delay, chance)
+
+    def _moved(self, delay: float, chance: float) -> float:
         return min(delay, self.max_seconds) * (1 + self.jitter * (2 * chance - 1))
+
+    def _schedule(self, route: str, kind: Kind) -> tuple[float, ...]:
+        """The most particular one: of the route and kind, of the route, of the kind, of all."""
+        if not self.schedules:
+            return ()
+        keys = ((route, kind), (route, None), (None, kind), (None, None))
+        return next((found for key in keys if (found := self.schedules.get(key))), ())
 
     def settle(
         self,
@@ -57,15 +78,47 @@ class RetryPolicy:
         received_at: datetime,
         now: datetime,
         random: Callable[[], float],
+        give_up_seconds: float | None = None,
     ) -> tuple[RecipientResult, datetime | None]:
-        """Return the result to record, and when to try again (None: never)."""
+        """Return the result to record, and when to try again (None: never).
+
+        `attempt_number` and `received_at` are those that count: see `counted`. `give_up_seconds`: a tenant's own.
+        """
         if result.outcome not in (Outcome.DEFERRED, Outcome.UNKNOWN):
             return result, None
-        last_call = received_at + timedelta(seconds=self.give_up_seconds)
+        give_up_seconds = self.give_up_seconds if give_up_seconds is None else give_up_seconds
+        last_call = received_at + timedelta(seconds=give_up_seconds)
         if now >= last_call:
-            return _given_up(result, self.give_up_seconds), None
-        again = now + timedelta(seconds=self.delay_seconds(attempt_number, random()))
+            return _given_up(result, give_up_seconds), None
+        delay = self.delay_seconds(attempt_number, random(), result.route, result.kind)
+        again = now + timedelta(seconds=delay)
         return result, min(again, last_call)
+
+
+def counted(envelope: Envelope, recipient: Recipient) -> tuple[int, datetime]:
+    """The attempt's number and since when it is tried: a replayed dead letter begins anew."""
+    since = envelope.received_at if recipient.replayed_at is None else recipient.replayed_at
+    return max(1, recipient.attempt_number - recipient.replayed_attempts), since
+
+
+def read_schedules(text: str) -> Schedules:
+    """`[ROUTE/]KIND=1,2,5 …`. Raises ConfigurationError."""
+    schedules = {}
+    for entry in text.split():
+        name, _, delays = entry.partition("=")
+        route, _, kind = name.rpartition("/")
+        try:
+            key = (route or None, None if kind == "*" else Kind[kind.upper()])
+            schedule = tuple(float(delay) for delay in delays.split(","))
+        except (KeyError, ValueError):
+            schedule = ()
+        if not schedule or not all(0 < delay < 1e9 for delay in schedule):
+            kinds = ", ".join(kind.name.lower() for kind in Kind)
+            raise ConfigurationError(
+                f"RETRY_SCHEDULES: {entry}: write KIND=1,2,5 or ROUTE/KIND=1,2,5; the kinds are {kinds} and * for any"
+            )
+        schedules[key] = schedule
+    return schedules
 
 
 def _given_up(result: RecipientResult, after_seconds: float) -> RecipientResult:

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import random
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
@@ -33,14 +34,16 @@ from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
-from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS
+from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS, SUPPRESSED
 from smtp_proxy.telemetry.tasks import end
+from smtp_proxy.worker.aftermath import Aftermath, is_quiet, suppressed
 from smtp_proxy.worker.hand import Hand, Held
 from smtp_proxy.worker.intake import Intake
 from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.ledger import AttemptLedger
 from smtp_proxy.worker.outcomes import Finished, Outcomes
-from smtp_proxy.worker.retry import RetryPolicy
+from smtp_proxy.worker.policies import Policies
+from smtp_proxy.worker.retry import RetryPolicy, counted
 from smtp_proxy.worker.signing import DomainSigner
 from smtp_proxy.worker.sweeper import Sweeper
 from smtp_proxy.worker.tenant_names import TenantNames
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
-    from smtp_proxy.delivery.transport import Transport
+    from smtp_proxy.delivery.transport import Ledger, Transport
     from smtp_proxy.model.envelope import Job
     from smtp_proxy.stream.interface import StreamConsumer, StreamPublisher
     from smtp_proxy.worker.lease import Claim
@@ -97,7 +100,9 @@ class Worker:
         self.hand = Hand(settings.worker_concurrency, settings.worker_batch_messages)
         self.intake = Intake(settings, store, consumer, self.leases, self.hand, clock=self._clock)
         self.ledger = AttemptLedger(store, self.leases.holds, self._clock)
-        self.outcomes = Outcomes(store, self._recorded, self._lost)
+        self.outcomes = Outcomes(store, self._recorded, self._lost, self._give_back)
+        self.policies = Policies(store)
+        self._aftermath = Aftermath(settings)
 
     # -- life
 
@@ -108,6 +113,7 @@ class Worker:
         self._start(self.leases.run(), "leases")
         self._start(self.ledger.run(), "ledger")
         self._start(self.outcomes.run(), "outcomes")
+        self._start(self.policies.run(), "policies")
         for number in range(self._concurrency):
             self._start(self._deliver_forever(), f"delivery-{number}")
 
@@ -155,7 +161,7 @@ class Worker:
         if job.recipients[0].attempt_number == 1:
             QUEUE_SECONDS.observe(max(0.0, (started_at - job.envelope.received_at).total_seconds()))
         try:
-            results = await self._transport.deliver(job, self.ledger.of(held.claim))
+            results = await self._results(job, self.ledger.of(held.claim))
         except Exception:
             # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
             log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
@@ -166,19 +172,43 @@ class Worker:
         seconds = self._clock.monotonic() - began
         DELIVERY_SECONDS.observe(seconds)
         self.hand.delivered(seconds)
-        self.outcomes.add(Finished(held.claim, self._attempts(held, results, started_at)))
+        if is_quiet(job, results):
+            self.outcomes.add(Finished(held.claim, self._attempts(held, results, started_at)))
+            return
+        policy = await self.policies.of(job.envelope.tenant_id)
+        attempts = self._attempts(held, results, started_at, policy.max_age_seconds)
+        then = self._aftermath.of(job, attempts, policy, self._clock.now())
+        self.outcomes.add(Finished(held.claim, attempts, then))
 
-    def _attempts(self, held: Held, results: list[RecipientResult], started_at: datetime) -> list[Attempt]:
+    async def _results(self, job: Job, ledger: Ledger) -> list[RecipientResult]:
+        """Of all recipients, in the job's order; those that are suppressed go nowhere."""
+        wanted = tuple(recipient for recipient in job.recipients if recipient.suppressed is None)
+        if len(wanted) == len(job.recipients):
+            return await self._transport.deliver(job, ledger)
+        SUPPRESSED.inc(len(job.recipients) - len(wanted))
+        sent = await self._transport.deliver(replace(job, recipients=wanted), ledger) if wanted else []
+        results = {result.number: result for result in sent}
+        return [results.get(recipient.number) or suppressed(recipient) for recipient in job.recipients]
+
+    def _attempts(
+        self,
+        held: Held,
+        results: list[RecipientResult],
+        started_at: datetime,
+        max_age_seconds: float | None = None,
+    ) -> list[Attempt]:
         envelope, worker_id = held.claim.job.envelope, held.claim.lease.worker_id
         now = self._clock.now()
         attempts = []
         for recipient, result in zip(held.claim.job.recipients, results, strict=True):
+            attempt_number, since = counted(envelope, recipient)
             final, again_at = self._policy.settle(
                 result,
-                attempt_number=recipient.attempt_number,
-                received_at=envelope.received_at,
+                attempt_number=attempt_number,
+                received_at=since,
                 now=now,
                 random=self._chance,
+                give_up_seconds=max_age_seconds,
             )
             attempts.append(Attempt(envelope.id, recipient.attempt_number, worker_id, started_at, now, final, again_at))
             if final.outcome is not Outcome.DELIVERED:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proxy.model.attempt import Outcome, RecipientResult
-from smtp_proxy.worker.retry import RetryPolicy, duration
+from smtp_proxy.config import Settings
+from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+from smtp_proxy.worker.retry import RetryPolicy, duration, read_schedules
 
 RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
 seconds = st.floats(0.001, 1e7)
@@ -83,3 +86,40 @@ def test_a_duration_is_said_in_words(span: float) -> None:
     count, unit = duration(span).split(" ")
     assert float(count) > 0
     assert unit.removesuffix("s") in {"second", "minute", "hour", "day"}
+
+
+SCHEDULED = RetryPolicy(
+    60, 2, 4 * 3600, 0, 4 * 86_400, read_schedules("policy=0.5,1,2 ses/*=10 ses/quota=1,30 quota=15")
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "kind", "delays"),
+    [
+        ("smarthost", Kind.POLICY, [30, 60, 120, 120]),
+        ("smarthost", Kind.SOFT, [60, 120, 240, 480]),
+        ("smarthost", Kind.QUOTA, [900, 900, 900, 900]),
+        ("ses", Kind.POLICY, [600, 600, 600, 600]),
+        ("ses", Kind.QUOTA, [60, 1800, 1800, 1800]),
+    ],
+)
+def test_the_most_particular_schedule_counts(route: str, kind: Kind, delays: list[float]) -> None:
+    assert [SCHEDULED.delay_seconds(n, 0.5, route, kind) for n in range(1, 5)] == delays
+
+
+def test_a_schedule_is_jittered_and_bounded_as_well() -> None:
+    policy = replace(SCHEDULED, jitter=0.5, max_seconds=100)
+    assert policy.delay_seconds(3, 0.0, "x", Kind.POLICY) == 50
+    assert policy.delay_seconds(1, 0.5, "ses", Kind.TLS) == 100
+
+
+@pytest.mark.parametrize("text", ["policy", "policy=", "angry=1", "policy=1,x", "policy=0", "ses/=1", "policy=inf"])
+def test_a_schedule_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="RETRY_SCHEDULES: "):
+        read_schedules(text)
+
+
+def test_the_settings_have_schedules() -> None:
+    policy = RetryPolicy.of(Settings.load({}, {}))
+    assert policy.delay_seconds(1, 0.5, "smarthost", Kind.POLICY) < policy.delay_seconds(1, 0.5, "smarthost", Kind.SOFT)
+    assert policy.delay_seconds(1, 0.5, "smarthost", Kind.QUOTA) > policy.delay_seconds(1, 0.5, "smarthost", Kind.SOFT)

@@ -1,0 +1,103 @@
+"""Suppression lists of tenants, dead letters, and what tenants want of such mail: a part of `Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from smtp_proxy.model.attempt import Kind
+from smtp_proxy.model.outcome import DeadLetter, Suppression
+from smtp_proxy.model.policy import TenantPolicy
+from smtp_proxy.store import lookup
+from smtp_proxy.store.queries import QUERIES
+
+if TYPE_CHECKING:
+    from smtp_proxy.store.pool import Connection
+
+
+class OutcomeStore:
+    """A part of `Store`, which brings the connections."""
+
+    def _connection(self, doing: str) -> AbstractAsyncContextManager[Connection]:
+        raise NotImplementedError
+
+    async def tenant_policies(self) -> dict[UUID, TenantPolicy]:
+        """Of each tenant that wants anything else than the rest."""
+        async with self._connection("reading the policies of tenants") as connection:
+            rows = await connection.fetch(QUERIES["tenant_policies"])
+        return {row["id"]: lookup.policy(row) for row in rows}
+
+    # -- suppressions
+
+    async def list_suppressions(
+        self, tenant_id: UUID, *, after: str = "", limit: int = 1000, address: str | None = None
+    ) -> list[Suppression]:
+        """By address, those behind `after`; or of that address alone."""
+        async with self._connection("listing suppressions") as connection:
+            rows = await connection.fetch(QUERIES["list_suppressions"], tenant_id, after, limit, address)
+        return [
+            Suppression(tenant_id, row["address"], row["reason"], row["envelope_id"], row["created_at"]) for row in rows
+        ]
+
+    async def add_suppressions(self, tenant_id: UUID, addresses: Sequence[str], reason: str) -> int:
+        """Returns how many were not there yet; those that were keep their reason."""
+        async with self._connection("adding suppressions") as connection:
+            rows = await connection.fetch(QUERIES["add_suppressions"], tenant_id, list(addresses), reason)
+        return len(rows)
+
+    async def remove_suppressions(self, tenant_id: UUID, addresses: Sequence[str]) -> list[str]:
+        """Returns those that there were."""
+        async with self._connection("removing suppressions") as connection:
+            rows = await connection.fetch(QUERIES["remove_suppressions"], tenant_id, list(addresses))
+        return [row["address"] for row in rows]
+
+    # -- dead letters
+
+    async def dead_letters(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        kind: Kind | None = None,
+        before: UUID | None = None,
+        limit: int = 50,
+    ) -> list[DeadLetter]:
+        """What was refused or given up, newest message first; of a message, all its recipients that are.
+
+        `before`: the last id of the page before. `limit` counts recipients, and may cut a message's.
+        """
+        async with self._connection("listing dead letters") as connection:
+            wanted = None if kind is None else int(kind)
+            rows = await connection.fetch(QUERIES["dead_letters"], tenant_id, wanted, before, limit)
+        return [_dead_letter(row) for row in rows]
+
+    async def replay(self, envelope_ids: Sequence[UUID], recipients: Sequence[str] = ()) -> list[UUID]:
+        """Make what was refused or given up of these messages due, as if it had come now; returns whose there was.
+
+        `recipients`: only these. Attempts made so far stay recorded. A message whose body is gone stays as it is.
+        """
+        if not envelope_ids:
+            return []
+        only = [address.lower() for address in recipients] or None
+        async with self._connection("replaying dead letters") as connection:
+            rows = await connection.fetch(
+                QUERIES["replay"], list(envelope_ids), min(envelope_ids), max(envelope_ids), only
+            )
+        return list(dict.fromkeys(row["envelope_id"] for row in rows))
+
+
+def _dead_letter(row: Any) -> DeadLetter:
+    return DeadLetter(
+        envelope_id=row["envelope_id"],
+        number=row["recipient_number"],
+        tenant_id=row["tenant_id"],
+        reverse_path=row["reverse_path"],
+        recipient=row["recipient"],
+        attempt_count=row["attempt_count"],
+        finished_at=row["finished_at"],
+        kind=Kind(row["kind"]),
+        reply_code=row["reply_code"],
+        enhanced_code=row["enhanced_code"],
+        reply_text=row["reply_text"],
+    )
