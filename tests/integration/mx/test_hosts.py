@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 from dns_server import DnsServer
@@ -17,13 +16,11 @@ from smtp_proxy.model.attempt import Kind, Outcome
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def dns() -> AsyncIterator[DnsServer]:
-    async with DnsServer().running() as server:
-        for host in ("mx1.example", "mx2.example", "mx3.example"):
-            server.add(host, "A", "198.51.100.1" if host != "mx3.example" else "9.9.9.9")
-        # Documentation networks are not public: the tests of addresses say what is.
-        yield server
+@pytest.fixture(autouse=True)
+def three_hosts(dns: DnsServer) -> None:
+    # Documentation networks are not public: the tests of addresses say what is.
+    for host in ("mx1.example", "mx2.example", "mx3.example"):
+        dns.add(host, "A", "198.51.100.1")
 
 
 def hosts(dns: DnsServer, *own: str, private: bool = True, literals: bool = True) -> MailHosts:
