@@ -1,6 +1,6 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-tls bench-reload bench-idle \
+.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
     bench-memory bench-border lock deny audit fuzz clean
 
 PYTHON_BIN := .venv/bin
@@ -56,6 +56,9 @@ bench: setup ## smtp-proxy beside its peers and its limit, about 15 minutes; ARG
 
 bench-quick: ## the same in about two minutes, to see that it runs
 	@$(MAKE) bench ARGS="--quick $(ARGS)"
+
+bench-e2e: setup ## accepted, queued and delivered, beside Postfix doing the same; a 5-minute run, full queues: about 25 minutes
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.whole $(ARGS)
 
 bench-tls: setup ## TLS and AUTH, new connections and lasting ones, beside peers and bare handshakes
 	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.tls $(ARGS)

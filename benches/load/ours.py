@@ -18,10 +18,12 @@ from benches.load import cpu
 from benches.load.generator import Target
 from benches.load.peers import Certificate
 from benches.load.processes import ROOT, end, wait_for
+from smtp_proxy.model.envelope import DeliveryState
 
 # Accepting alone is measured: nothing is delivered meanwhile, so what is ready grows past the gate (50,000).
 _ACCEPT = ("--set", "ingress_ready_depth_high=1000000000", "--set", "ingress_ready_depth_low=1000000000")
 _HEARD_SECONDS = 1.0  # until the SMTP service has heard of it from Postgres, generously
+_LEFT = f"SELECT count(*) FROM deliveries WHERE state IN ({DeliveryState.QUEUED:d}, {DeliveryState.SENDING:d})"
 _MAIL_TABLES = "envelopes, content_parts, deliveries, attempts"
 
 
@@ -47,11 +49,11 @@ class Ours:
         return cls("ours accept-only", folder, ("--plaintext-port", "0", "--without", "worker,sink", "--accept-only"))
 
     @classmethod
-    def delivering(cls, folder: Path, smarthost_port: int | None = None) -> Ours:
-        """The whole way, to its own sink or to a fast one."""
+    def delivering(cls, folder: Path, smarthost_port: int | None = None, *arguments: str) -> Ours:
+        """The whole way, to its own sink or to a fast one. `arguments` are more of `smtp-proxy dev`."""
         away = ("--smarthost", f"127.0.0.1:{smarthost_port}", "--set", "smarthost_tls=none", "--without", "sink")
         name = "ours delivering" if smarthost_port is None else "ours delivering fast"
-        return cls(name, folder, ("--plaintext-port", "0", *(away if smarthost_port is not None else ())))
+        return cls(name, folder, ("--plaintext-port", "0", *(away if smarthost_port is not None else ()), *arguments))
 
     def start(self) -> None:
         self._folder.mkdir(parents=True)
@@ -120,8 +122,8 @@ class Ours:
         return url
 
     def groups(self) -> cpu.Groups:
-        """`server` is the SMTP service; Valkey and the supervisor are told apart as Postgres is."""
-        names = {"smtp": "server", "postgres": "postgres", "valkey": "valkey"}
+        """`server` is the SMTP service; worker, Valkey and the supervisor are told apart as Postgres is."""
+        names = {"smtp": "server", "worker": "worker", "postgres": "postgres", "valkey": "valkey"}
         groups: dict[str, list[int]] = {}
         for service, pid in self._ready["pids"].items():
             groups.setdefault(names.get(service, "others"), []).append(pid)
@@ -154,6 +156,11 @@ class Ours:
         if "--accept-only" in self._arguments:
             return None
         count: int = self.sql("SELECT count(*) FROM envelopes")[0][0]
+        return count
+
+    def left(self) -> int:
+        """Deliveries that are queued or under way."""
+        count: int = self.sql(_LEFT)[0][0]
         return count
 
     def stop(self) -> None:

@@ -73,8 +73,12 @@ class Postfix(OneProcess):
         settings = [_SIZE, self._encryption(), _TUNED if self._tuned else ""]
         # "-": default_process_limit, 100 as Debian has it.
         self._instance.configure("load.example", *settings, processes="500" if self._tuned else "-")
+        self._configured()
         self._process = self._instance.start()
         wait_for(self.name, lambda: answers(self._instance.port), self._process)
+
+    def _configured(self) -> None:
+        """For more in its master.cf, before it starts."""
 
     def _encryption(self) -> str:
         """Settings for it; with a certificate, whom smtpd asks is started too."""
