@@ -56,6 +56,7 @@ class ScriptedServer:
     received: list[Received] = field(default_factory=list)
     ended: list[asyncio.StreamWriter] = field(default_factory=list)
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    sessions: set[asyncio.Task[None]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[ScriptedServer]:
@@ -67,6 +68,11 @@ class ScriptedServer:
         finally:
             server.close()
             self.hang_up_all()
+            if self.sessions:
+                # uvloop does not tell a session whose transport was aborted while STARTTLS replaced it.
+                _, late = await asyncio.wait(self.sessions, timeout=1.0)
+                for session in late:
+                    session.cancel()
             while self.open:
                 await asyncio.sleep(0.005)
 
@@ -78,9 +84,13 @@ class ScriptedServer:
         self.connections += 1
         self.open.add(writer)
         session = _Session(self, reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self.sessions.add(task)
+        task.add_done_callback(self.sessions.discard)
         try:
             await session.run()
-        except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
             pass
         finally:
             session.writer.transport.abort()

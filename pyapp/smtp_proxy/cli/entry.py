@@ -169,8 +169,11 @@ def serve(
     """Run one service until SIGTERM or Ctrl-C."""
     settings = settings_of(context, set_)
     logs.configure(settings, service.value)
-    runner: Callable[[Settings], Coroutine[Any, Any, None]] = _import(_RUNNERS[service]).run
-    asyncio.run(runner(settings))
+    run: Callable[[Settings], Coroutine[Any, Any, None]] = _import(_RUNNERS[service]).run
+    # Where all work is on sockets it is a third of the cost (docs/decisions/0029); elsewhere it gains nothing.
+    loop_factory = _import("uvloop").new_event_loop if service is Service.WORKER else None
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(run(settings))
 
 
 @app.command()

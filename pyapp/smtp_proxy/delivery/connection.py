@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from smtp_proxy.delivery.capabilities import Capabilities
 from smtp_proxy.delivery.reply import MalformedReply, Reply, ReplyParser
@@ -192,8 +192,7 @@ class Connection(asyncio.Protocol):
     # -- what the event loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:

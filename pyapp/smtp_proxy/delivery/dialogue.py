@@ -11,6 +11,8 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from aiohappyeyeballs import start_connection
+
 from smtp_proxy.delivery import pins
 from smtp_proxy.delivery.capabilities import Capabilities, read_ehlo
 from smtp_proxy.delivery.connection import Connection, LinkLost, tls_trouble
@@ -77,14 +79,16 @@ async def _connect_to(route: Route, host: str) -> Connection:
     context = route.tls_context if route.tls == "implicit" else None
     try:
         async with asyncio.timeout(route.connect_timeout_seconds):
-            _, connection = await loop.create_connection(
-                lambda: Connection(loop),
-                host,
-                route.port,
-                ssl=context,
-                server_hostname=route.host if context else None,
-                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
-            )
+            # Not by create_connection itself, which tries one address after the other on uvloop.
+            addresses = await loop.getaddrinfo(host, route.port, type=socket.SOCK_STREAM)
+            sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop), sock=sock, ssl=context, server_hostname=route.host if context else None
+                )
+            except BaseException:
+                sock.close()
+                raise
     except TimeoutError:
         raise NotReady(f"no connection within {route.connect_timeout_seconds:g} s") from None
     except socket.gaierror as error:

@@ -83,6 +83,11 @@ class ReplyParser:
     def feed(self, data: bytes) -> None:
         """Take what arrived; complete replies are appended to `replies`. Raises MalformedReply."""
         buffer = self._buffer
+        if not buffer and len(data) <= LINE_BYTES and data.endswith(b"\n"):
+            # As a rule whole lines arrive, and few: nothing needs to be kept.
+            for line in data[:-1].split(b"\n"):
+                self._take_line(line[:-1] if line.endswith(b"\r") else line)
+            return
         buffer += data
         start = 0
         while (end := buffer.find(b"\n", max(start, self._scanned))) >= 0:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from smtp_proxy.model.envelope import Envelope
 
 _UNKNOWN = "unknown"
@@ -25,7 +27,7 @@ def received_field(envelope: Envelope, hostname: str, *, hide_client: bool = Fal
     return (
         f"Received: {'' if hide_client else _source(envelope)}"
         f"by {_domain(hostname)} with {_protocol(envelope)} id {envelope.id}{_cipher(envelope)};\r\n"
-        f"\t{format_datetime(envelope.received_at)}\r\n"
+        f"\t{_date(envelope.received_at.replace(microsecond=0))}\r\n"
     ).encode("ascii", "replace")
 
 
@@ -55,6 +57,12 @@ def _without_port(address: str) -> str:
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address
+
+
+@lru_cache(maxsize=256)
+def _date(second: datetime) -> str:
+    """RFC 5322 3.3. Much mail comes in the same second."""
+    return format_datetime(second)
 
 
 @lru_cache(maxsize=4096)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 from certificates import Authority
 
 from smtp_proxy.delivery.leg import Routes
@@ -11,6 +13,11 @@ from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 
 TransportTo = Callable[..., SmtpTransport]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The worker runs on uvloop; whatever is true of a delivery there is true on asyncio's own loop."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
