@@ -1,0 +1,295 @@
+"""Amazon SES, API v2: over HTTP to moto where it sends, and to a server that refuses as SES does."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time as wall
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import boto3
+import pytest
+from aiohttp import web
+from mail import BODY, envelope, job
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.delivery.leg import Leg
+from smtp_proxy.delivery.mx.resolver import Resolver
+from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
+from smtp_proxy.delivery.providers.pace import Pace
+from smtp_proxy.delivery.providers.ses import Ses, SesAccount, SesClient
+from smtp_proxy.delivery.route import Route
+from smtp_proxy.delivery.routing.file import RoutesFile
+from smtp_proxy.delivery.routing.load import Surroundings, build
+from smtp_proxy.delivery.smtp import SmtpTransport
+from smtp_proxy.delivery.transport import NO_LEDGER
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a moto server, in a process of its own."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONSAFEPATH": "1"})
+    url = f"http://127.0.0.1:{port}"
+    deadline = wall.monotonic() + 60
+    while wall.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()
+            break
+        except (urllib.error.URLError, OSError):
+            wall.sleep(0.1)
+    yield url
+    process.terminate()
+    process.wait(10)
+    log.close()
+
+
+def transport_by(endpoint: str, **ses: object) -> SmtpTransport:
+    """All mail by SES at `endpoint`, of our tenant `acme`."""
+    clock = SystemClock()
+    resolver = Resolver([("127.0.0.1", 1)])
+    base = Route("unused.example", 25, "none", "proxy.example")
+    around = Surroundings(base, resolver, StsPolicies(resolver, HttpsFetch(), clock), "proxy.example", clock, _acme)
+    rule = {
+        "kind": "ses",
+        "connect_timeout_seconds": 2,
+        "command_timeout_seconds": 2,
+        "ses": {"region": "eu-central-1", "endpoint_url": endpoint, "max_rate_per_second": 1000, **ses},
+    }
+    return SmtpTransport(build(RoutesFile.model_validate({"default": "ses", "routes": {"ses": rule}}), around))
+
+
+async def _acme(_: UUID) -> str:
+    return "acme"
+
+
+async def test_a_message_as_moto_got_it(moto: str) -> None:
+    api = boto3.client("sesv2", region_name="eu-central-1", endpoint_url=moto)
+    await asyncio.to_thread(api.create_email_identity, EmailIdentity="sender.example")
+    transport = transport_by(moto)
+    results = await transport.deliver(job("b@rcpt.example", "c@bücher.example"))
+    await transport.close()
+    assert [(r.number, r.outcome, r.reply_code, r.kind) for r in results] == [
+        (0, Outcome.DELIVERED, 250, Kind.ACCEPTED),
+        (1, Outcome.DELIVERED, 250, Kind.ACCEPTED),
+    ]
+    assert results[0].remote == "email.eu-central-1.amazonaws.com:443"
+    sent = await asyncio.to_thread(_sent, moto)
+    (message,) = [m for m in sent if m["id"] == results[0].reply_text.removeprefix("Ok ")]
+    assert "b@rcpt.example" in str(message["destinations"])
+    assert "c@xn--bcher-kva.example" in str(message["destinations"])
+    raw = str(message["raw_data"])
+    assert raw.startswith("Received: from client.example")
+    assert raw.endswith(BODY.decode())  # dots as they were written
+
+
+def _sent(moto: str) -> list[dict[str, object]]:
+    with urllib.request.urlopen(f"{moto}/moto-api/data.json") as answer:
+        return list(json.load(answer)["ses"]["RawMessage"])
+
+
+async def test_a_sender_that_is_not_verified_is_refused(moto: str) -> None:
+    transport = transport_by(moto)
+    body = BODY.replace(b"a@sender.example", b"a@unknown.example")
+    (result,) = await transport.deliver(job(of=envelope(body)))
+    await transport.close()
+    assert (result.outcome, result.reply_code, result.enhanced_code) == (Outcome.REFUSED, 554, "5.7.1")
+    assert "MessageRejected" in result.reply_text
+
+
+class Refusing:
+    """An endpoint that answers as it is told, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.error = ""
+        self.message = "no"
+        self.status = 400
+        self.stall = False
+        self.good_calls = 0  # before the error
+        self.requests: list[dict[str, object]] = []
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append(await request.json())
+        if self.stall:
+            await asyncio.sleep(5)
+        if not self.error or len(self.requests) <= self.good_calls:
+            return web.json_response({"MessageId": f"m-{len(self.requests)}"})
+        return web.json_response(
+            {"message": self.message}, status=self.status, headers={"x-amzn-ErrorType": self.error}
+        )
+
+
+@pytest.fixture
+async def refusing() -> AsyncIterator[Refusing]:
+    made = Refusing()
+    app = web.Application(client_max_size=2**27)
+    app.router.add_post("/v2/email/outbound-emails", made.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+async def deliver(refusing: Refusing, *recipients: str, **ses: object) -> list[RecipientResult]:
+    transport = transport_by(refusing.url, **ses)
+    results = await transport.deliver(job(*recipients))
+    await transport.close()
+    return results
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message", "outcome", "code", "kind"),
+    [
+        ("TooManyRequestsException", 429, "slow", Outcome.DEFERRED, 454, Kind.QUOTA),
+        ("ThrottlingException", 400, "Maximum sending rate exceeded.", Outcome.DEFERRED, 454, Kind.QUOTA),
+        ("LimitExceededException", 400, "Daily message quota exceeded", Outcome.DEFERRED, 454, Kind.QUOTA),
+        ("SendingPausedException", 400, "paused", Outcome.DEFERRED, 454, Kind.BLOCK),
+        ("AccountSuspendedException", 400, "suspended", Outcome.DEFERRED, 454, Kind.BLOCK),
+        ("MailFromDomainNotVerifiedException", 400, "no", Outcome.DEFERRED, 451, Kind.LOCAL),
+        ("NotFoundException", 404, "Configuration set does not exist", Outcome.DEFERRED, 451, Kind.LOCAL),
+        ("UnrecognizedClientException", 403, "token", Outcome.DEFERRED, 454, Kind.AUTH),
+        ("SomethingNew", 403, "who", Outcome.DEFERRED, 454, Kind.AUTH),
+        ("SomethingNew", 429, "slow", Outcome.DEFERRED, 454, Kind.QUOTA),
+        ("InternalServiceError", 500, "oops", Outcome.DEFERRED, 451, Kind.SOFT),
+        ("SomethingNew", 400, "what", Outcome.DEFERRED, 451, Kind.SOFT),
+        ("MessageRejected", 400, "Virus", Outcome.REFUSED, 554, Kind.BLOCK),
+        ("MessageRejected", 400, "Email address is not verified.", Outcome.REFUSED, 554, Kind.POLICY),
+        ("BadRequestException", 400, "Illegal address", Outcome.REFUSED, 554, Kind.POLICY),
+    ],
+)
+async def test_what_an_error_means(
+    error: str, status: int, message: str, outcome: Outcome, code: int, kind: Kind, refusing: Refusing
+) -> None:
+    refusing.error, refusing.status, refusing.message = error, status, message
+    (result,) = await deliver(refusing)
+    assert (result.outcome, result.reply_code, result.kind) == (outcome, code, kind)
+    assert result.reply_text == f"SES: {error}: {message}"
+    assert len(refusing.requests) == 1  # boto3 does not try again by itself
+
+
+async def test_the_request(refusing: Refusing) -> None:
+    await deliver(refusing, configuration_set="set", from_arn="arn:aws:ses:x", tenants={"acme": "acme-ses"})
+    (request,) = refusing.requests
+    content = request.pop("Content")
+    assert isinstance(content, dict)
+    assert base64.b64decode(content["Raw"]["Data"]).endswith(BODY)
+    assert request == {
+        "Destination": {"ToAddresses": ["b@rcpt.example"]},
+        "ConfigurationSetName": "set",
+        "FromEmailAddressIdentityArn": "arn:aws:ses:x",
+        "TenantName": "acme-ses",
+    }
+
+
+async def test_fifty_recipients_a_call(refusing: Refusing) -> None:
+    results = await deliver(refusing, *[f"r{n}@rcpt.example" for n in range(120)], max_rate_per_second=10_000)
+    assert [len(r["Destination"]["ToAddresses"]) for r in refusing.requests] == [50, 50, 20]  # type: ignore[index]
+    assert [r.reply_text for r in results[::60]] == ["Ok m-1", "Ok m-2"]
+
+
+async def test_what_was_taken_before_a_throttle_stays_taken(refusing: Refusing) -> None:
+    refusing.error, refusing.status, refusing.good_calls = "TooManyRequestsException", 429, 1
+    results = await deliver(refusing, *[f"r{n}@rcpt.example" for n in range(120)], max_rate_per_second=10_000)
+    assert [r.outcome for r in results] == [Outcome.DELIVERED] * 50 + [Outcome.DEFERRED] * 70
+    assert len(refusing.requests) == 2
+
+
+async def test_no_answer_is_an_unknown_outcome(refusing: Refusing) -> None:
+    refusing.stall = True
+    (result,) = await deliver(refusing)
+    assert (result.outcome, result.reply_code) == (Outcome.UNKNOWN, 0)
+    assert "whether it was taken is unknown" in result.reply_text
+
+
+async def test_nobody_there_and_no_keys(refusing: Refusing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url, refusing.url = refusing.url, "http://127.0.0.1:1"
+    (result,) = await deliver(refusing)
+    assert (result.outcome, result.kind) == (Outcome.DEFERRED, Kind.NETWORK)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    refusing.url = url
+    (result,) = await deliver(refusing)
+    assert (result.outcome, result.kind, refusing.requests) == (Outcome.DEFERRED, Kind.AUTH, [])
+
+
+async def test_a_throttle_slows_down_and_the_next_candidate_is_asked(refusing: Refusing) -> None:
+    refusing.error, refusing.status = "TooManyRequestsException", 429
+    clock = SystemClock()
+    client = SesClient(SesAccount("eu-central-1", refusing.url, max_rate_per_second=100), clock)
+    way = Route("ses.example", 443, "implicit", "proxy.example", provider=Ses(client))
+    backup = Route("127.0.0.1", 1, "none", "proxy.example")
+
+    class Both:
+        async def plan(self, job: object) -> list[Leg]:
+            return [Leg(job.recipients, (way, backup))]  # type: ignore[attr-defined]
+
+    transport = SmtpTransport(Both())
+    (result,) = await transport.deliver(job())
+    assert result.remote == "127.0.0.1:1"
+    assert client.pace.rate == 50
+    assert client.pace.wait_seconds(clock.monotonic()) > 0.3
+    await transport.close()
+    await way.provider.close()  # type: ignore[union-attr]
+
+
+async def test_a_lost_claim_sends_nothing(refusing: Refusing) -> None:
+    class Lost:
+        async def sending(self, recipient_numbers: object) -> bool:
+            return False
+
+    client = SesClient(SesAccount("eu-central-1", refusing.url), SystemClock())
+    offered = await Ses(client).offer(b"x", [(0, "a@b.example")], Lost())
+    assert (offered.results[0].outcome, refusing.requests) == (Outcome.DEFERRED, [])
+    offered = await Ses(client).offer(b"x", [(0, "ü@b.example")], NO_LEDGER)
+    assert (offered.results[0].outcome, offered.results[0].enhanced_code) == (Outcome.REFUSED, "5.6.7")
+    await client.close()
+
+
+def test_the_pace_halves_recovers_and_pauses_for_longer_each_time() -> None:
+    pace = Pace(100.0, chance=lambda: 0.5)
+    pace.too_fast(0.0)
+    assert (pace.rate, pace.wait_seconds(0.0)) == (50.0, 1.0)
+    pace.too_fast(0.5)  # together with the first
+    assert pace.rate == 50.0
+    pace.too_fast(2.0)
+    assert (pace.rate, pace.wait_seconds(2.0)) == (25.0, 2.0)
+    for _ in range(75):
+        pace.went_well()
+    assert pace.rate == 100.0
+    pace.take(100, 10.0)
+    assert pace.wait_seconds(10.0) == 0.0
+    pace.take(100, 10.0)
+    assert pace.wait_seconds(10.0) == 1.0
+    for now in range(1000, 100_000, 1000):
+        pace.too_fast(float(now))
+    assert pace.rate == 0.2
+    assert pace.wait_seconds(99_000.0) == 60.0
