@@ -8,16 +8,17 @@ import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from certificates import Authority
 from dns_server import DnsServer
 
+from smtp_proxy.delivery.mx.hosts import MailHosts
 from smtp_proxy.delivery.mx.sts import (
     BadPolicy,
     HttpsFetch,
+    PublicHosts,
     StsPolicies,
     StsPolicy,
     name_matches,
@@ -81,7 +82,7 @@ class PolicyHost:
         await site.start()
         port = runner.addresses[0][1]
         trusting = ssl.create_default_context(cafile=str(ca_file))
-        fetch = HttpsFetch(port=port, connector=aiohttp.TCPConnector(ssl=trusting, resolver=Here()))
+        fetch = HttpsFetch(Here(), trusting, port=port)
         try:
             yield fetch
         finally:
@@ -174,6 +175,23 @@ async def test_a_certificate_of_another_name(
     async with host.running(authority.server(*names), authority.ca_file) as fetch:
         assert await StsPolicies(dns.resolver(), fetch, time).of("a.example") is None
     assert host.fetches == 0
+
+
+async def test_only_public_web_servers_are_asked(dns: DnsServer) -> None:
+    dns.ttl = 0
+    hosts = PublicHosts(MailHosts(dns.resolver()))
+    dns.add("mta-sts.a.example", "A", "9.9.9.9")
+    (found,) = await hosts.resolve("mta-sts.a.example", 443)
+    assert (found["host"], found["port"]) == ("9.9.9.9", 443)
+    dns.add("mta-sts.a.example", "A", "127.0.0.1")
+    dns.failing.add("mta-sts.f.example")
+    for name in ("mta-sts.a.example", "mta-sts.no.example", "mta-sts.f.example"):
+        with pytest.raises(OSError, match="DNS"):
+            await hosts.resolve(name, 443)
+    fetch = HttpsFetch(hosts)
+    with pytest.raises(OSError, match="no public address"):
+        await fetch("a.example")
+    await fetch.close()
 
 
 async def test_too_large_a_policy(policies: StsPolicies, host: PolicyHost) -> None:

@@ -12,18 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from smtp_proxy.delivery.mx.resolver import DnsTrouble
 from smtp_proxy.delivery.reply import printable
 
 if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
+    from smtp_proxy.delivery.mx.hosts import MailHosts
     from smtp_proxy.delivery.mx.resolver import Resolver
 
 log = logging.getLogger(__name__)
@@ -159,15 +162,48 @@ class StsPolicies:
         return _Known(number, policy, self._clock.monotonic() + policy.max_age_seconds, 0.0)
 
 
+class PublicHosts(AbstractResolver):
+    """Web servers by our own resolver, and only public ones: whoever has a domain says where its policy host is."""
+
+    def __init__(self, hosts: MailHosts) -> None:
+        self._hosts = hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Raises OSError, as aiohttp asks for."""
+        del family
+        try:
+            addresses = await self._hosts.addresses(host)
+        except DnsTrouble as trouble:
+            raise OSError(str(trouble)) from None
+        if not addresses:
+            raise OSError(f"DNS: {host} has no public address")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
 class HttpsFetch:
     """GET https://mta-sts.DOMAIN/.well-known/mta-sts.txt, verified, without redirects (RFC 8461 3.3)."""
 
     def __init__(
-        self, context: ssl.SSLContext | None = None, *, port: int = 443, connector: aiohttp.BaseConnector | None = None
+        self, hosts: AbstractResolver | None = None, context: ssl.SSLContext | None = None, *, port: int = 443
     ) -> None:
+        self._hosts = hosts
         self._context = context or ssl.create_default_context()
         self._port = port
-        self._connector = connector
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, domain: str) -> bytes:
@@ -191,7 +227,7 @@ class HttpsFetch:
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=self._connector or aiohttp.TCPConnector(ssl=self._context, limit=20),
+                connector=aiohttp.TCPConnector(ssl=self._context, limit=20, resolver=self._hosts),
                 timeout=aiohttp.ClientTimeout(total=_FETCH_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,

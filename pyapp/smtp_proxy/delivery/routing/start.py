@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.leg import Planner, Routes
+from smtp_proxy.delivery.mx.hosts import MailHosts
 from smtp_proxy.delivery.mx.resolver import Resolver
-from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
+from smtp_proxy.delivery.mx.sts import HttpsFetch, PublicHosts, StsPolicies
 from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.routing.load import Surroundings
 from smtp_proxy.delivery.routing.watch import RoutesOfFile
@@ -31,7 +32,8 @@ class RoutesOfSettings:
         base = smarthost(settings)
         if settings.routes_file is None:
             return cls(Routes(base))
-        resolver, fetch = Resolver.of(settings), HttpsFetch()
+        resolver = Resolver.of(settings)
+        fetch = HttpsFetch(PublicHosts(MailHosts(resolver)))
         policies = StsPolicies(resolver, fetch, clock)
         around = Surroundings(base, resolver, policies, settings.hostname, clock, tenant_name)
         watched = RoutesOfFile(settings.routes_file, around)
