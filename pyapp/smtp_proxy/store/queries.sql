@@ -45,7 +45,10 @@ WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_num
 RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
-    (SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient)) AS suppressed;
+    -- Where nobody suppresses anything that is asked once, and not for each row.
+    CASE WHEN (SELECT EXISTS (SELECT FROM suppressions)) THEN (
+        SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient)
+    ) END AS suppressed;
 
 -- name: contents
 -- $1 ids, $2 lowest id, $3 highest id
