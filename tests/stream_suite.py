@@ -57,11 +57,11 @@ class StreamSuite:
         consumer = streams.consumer("a")
         await consumer.read(1, 10)
         await streams.publisher.publish([envelope_id() for _ in range(40)])
-        assert await streams.depth.depth() == 40
+        assert (await streams.depth.depth(), await streams.depth.unread()) == (40, 40)
         entries = await read_all(consumer, 40)
-        assert await streams.depth.depth() == 40
+        assert (await streams.depth.depth(), await streams.depth.unread()) == (40, 0)
         await consumer.done(entries[:30])
-        assert await streams.depth.depth() == 10
+        assert (await streams.depth.depth(), await streams.depth.unread()) == (10, 0)
 
     async def test_depth_before_any_group(self, streams: Streams) -> None:
         await streams.publisher.publish([envelope_id() for _ in range(7)])

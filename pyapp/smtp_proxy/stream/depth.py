@@ -42,16 +42,26 @@ class Depth:
 
     async def depth(self) -> int:
         """Entries not yet read plus entries not yet done. Raises StreamUnavailable."""
-        total = 0
+        unread, pending = await self._counts()
+        return unread + pending
+
+    async def unread(self) -> int:
+        """Entries not yet read. Raises StreamUnavailable."""
+        return (await self._counts())[0]
+
+    async def _counts(self) -> tuple[int, int]:
+        """Entries not yet read, and read but not yet done, over all shards."""
+        unread = pending = 0
         async with stream_errors(self._timeout_seconds):
             for key in self._keys:
                 standing = await _standing(self._redis, key)
+                pending += standing.pending
                 if standing.lag is None:
                     # The length holds the pending entries too: they are deleted when they are acknowledged.
-                    total += int(await self._redis.call("XLEN", key))
+                    unread += max(0, int(await self._redis.call("XLEN", key)) - standing.pending)
                 else:
-                    total += standing.lag + standing.pending
-        return total
+                    unread += standing.lag
+        return unread, pending
 
     async def missing(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         """Those ids whose entry is surely not waiting unread any more. Raises StreamUnavailable.

@@ -66,6 +66,10 @@ class StreamDepth(Protocol):
         """Entries not yet read, plus entries read and not yet `done`. Raises StreamUnavailable."""
         ...
 
+    async def unread(self) -> int:
+        """Entries not yet read: what a new one has ahead of it. Raises StreamUnavailable."""
+        ...
+
     async def missing(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         """Those ids whose entry is surely not waiting unread any more: read, lost or never added.
 

@@ -124,6 +124,10 @@ class MemoryDepth:
         self._server.check()
         return len(self._server.unread) + len(self._server.pending)
 
+    async def unread(self) -> int:
+        self._server.check()
+        return len(self._server.unread)
+
     async def missing(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         self._server.check()
         if not self._server.unread or not self._server.last_delivered_ms:

@@ -33,9 +33,30 @@ _PARTITIONS_SECONDS: Final = 3600.0
 _PARTITIONS_BUSY_SECONDS: Final = 60.0
 # The count in Postgres is dear while much waits.
 _STORE_DEPTH_SECONDS: Final = 10.0
-# With so many batches unread in the stream, one more per round is enough.
-_STREAM_FULL_BATCHES: Final = 10
+# What is due at once waits in Postgres, not in the stream, where new mail would wait behind it: no more lies there
+# unread than the workers read in so long at their present pace, or than so many.
+_AHEAD_SECONDS: Final = 0.25
+_AHEAD_MESSAGES: Final = 250
+_TOP_UP_SECONDS: Final = 0.1
 _PUBLISHED = PUBLISHED.labels("sweeper")
+
+
+class Pace:
+    """How much more the stream should be given, by how fast it is read. Pure; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._there = 0  # unread after the last look
+        self._looked_at: float | None = None
+
+    def room(self, unread: int, now: float) -> int:
+        """For how many there is room now. New mail, which is not seen coming, makes the reading look slower."""
+        per_second = 0.0 if self._looked_at is None else (self._there - unread) / max(now - self._looked_at, 0.001)
+        self._there, self._looked_at = unread, now
+        return max(0, int(max(_AHEAD_MESSAGES, per_second * _AHEAD_SECONDS)) - unread)
+
+    def added(self, count: int) -> None:
+        """So many were put into the stream since."""
+        self._there += count
 
 
 class Sweeper:
@@ -61,6 +82,7 @@ class Sweeper:
         self._hand_over = hand_over
         self._partitions_at = 0.0
         self._depth_at = 0.0
+        self._pace = Pace()
         self._led = False
 
     async def run(self) -> None:
@@ -68,39 +90,46 @@ class Sweeper:
         leader = self._store.leader(LEADER_NAME)
         try:
             while True:
-                await self._round(leader)
-                await asyncio.sleep(self._settings.sweep_interval_seconds)
+                more = await self._round(leader)
+                await asyncio.sleep(min(_TOP_UP_SECONDS if more else 60.0, self._settings.sweep_interval_seconds))
         finally:
             await leader.release()
 
-    async def _round(self, leader: Leader) -> None:
+    async def _round(self, leader: Leader) -> bool:
+        """Whether there is more to be swept soon."""
         try:
             leads = await leader.try_acquire()
             if leads != self._led:
                 self._led = leads
                 log.info("leads" if leads else "no longer leads", extra={"action": "lead", "leads": leads})
             if leads and self._calm:
-                await self.sweep()
+                return await self.sweep()
         except StoreUnavailable as error:
             self._calm.trouble()
             log.warning("not swept: %s", error, extra={"action": "sweep_failed"})
         except StoreError:
             log.exception("the sweep was refused by the store", extra={"action": "sweep_failed"})
+        return False
 
-    async def sweep(self) -> None:
-        """One round of the leader. Raises StoreUnavailable."""
+    async def sweep(self) -> bool:
+        """One round of the leader; whether more is due than the stream was given. Raises StoreUnavailable."""
         now = self._clock.monotonic()
         if now >= self._partitions_at:
             self._partitions_at = now + await self._make_partitions()
         try:
-            unread = await self._stream.depth()
+            depth, unread = await self._stream.depth(), await self._stream.unread()
         except StreamUnavailable:
             await self._measure_store(now)
-            return
-        QUEUE_DEPTH.set(unread)
-        full = unread >= _STREAM_FULL_BATCHES * self._settings.sweep_batch_messages
-        while await self._sweep_batch() and not full:
-            pass
+            return False
+        QUEUE_DEPTH.set(depth)
+        room = self._pace.room(unread, now)
+        while room > 0:
+            swept = await self._sweep_batch(min(room, self._settings.sweep_batch_messages))
+            if not swept:
+                return False
+            self._pace.added(swept)
+            room -= swept
+        return True
 
     async def _make_partitions(self) -> float:
         """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""
@@ -111,12 +140,12 @@ class Sweeper:
             return _PARTITIONS_BUSY_SECONDS
         return _PARTITIONS_SECONDS
 
-    async def _sweep_batch(self) -> bool:
-        """Sweep and publish one batch. False: there was no more, or nowhere to publish it."""
+    async def _sweep_batch(self, most: int) -> int:
+        """Sweep and publish at most so many; how many those were. 0 as well where there is nowhere to publish."""
         settings = self._settings
-        due = await self._store.sweep(settings.sweep_batch_messages, settings.sweep_after_seconds)
+        due = await self._store.sweep(most, settings.sweep_after_seconds)
         if not due:
-            return False
+            return 0
         SWEPT.inc(len(due))
         try:
             missing = await self._stream.missing(due)
@@ -125,10 +154,10 @@ class Sweeper:
             PUBLISH_FAILED.inc()
             log.warning("taking %d messages here: %s", len(due), error, extra={"action": "publish_failed"})
             self._hand_over(due)
-            return False
+            return 0
         _PUBLISHED.inc(len(missing))
         log.debug("%d due, %d published", len(due), len(missing), extra={"action": "swept", "messages": len(due)})
-        return True
+        return len(due)
 
     async def _measure_store(self, now: float) -> None:
         if now >= self._depth_at:

@@ -1,0 +1,36 @@
+"""How much of what is due at once goes into the stream: little lies ahead of new mail, and nobody is idle for it."""
+
+from __future__ import annotations
+
+from smtp_proxy.worker.sweeper import Pace
+
+
+def drained(per_second: float, *, seconds: float = 20.0, look: float = 0.1) -> tuple[float, int]:
+    """A backlog without end and readers that read so fast: what they read each second at last, and the most unread."""
+    pace, unread, most, done = Pace(), 0.0, 0, 0.0
+    for step in range(int(seconds / look)):
+        room = pace.room(int(unread), step * look)
+        pace.added(room)
+        unread += room
+        most = max(most, int(unread))
+        read = min(unread, per_second * look)
+        unread -= read
+        done += read if step * look >= seconds / 2 else 0.0
+    return done / (seconds / 2), most
+
+
+def test_slow_readers_are_kept_busy_and_little_waits_unread() -> None:
+    read, most = drained(300)
+    assert read > 295
+    assert most <= 250
+
+
+def test_a_large_fleet_is_kept_busy_with_a_second_of_its_work_at_most() -> None:
+    read, most = drained(20_000)
+    assert read > 19_500
+    assert most <= 20_000
+
+
+def test_a_stream_that_nobody_reads_is_not_filled() -> None:
+    _, most = drained(0)
+    assert most == 250
