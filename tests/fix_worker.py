@@ -12,6 +12,7 @@ from virtual_time import LoopClock
 
 from smtp_proxy.config import Settings
 from smtp_proxy.delivery.transport import NO_LEDGER, Ledger
+from smtp_proxy.delivery.turn import FREE_TURN, Turn
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.store.memory import MemoryStore
@@ -38,7 +39,7 @@ class FakeTransport:
         await asyncio.sleep(0)
         return Outcome.DELIVERED
 
-    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER, turn: Turn = FREE_TURN) -> list[RecipientResult]:
         self.jobs.append(job)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

@@ -282,6 +282,9 @@ class Settings(BaseModel):
     smarthost_password: SecretStr = SecretStr("")
     smarthost_connections: int = Field(default=16, ge=1)
     smarthost_messages_per_connection: int = Field(default=1000, ge=1)
+    smarthost_connection_max_seconds: float = Field(
+        default=600.0, gt=0, description="an older connection takes no further message"
+    )
     smarthost_idle_seconds: float = Field(default=20.0, gt=0)
     smarthost_connect_timeout_seconds: float = Field(default=30.0, gt=0)
     smarthost_command_timeout_seconds: float = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2")

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from smtp_proxy.errors import AlreadyExists
-from smtp_proxy.model.attempt import Attempt, Kind, Outcome, RecipientResult
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import BodyType, DeliveryState
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope
@@ -162,6 +162,24 @@ class DeliverySuite:
             DeliveryState.REFUSED,
             [Outcome.DEFERRED, Outcome.REFUSED],
         )
+
+    async def test_postponed_is_due_later_and_no_attempt(self, stores: Stores) -> None:
+        worker, other = uuid4(), uuid4()
+        (envelope_id,) = await stores.accepted(core_envelope(["a@example.net", "b@example.net"]))
+        (job,) = await stores.store.claim([envelope_id], worker, LEASE)
+        due_at = datetime.now(UTC) + timedelta(seconds=40)
+        assert await stores.store.postpone([]) == 0
+        assert await stores.store.postpone([Postponed(envelope_id, 0, other, due_at)]) == 0
+        assert await stores.store.postpone([Postponed(envelope_id, 0, worker, due_at)]) == 1
+        assert await stores.store.postpone([Postponed(envelope_id, 0, worker, due_at)]) == 0
+        await stores.store.record([attempt_for(job, worker, Outcome.DELIVERED, recipient=1)])
+        first, second = (await stores.store.message(envelope_id)).deliveries
+        assert (first.state, len(first.attempts), second.state) == (DeliveryState.QUEUED, 0, DeliveryState.DELIVERED)
+        assert await stores.store.claim([envelope_id], other, LEASE) == []
+        await stores.let_pass(41)
+        assert await stores.store.sweep(10, SWEEP_AFTER) == [envelope_id]
+        (again,) = await stores.store.claim([envelope_id], other, LEASE)
+        assert [(r.number, r.attempt_number) for r in again.recipients] == [(0, 1)]
 
     async def test_recipients_fare_apart(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope(["a@x.example", "b@x.example", "c@x.example"]))

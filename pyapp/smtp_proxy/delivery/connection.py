@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self.failure: str | None = None
         self.messages = 0  # transactions begun
         self.needs_reset = False  # a transaction was left open
+        self.opened_at = loop.time()
         self.idle_since = 0.0  # loop time
         self.on_closed: Callable[[Connection], None] | None = None
         self._loop = loop

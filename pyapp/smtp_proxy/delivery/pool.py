@@ -61,7 +61,7 @@ class Pool:
         """Give it back. It is kept if it can serve again."""
         if connection.failure is not None:
             self._forget(connection)
-        elif not connection.usable or connection.messages >= self._route.messages_per_connection:
+        elif not connection.usable or self._has_served(connection):
             self._say_goodbye(connection)
         else:
             connection.idle_since = self._loop.time()
@@ -87,10 +87,16 @@ class Pool:
 
     # -- details
 
+    def _has_served(self, connection: Connection) -> bool:
+        return (
+            connection.messages >= self._route.messages_per_connection
+            or self._loop.time() >= connection.opened_at + self._route.connection_max_seconds
+        )
+
     def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable and not self._has_served(connection):
                 return connection
             self._say_goodbye(connection)
         return None

@@ -41,6 +41,7 @@ class Route:
     tls_pins: frozenset[str] = frozenset()  # one must be the server's; see `pins`
     connections: int = 16
     messages_per_connection: int = 1000
+    connection_max_seconds: float = 600.0  # older ones take no new message
     idle_seconds: float = 20.0
     connect_timeout_seconds: float = 30.0
     command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
@@ -86,6 +87,7 @@ def smarthost(settings: Settings) -> Route:
         tls_pins=read_pins(settings.smarthost_tls_pins),
         connections=settings.smarthost_connections,
         messages_per_connection=settings.smarthost_messages_per_connection,
+        connection_max_seconds=settings.smarthost_connection_max_seconds,
         idle_seconds=settings.smarthost_idle_seconds,
         connect_timeout_seconds=settings.smarthost_connect_timeout_seconds,
         command_timeout_seconds=settings.smarthost_command_timeout_seconds,

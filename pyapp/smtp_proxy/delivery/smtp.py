@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, on_route, refused_here
 from smtp_proxy.delivery.dsn import rcpt_parameters
+from smtp_proxy.delivery.governor import Blocked, Busy, Governor
 from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.not_ready import NotReady
 from smtp_proxy.delivery.pool import Pool
 from smtp_proxy.delivery.sign import CannotSign, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
 from smtp_proxy.delivery.transport import NO_LEDGER
+from smtp_proxy.delivery.turn import FREE_TURN, SharedTurn, Turn
 from smtp_proxy.delivery.wire import UnfitForWire, path_bytes, unstuffed
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from smtp_proxy.delivery.capabilities import Capabilities
     from smtp_proxy.delivery.connection import Connection
@@ -39,12 +43,13 @@ log = logging.getLogger(__name__)
 class SmtpTransport:
     """Delivers over SMTP; see `delivery.transport.Transport`."""
 
-    def __init__(self, routes: Planner, signer: Signer | None = None) -> None:
+    def __init__(self, routes: Planner, signer: Signer | None = None, governor: Governor | None = None) -> None:
         self._routes = routes
+        self._governor = governor or Governor()
         self._signer = signer or Unsigned()
         self._pools: dict[Route, Pool] = {}
 
-    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER, turn: Turn = FREE_TURN) -> list[RecipientResult]:
         """Offer the job to its next hops; one result per recipient, in the job's order."""
         legs = await self._routes.plan(job)
         try:
@@ -52,10 +57,14 @@ class SmtpTransport:
         except CannotSign as trouble:
             return [no_reply(recipient.number, str(trouble), _remote(legs[0])) for recipient in job.recipients]
         if len(legs) == 1:
-            results = await self._deliver_leg(job.envelope, legs[0], signature, ledger)
+            results = await self._deliver_leg(job.envelope, legs[0], signature, ledger, turn)
         else:
+            shared = SharedTurn(turn, len(legs))
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._deliver_leg(job.envelope, leg, signature, ledger)) for leg in legs]
+                tasks = [
+                    group.create_task(self._deliver_one_of(job.envelope, leg, signature, ledger, shared))
+                    for leg in legs
+                ]
             results = {number: result for task in tasks for number, result in task.result().items()}
         return [results[recipient.number] for recipient in job.recipients]
 
@@ -64,8 +73,16 @@ class SmtpTransport:
         for pool in self._pools.values():
             await pool.close()
 
+    async def _deliver_one_of(
+        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger, turn: SharedTurn
+    ) -> dict[int, RecipientResult]:
+        try:
+            return await self._deliver_leg(envelope, leg, signature, ledger, turn)
+        finally:
+            turn.ended()
+
     async def _deliver_leg(
-        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger
+        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger, turn: Turn
     ) -> dict[int, RecipientResult]:
         """Results by the recipients' numbers."""
         if not leg.candidates:
@@ -81,37 +98,57 @@ class SmtpTransport:
             for addressee in addressees:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
         else:
-            await self._send(leg.candidates, message, addressees, results, ledger)
+            errand = _Errand(envelope.tenant_id, message, ledger, turn)
+            await self._send(leg.candidates, errand, addressees, results)
         return {number: on_route(result, first.name) for number, result in results.items()}
 
     async def _send(
         self,
         candidates: Sequence[Route],
-        message: Message,
+        errand: _Errand,
         addressees: list[Addressee],
         results: dict[int, RecipientResult],
-        ledger: Ledger,
     ) -> None:
         """Transactions until every addressee has a result: one, unless the server takes only so many at a time."""
         waiting = addressees
         while waiting:
-            transcript = await self._transact_with_any(candidates, message, waiting, ledger)
+            transcript = await self._transact_with_any(candidates, errand, waiting)
             results.update(transcript.results)
             again = [a for a in waiting if _is_one_too_many(transcript.results[a.number])]
             # Some were taken, so the next transaction has fewer: this ends.
             waiting = again if len(again) < len(waiting) and _any_taken(transcript) else []
 
     async def _transact_with_any(
-        self, candidates: Sequence[Route], message: Message, addressees: list[Addressee], ledger: Ledger
+        self, candidates: Sequence[Route], errand: _Errand, addressees: list[Addressee]
     ) -> Transcript:
-        """Run one transaction with the first candidate that lets us begin; what the last one said if none does."""
-        *others, last = candidates
-        for route in others:
-            transcript = await self._transact(route, message, addressees, ledger)
+        """Run one transaction with the first candidate that lets us begin.
+
+        If none does: back to the queue if one of them is merely busy, or what the last one said that was asked at all.
+        """
+        said: Transcript | None = None
+        kept_back: Transcript | None = None
+        for place, route in enumerate(candidates):
+            try:
+                permit = await self._governor.enter(route, errand.tenant, errand.turn)
+            except Busy as busy:
+                kept_back = _not_asked(addressees, route, str(busy), busy.seconds)
+                continue
+            except Blocked as blocked:
+                kept_back = kept_back or _not_asked(addressees, route, str(blocked))
+                continue
+            transcript = None
+            try:
+                transcript = await self._transact(route, errand.message, addressees, errand.ledger)
+            finally:
+                self._governor.leave(permit, transcript)
             if not transcript.hung_up:
                 return transcript
-            log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
-        return await self._transact(last, message, addressees, ledger)
+            said = transcript
+            if place + 1 < len(candidates):
+                log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
+        if said is None or (kept_back is not None and _is_postponed(kept_back)):
+            return kept_back or Transcript({})
+        return said
 
     async def _transact(
         self, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
@@ -151,6 +188,16 @@ async def _offer(
     recipients = [(addressee.number, addressee.path.decode()) for addressee in addressees]
     offered = await provider.offer(unstuffed(message.data), recipients, ledger)
     return Transcript(offered.results, hung_up=offered.turned_away)
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """What goes to whichever candidate takes it."""
+
+    tenant: UUID
+    message: Message
+    ledger: Ledger
+    turn: Turn
 
 
 async def _on(
@@ -205,6 +252,23 @@ def _is_one_too_many(result: RecipientResult) -> bool:
 
 def _any_taken(transcript: Transcript) -> bool:
     return any(result.outcome is Outcome.DELIVERED for result in transcript.results.values())
+
+
+def _not_asked(addressees: list[Addressee], route: Route, text: str, postponed_seconds: float = 0.0) -> Transcript:
+    """Nothing was asked of the next hop. Counted as an attempt unless postponed."""
+    return Transcript(
+        {
+            a.number: RecipientResult(
+                a.number, Outcome.DEFERRED, 0, "", text, route.remote, Kind.LOCAL, postponed_seconds=postponed_seconds
+            )
+            for a in addressees
+        },
+        hung_up=True,
+    )
+
+
+def _is_postponed(transcript: Transcript) -> bool:
+    return any(result.postponed_seconds for result in transcript.results.values())
 
 
 def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> Transcript:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from smtp_proxy.delivery.turn import FREE_TURN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from smtp_proxy.delivery.turn import Turn
     from smtp_proxy.model.attempt import RecipientResult
     from smtp_proxy.model.envelope import Job
 
@@ -39,11 +42,11 @@ NO_LEDGER: Final = NoLedger()
 class Transport(Protocol):
     """A way out of the house."""
 
-    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER, turn: Turn = FREE_TURN) -> list[RecipientResult]:
         """Offer the job to its next hop: exactly one result per recipient of the job, in the job's order.
 
         `ledger` is asked before a message is sent for good. Where the answer to that never comes, the result's
-        outcome is UNKNOWN.
+        outcome is UNKNOWN. `turn` is lent while the delivery waits for its destination.
 
         Never raises for anything the network or the next hop does; such things are results. Cancelled, it lets go
         of its connection, and what the next hop has made of the message is unknown.

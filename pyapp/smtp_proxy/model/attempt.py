@@ -49,6 +49,8 @@ class RecipientResult:
     kind: Kind = Kind.UNKNOWN
     route: str = ""  # by which name its retries are scheduled; only where it was not delivered
     dsn_passed_on: bool = False  # the next hop took what the sender asked to be told (RFC 3461 5.2.1)
+    # Not 0: nothing was asked of the next hop because it is busy. No attempt; due again in so many seconds.
+    postponed_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,13 @@ class Attempt:
     finished_at: datetime
     result: RecipientResult
     next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A claimed recipient whose next hop is busy: no attempt was made, and it is due again later."""
+
+    envelope_id: UUID
+    recipient_number: int
+    worker_id: UUID
+    next_attempt_at: datetime

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import AlreadyExists, NotFound
-from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Sending
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
@@ -150,6 +150,17 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         count = sum(self._record_one(attempt) for attempt in attempts)
         if then:
             self._bring_about(attempts, then)
+        return count
+
+    async def postpone(self, postponed: Sequence[Postponed]) -> int:
+        self._reachable()
+        count = 0
+        for one in postponed:
+            row = self._claimed(one.envelope_id, one.recipient_number, one.worker_id)
+            if row is not None:
+                row.state, row.claimed_by = DeliveryState.QUEUED, None
+                row.next_attempt_at = row.sweep_at = one.next_attempt_at
+                count += 1
         return count
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:

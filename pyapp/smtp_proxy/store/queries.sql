@@ -123,6 +123,15 @@ SET outcome = excluded.outcome, reply_code = excluded.reply_code, enhanced_code 
     started_at = excluded.started_at, finished_at = excluded.finished_at, kind = excluded.kind
 WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
 
+-- name: postpone
+-- Claimed, and their next hop is busy: queued again, due later; no attempt. Where the claim still holds.
+-- $1 ids, $2 recipient numbers, $3 workers, $4 next_attempt_at, $5 lowest id, $6 highest id
+UPDATE deliveries d SET state = 0, claimed_by = NULL, next_attempt_at = made.due_at, sweep_at = made.due_at
+FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[]) AS made (envelope_id, recipient_number, worker_id, due_at)
+WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
+    AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
+    AND d.state = 1 AND d.claimed_by = made.worker_id;
+
 -- name: sending
 -- Attempts that are about to send for good, where the claim still holds; returns those. What is only told of (its tenant
 -- sends again anyway) need not wait for the disk: the record behind it does. set_config lasts as long as the transaction.

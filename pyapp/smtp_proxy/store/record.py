@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smtp_proxy.model.attempt import Attempt, Outcome, Sending
+from smtp_proxy.model.attempt import Attempt, Outcome, Postponed, Sending
 from smtp_proxy.model.envelope import DeliveryState
 
 if TYPE_CHECKING:
@@ -57,6 +57,19 @@ def sending_columns(sendings: Sequence[Sending]) -> tuple[Any, ...]:
         min(ids),
         max(ids),
         list({s.tenant_id for s in sendings}),
+    )
+
+
+def postponed_columns(postponed: Sequence[Postponed]) -> tuple[Any, ...]:
+    """Parameters of the statement `postpone`."""
+    ids = [p.envelope_id for p in postponed]
+    return (
+        ids,
+        [p.recipient_number for p in postponed],
+        [p.worker_id for p in postponed],
+        [p.next_attempt_at for p in postponed],
+        min(ids),
+        max(ids),
     )
 
 

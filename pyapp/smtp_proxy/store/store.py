@@ -20,7 +20,7 @@ import asyncpg
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreUnavailable
-from smtp_proxy.model.attempt import Attempt, Sending
+from smtp_proxy.model.attempt import Attempt, Postponed, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.limits import Held, Placement
@@ -246,6 +246,13 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks):
                 if self._webhooks_about:
                     await tell(connection, attempts)
         return count
+
+    async def postpone(self, postponed: Sequence[Postponed]) -> int:
+        """Queue these again without an attempt; returns how many were still claimed by that worker."""
+        if not postponed:
+            return 0
+        async with self._connection("postponing") as connection:
+            return _count(await connection.execute(QUERIES["postpone"], *record.postponed_columns(postponed)))
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
         """Write down that these are about to be sent for good; returns (envelope, recipient) of those still claimed.

@@ -76,6 +76,15 @@ QUEUE_SECONDS = Histogram(
     "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS
 )
 DELIVERY_SECONDS = Histogram("smtp_delivery_seconds", "Time of one delivery to the next hop", buckets=_SECONDS)
+LINE_WAITING = Gauge("smtp_line_waiting", "Deliveries that wait for their destination, without holding a turn")
+POSTPONED = Counter(
+    "smtp_postponed_total", "Deliveries sent back to the queue because their destination is busy, by route", ["route"]
+)
+DESTINATIONS_SLOWED = Gauge("smtp_destinations_slowed", "Destinations that asked for less (421, 4xx) and get less")
+BREAKERS_OPEN = Gauge(
+    "smtp_breakers_open", "Next hops that are not tried, after failures in a row, by route", ["route"]
+)
+BREAKER_OPENED = Counter("smtp_breaker_opened_total", "Times a next hop's circuit breaker opened, by route", ["route"])
 
 WEBHOOK_EVENTS = Counter("smtp_webhook_events_total", "Events told to webhooks, and how it went", ["result"])
 WEBHOOKS_DISABLED = Counter("smtp_webhooks_disabled_total", "Webhooks that were switched off for taking nothing")

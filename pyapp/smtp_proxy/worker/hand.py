@@ -1,7 +1,11 @@
-"""The jobs that this worker holds: claimed and waiting for their turn, and under way.
+"""The jobs that this worker holds: claimed and waiting for their turn, under way, or waiting for their destination.
 
 It decides how much more to take. Enough waits that no turn is lost while the next claim runs, and no more than is done
 in half a second at the present pace, because another worker may be free now.
+
+A turn is for what makes progress. Whoever waits for a destination lends it; and one that is held for long is lent
+without being asked: it waits for a slow server, which costs a socket and nothing else. So a few destinations that stand
+can not use up the turns.
 """
 
 from __future__ import annotations
@@ -20,6 +24,11 @@ _AHEAD_SECONDS: Final = 0.5
 # Bodies held at once, bytes; a claim that goes beyond is bounded by the store.
 _BODIES_BYTES: Final = 128 * 1024 * 1024
 _PACE_SHARE: Final = 0.05  # of a new measurement in the running mean
+# From here on a turn is lent.
+SLOW_SECONDS: Final = 1.0
+# So many times `worker_concurrency` may be without a turn, and at least so many.
+_LENT_TIMES: Final = 8
+_LENT_LEAST: Final = 256
 
 
 class Held:
@@ -32,15 +41,80 @@ class Held:
         self.entries = entries
 
 
+class Turn:
+    """See `delivery.turn.Turn`. It is held, lent while its holder waits, or lent since its holder is slow."""
+
+    __slots__ = ("_hand", "_is_soon", "_loop", "_state", "began_at")
+
+    def __init__(self, hand: Hand, loop: asyncio.AbstractEventLoop) -> None:
+        self._hand = hand
+        self._loop = loop
+        self._state = "held"
+        self._is_soon = False
+        self.began_at = loop.time()
+
+    def lend(self, seconds: float) -> bool:
+        hand = self._hand
+        if self._state == "slow":
+            return True
+        if not hand.may_lend:
+            return False
+        self._state, self._is_soon = "lent", seconds <= _AHEAD_SECONDS
+        hand.lent += 1
+        hand.soon += self._is_soon
+        hand.let_go(self)
+        return True
+
+    async def regain(self) -> None:
+        if self._state != "lent":
+            return
+        if self._hand.has_turn:
+            self.take()
+        else:
+            await self._hand.wait_for_turn(self)
+
+    def take(self) -> None:
+        """It is held again."""
+        self._end_loan()
+        self._state, self.began_at = "held", self._loop.time()
+        self._hand.hold(self)
+
+    def lend_as_slow(self) -> None:
+        """It is held for long: another may have it."""
+        self._state = "slow"
+        self._hand.lent += 1
+        self._hand.let_go(self)
+
+    def end(self) -> float | None:
+        """The delivery has ended. Returns for how long the turn was held since last taken; None: not to the end."""
+        state, self._state = self._state, "ended"
+        if state == "held":
+            self._hand.let_go(self)
+            return self._loop.time() - self.began_at
+        if state == "lent":
+            self._end_loan()
+        elif state == "slow":
+            self._hand.lent -= 1
+        return None
+
+    def _end_loan(self) -> None:
+        self._hand.lent -= 1
+        self._hand.soon -= self._is_soon
+
+
 class Hand:
     """Between the intake and the deliveries."""
 
     def __init__(self, concurrency: int, batch_messages: int) -> None:
         self._concurrency = concurrency
         self._batch = batch_messages
+        self._most_lent = max(_LENT_LEAST, _LENT_TIMES * concurrency)
         self._waiting: deque[Held] = deque()
-        self._turns: deque[asyncio.Future[None]] = deque()
-        self._under_way = 0
+        self._arrival: asyncio.Future[None] | None = None  # of whoever waits in `take`
+        self._regaining: dict[Turn, asyncio.Future[None]] = {}  # the longest first
+        self._under_way: dict[Turn, None] = {}  # the longest first
+        self.lent = 0
+        self.soon = 0  # of these, what goes on within the time that is taken ahead for
         self._bytes = 0
         self._seconds_each = 0.05
         self._has_room = asyncio.Event()
@@ -50,28 +124,27 @@ class Hand:
         """Take a job in hand."""
         self._waiting.append(Held(claim, entries))
         self._bytes += len(claim.job.envelope.body)
-        self._next_turn()
+        self._wake_taker()
 
-    async def take(self) -> Held:
-        """Wait for a job to deliver."""
-        while not self._waiting:
-            turn = asyncio.get_running_loop().create_future()
-            self._turns.append(turn)
+    async def take(self) -> tuple[Held, Turn]:
+        """Wait for a job to deliver and a turn to do it. For one task at a time."""
+        while not (self._waiting and self.has_turn):
+            self._arrival = asyncio.get_running_loop().create_future()
             try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._next_turn()
-                raise
+                await self._arrival
+            finally:
+                self._arrival = None
         held = self._waiting.popleft()
-        self._under_way += 1
+        turn = Turn(self, asyncio.get_running_loop())
+        self.hold(turn)
         self._look_for_room()
-        return held
+        return held, turn
 
-    def delivered(self, seconds: float) -> None:
+    def delivered(self, turn: Turn) -> None:
         """A delivery has ended, one way or the other; its outcome is still in hand."""
-        self._under_way -= 1
-        self._seconds_each += _PACE_SHARE * (seconds - self._seconds_each)
+        seconds = turn.end()
+        if seconds is not None:
+            self._seconds_each += _PACE_SHARE * (seconds - self._seconds_each)
         self._look_for_room()
 
     def settled(self, held: Held) -> None:
@@ -84,13 +157,23 @@ class Hand:
         dropped, self._waiting = list(self._waiting), deque()
         return dropped
 
+    def lend_slow(self) -> None:
+        """Lend what is held for long. To be called a few times in SLOW_SECONDS."""
+        before = asyncio.get_running_loop().time() - SLOW_SECONDS
+        for turn in list(self._under_way):
+            if turn.began_at > before or self.lent >= self._most_lent:
+                break
+            turn.lend_as_slow()
+        self._look_for_room()
+
     @property
     def waiting(self) -> int:
         return len(self._waiting)
 
     @property
     def under_way(self) -> int:
-        return self._under_way
+        """How many hold a turn."""
+        return len(self._under_way)
 
     async def room(self) -> int:
         """Wait until more should be taken, and say how much."""
@@ -99,20 +182,56 @@ class Hand:
             await self._has_room.wait()
         return room
 
+    # -- what a turn asks
+
+    @property
+    def has_turn(self) -> bool:
+        return len(self._under_way) < self._concurrency and not self._regaining
+
+    @property
+    def may_lend(self) -> bool:
+        """Half of what may be lent at all, and of the bodies, is left to those that are slow."""
+        return self.lent < self._most_lent // 2 and self._bytes < _BODIES_BYTES // 2
+
+    def hold(self, turn: Turn) -> None:
+        self._under_way[turn] = None
+
+    def let_go(self, turn: Turn) -> None:
+        """Those that have a place at their destination go first: it waits for them."""
+        del self._under_way[turn]
+        self._next_turn()
+        self._look_for_room()
+
+    async def wait_for_turn(self, turn: Turn) -> None:
+        self._regaining[turn] = taken = asyncio.get_running_loop().create_future()
+        try:
+            await taken
+        finally:
+            self._regaining.pop(turn, None)  # if it was broken off before that; after it, `delivered` ends the turn
+
+    # -- details
+
+    def _next_turn(self) -> None:
+        if self._regaining:
+            turn = next(iter(self._regaining))
+            taken = self._regaining.pop(turn)
+            turn.take()
+            if not taken.done():
+                taken.set_result(None)
+        else:
+            self._wake_taker()
+
+    def _wake_taker(self) -> None:
+        if self._arrival is not None and not self._arrival.done() and self._waiting and self.has_turn:
+            self._arrival.set_result(None)
+
     def _room(self) -> int:
         ahead = min(self._batch, int(self._concurrency * _AHEAD_SECONDS / max(self._seconds_each, 0.0001)))
-        waiting = len(self._waiting)
+        waiting = len(self._waiting) + self.soon
         if (waiting and waiting > ahead // 2) or (self._bytes >= _BODIES_BYTES):
             return 0
-        return max(0, min(self._batch, self._concurrency - self._under_way + ahead - waiting))
+        return max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting))
 
     def _look_for_room(self) -> None:
         if not self._has_room.is_set() and self._room():
             self._has_room.set()
-
-    def _next_turn(self) -> None:
-        while self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StoreError, StoreUnavailable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    from smtp_proxy.model.attempt import Attempt
+    from smtp_proxy.model.attempt import Attempt, Postponed
     from smtp_proxy.worker.lease import Claim
     from smtp_proxy.worker.ports import MailStore
 
@@ -46,6 +46,7 @@ class Finished:
     claim: Claim
     attempts: list[Attempt]
     then: Consequences = NOTHING
+    postponed: list[Postponed] = field(default_factory=list)
 
 
 class Outcomes:
@@ -84,7 +85,7 @@ class Outcomes:
     def _take(self) -> list[Finished]:
         attempts = 0
         for count, finished in enumerate(self._waiting):
-            attempts += len(finished.attempts)
+            attempts += len(finished.attempts) + len(finished.postponed)
             if attempts > BATCH_ATTEMPTS and count:
                 break
         else:
@@ -125,7 +126,9 @@ class Outcomes:
     async def _record(self, batch: list[Finished]) -> None:
         attempts = [attempt for finished in batch for attempt in finished.attempts]
         then = Consequences.joined([finished.then for finished in batch if finished.then])
-        count = await self._store.record(attempts, then)
+        if postponed := [one for finished in batch for one in finished.postponed]:
+            await self._store.postpone(postponed)  # asked again after a failure of `record`, it finds nothing
+        count = await self._store.record(attempts, then) if attempts else 0
         if count < len(attempts):
             FENCED.inc(len(attempts) - count)
             log.warning(

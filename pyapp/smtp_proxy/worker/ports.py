@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from smtp_proxy.model.attempt import Attempt, Sending
+    from smtp_proxy.model.attempt import Attempt, Postponed, Sending
     from smtp_proxy.model.envelope import Job
     from smtp_proxy.model.outcome import Consequences
     from smtp_proxy.model.policy import TenantPolicy
@@ -38,6 +38,8 @@ class MailStore(Protocol):
     async def tenant_policies(self) -> dict[UUID, TenantPolicy]: ...
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]: ...
+
+    async def postpone(self, postponed: Sequence[Postponed]) -> int: ...
 
     async def release(self, worker_id: UUID) -> list[UUID]: ...
 

@@ -3,8 +3,9 @@
     intake ──claims──▶ hand ──one turn each──▶ deliveries ──▶ outcomes ──▶ acknowledgements
                          ▲ leases are renewed until recorded ┘
 
-Each arrow is a queue of its own and each stage its own task, so nothing waits for a whole batch: a slow delivery holds
-one of `worker_concurrency` turns and nothing else, and a transaction takes what has finished by the time it starts.
+Each arrow is a queue of its own and each stage its own task, so nothing waits for a whole batch: a delivery holds
+one of `worker_concurrency` turns while it makes progress (`hand`), and a transaction takes what has finished by the
+time it starts.
 
 At least once: a message is offered again only when its outcome was not recorded, and that happens only when this
 process dies or leaves at its deadline in the middle of a delivery. What it may have sent by then is in the ledger, and
@@ -19,13 +20,14 @@ import logging
 import random
 import socket
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.routing.start import RoutesOfSettings
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
-from smtp_proxy.model.attempt import Attempt, Kind, Outcome, RecipientResult
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
 from smtp_proxy.sealing import read_keys
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -37,7 +39,7 @@ from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS, SUPPRESSED
 from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.worker.aftermath import Aftermath, is_quiet, suppressed
-from smtp_proxy.worker.hand import Hand, Held
+from smtp_proxy.worker.hand import SLOW_SECONDS, Hand, Held, Turn
 from smtp_proxy.worker.intake import Intake
 from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.ledger import AttemptLedger
@@ -91,10 +93,10 @@ class Worker:
         self._publisher = publisher
         self._transport = transport
         self._lifecycle = lifecycle
-        self._concurrency = settings.worker_concurrency
         self._held: dict[Claim, Held] = {}  # what was started and is not recorded
         self._token = contextlib.ExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._intake_task: asyncio.Task[None] | None = None
         self.leases = Leases(store, settings.worker_lease_seconds, self._clock, self._give_back)
         self.hand = Hand(settings.worker_concurrency, settings.worker_batch_messages)
@@ -114,8 +116,8 @@ class Worker:
         self._start(self.ledger.run(), "ledger")
         self._start(self.outcomes.run(), "outcomes")
         self._start(self.policies.run(), "policies")
-        for number in range(self._concurrency):
-            self._start(self._deliver_forever(), f"delivery-{number}")
+        self._start(self._hand_out(), "deliveries")
+        self._start(self._lend_slow_turns(), "turns")
 
     async def close(self) -> None:
         """Take nothing more, and drop what has not been started. What is under way goes on."""
@@ -128,7 +130,7 @@ class Worker:
 
     async def leave(self) -> None:
         """Break off what is still under way, and give back all that is claimed."""
-        await end(self._tasks)
+        await end([*self._tasks, *self._deliveries])
         self._token.close()
         try:
             async with asyncio.timeout(_LEAVING_SECONDS):
@@ -144,24 +146,31 @@ class Worker:
 
     # -- one job
 
-    async def _deliver_forever(self) -> None:
+    async def _hand_out(self) -> None:
         while True:
-            held = await self.hand.take()
+            held, turn = await self.hand.take()
             if self.leases.holds(held.claim):
                 self._held[held.claim] = held
-                await self._deliver(held)
+                delivery = asyncio.create_task(self._deliver(held, turn))
+                self._deliveries.add(delivery)
+                delivery.add_done_callback(self._deliveries.discard)
             else:
                 # Postgres was away for longer than the lease: by now it may be someone else's.
-                self.hand.delivered(0.0)
+                self.hand.delivered(turn)
                 self._drop(held)
 
-    async def _deliver(self, held: Held) -> None:
+    async def _lend_slow_turns(self) -> None:
+        while True:
+            await asyncio.sleep(SLOW_SECONDS / 4)
+            self.hand.lend_slow()
+
+    async def _deliver(self, held: Held, turn: Turn) -> None:
         job = held.claim.job
         started_at, began = self._clock.now(), self._clock.monotonic()
         if job.recipients[0].attempt_number == 1:
             QUEUE_SECONDS.observe(max(0.0, (started_at - job.envelope.received_at).total_seconds()))
         try:
-            results = await self._results(job, self.ledger.of(held.claim))
+            results = await self._results(job, self.ledger.of(held.claim), turn)
         except Exception:
             # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
             log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
@@ -169,37 +178,37 @@ class Worker:
                 RecipientResult(recipient.number, Outcome.DEFERRED, 0, "", _CRASHED, "", Kind.LOCAL)
                 for recipient in job.recipients
             ]
-        seconds = self._clock.monotonic() - began
-        DELIVERY_SECONDS.observe(seconds)
-        self.hand.delivered(seconds)
+        DELIVERY_SECONDS.observe(self._clock.monotonic() - began)
+        self.hand.delivered(turn)
         if is_quiet(job, results):
-            self.outcomes.add(Finished(held.claim, self._attempts(held, results, started_at)))
+            self.outcomes.add(self._finished(held, results, started_at))
             return
         policy = await self.policies.of(job.envelope.tenant_id)
-        attempts = self._attempts(held, results, started_at, policy.max_age_seconds)
-        then = self._aftermath.of(job, attempts, policy, self._clock.now())
-        self.outcomes.add(Finished(held.claim, attempts, then))
+        finished = self._finished(held, results, started_at, policy.max_age_seconds)
+        finished.then = self._aftermath.of(_attempted(job, finished), finished.attempts, policy, self._clock.now())
+        self.outcomes.add(finished)
 
-    async def _results(self, job: Job, ledger: Ledger) -> list[RecipientResult]:
+    async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         """Of all recipients, in the job's order; those that are suppressed go nowhere."""
         wanted = tuple(recipient for recipient in job.recipients if recipient.suppressed is None)
         if len(wanted) == len(job.recipients):
-            return await self._transport.deliver(job, ledger)
+            return await self._transport.deliver(job, ledger, turn)
         SUPPRESSED.inc(len(job.recipients) - len(wanted))
-        sent = await self._transport.deliver(replace(job, recipients=wanted), ledger) if wanted else []
+        sent = await self._transport.deliver(replace(job, recipients=wanted), ledger, turn) if wanted else []
         results = {result.number: result for result in sent}
         return [results.get(recipient.number) or suppressed(recipient) for recipient in job.recipients]
 
-    def _attempts(
+    def _finished(
         self,
         held: Held,
         results: list[RecipientResult],
         started_at: datetime,
         max_age_seconds: float | None = None,
-    ) -> list[Attempt]:
+    ) -> Finished:
         envelope, worker_id = held.claim.job.envelope, held.claim.lease.worker_id
         now = self._clock.now()
-        attempts = []
+        attempts: list[Attempt] = []
+        postponed: list[Postponed] = []
         for recipient, result in zip(held.claim.job.recipients, results, strict=True):
             attempt_number, since = counted(envelope, recipient)
             final, again_at = self._policy.settle(
@@ -210,10 +219,14 @@ class Worker:
                 random=self._chance,
                 give_up_seconds=max_age_seconds,
             )
+            if result.postponed_seconds and final.outcome is Outcome.DEFERRED:
+                due_at = now + timedelta(seconds=result.postponed_seconds)
+                postponed.append(Postponed(envelope.id, recipient.number, worker_id, due_at))
+                continue
             attempts.append(Attempt(envelope.id, recipient.attempt_number, worker_id, started_at, now, final, again_at))
             if final.outcome is not Outcome.DELIVERED:
                 _log_trouble(envelope.id, recipient.address, final, again_at)
-        return attempts
+        return Finished(held.claim, attempts, postponed=postponed)
 
     # -- done with a job
 
@@ -241,6 +254,14 @@ class Worker:
     async def _give_back(self, envelope_ids: list[UUID]) -> None:
         with contextlib.suppress(StreamUnavailable):  # They are due at once, so the next sweep finds them.
             await self._publisher.publish(envelope_ids)
+
+
+def _attempted(job: Job, finished: Finished) -> Job:
+    """Without those that were postponed."""
+    if not finished.postponed:
+        return job
+    left = {one.recipient_number for one in finished.postponed}
+    return replace(job, recipients=tuple(recipient for recipient in job.recipients if recipient.number not in left))
 
 
 def _log_trouble(envelope_id: UUID, address: str, result: RecipientResult, again_at: datetime | None) -> None:

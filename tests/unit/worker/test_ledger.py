@@ -7,6 +7,7 @@ import asyncio
 from fix_worker import House, eventually
 
 from smtp_proxy.delivery.transport import Ledger
+from smtp_proxy.delivery.turn import Turn
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import DeliveryState, Job
 
@@ -19,7 +20,7 @@ class Careful:
         self.may: list[bool] = []
         self.asked = 0
 
-    async def deliver(self, job: Job, ledger: Ledger) -> list[RecipientResult]:
+    async def deliver(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         self.asked += 1
         self.may.append(await ledger.sending([r.number for r in job.recipients], "mx:25"))
         if self.stalls:

@@ -1,0 +1,274 @@
+"""Who may begin a transaction with which next hop, and when.
+
+Each destination (`Route.destination`) has a line of its own, in which tenants take turns; who waits there holds none of
+the worker's turns. A line that will take too long is not joined: its mail goes back to Postgres for a while (`Busy`),
+so a destination that stands keeps no lease and no memory. Each next hop has a circuit breaker (`Blocked`), and each
+destination a pace that its own replies set.
+
+Not here: connections (`pool`), and what a reply means for a recipient (`classify`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.delivery.breaker import Breaker
+from smtp_proxy.delivery.line import Line
+from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
+from smtp_proxy.delivery.verdict import Verdict, verdict_of
+from smtp_proxy.errors import DeliveryError
+from smtp_proxy.telemetry.metrics import BREAKER_OPENED, BREAKERS_OPEN, DESTINATIONS_SLOWED, LINE_WAITING, POSTPONED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from smtp_proxy.clock import Clock
+    from smtp_proxy.delivery.route import Route
+    from smtp_proxy.delivery.transaction import Transcript
+    from smtp_proxy.delivery.turn import Turn
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS: Final = 5.0
+LINE_MAX: Final = 500
+_BACK_FIRST_SECONDS: Final = 5.0
+_BACK_MAX_SECONDS: Final = 120.0
+_BACK_JITTER: Final = 0.25
+# What is known of so many destinations is kept; beyond that, those at rest are forgotten.
+_KEPT: Final = 5000
+
+
+class Blocked(DeliveryError):
+    """The next hop's breaker is open; nothing was asked of it."""
+
+
+class Busy(DeliveryError):
+    """The destination has more to do than it can; worth trying in `seconds`. Nothing was asked of it."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Permit:
+    """To run one transaction; given back with `Governor.leave`."""
+
+    __slots__ = ("began_at", "destination", "route")
+
+    def __init__(self, route: Route, destination: _Destination, began_at: float) -> None:
+        self.route = route
+        self.destination = destination
+        self.began_at = began_at
+
+
+class _Destination:
+    def __init__(self, route: Route, now: float) -> None:
+        self.route_name = route.name
+        self.line: Line[asyncio.Future[None]] = Line(now)
+        self.pace = Pace(route.connections)
+        self.timer: asyncio.TimerHandle | None = None
+        self.away: deque[float] = deque()  # when those that were sent back are due again
+
+    @property
+    def at_rest(self) -> bool:
+        return not self.line.in_use and not len(self.line) and self.pace.is_full and not self.away
+
+
+class Governor:
+    """Of one worker."""
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._chance = chance
+        self._patience = patience_seconds
+        self._destinations: dict[tuple[str, str], _Destination] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+
+    async def enter(self, route: Route, tenant: Hashable, turn: Turn) -> Permit:
+        """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
+        now = self._clock.monotonic()
+        breaker = self._breakers.get((route.name, route.remote))
+        if breaker is not None and not breaker.may_go(now):
+            raise Blocked(f"{route.remote} {breaker.text(now)}")
+        destination = self._destination(route, now)
+        destination.pace.most = route.connections
+        if not destination.line and self._has_place(destination, now):
+            self._begin(destination, now)
+        else:
+            await self._wait(destination, tenant, turn, now)
+            now = self._clock.monotonic()
+            breaker = self._breakers.get((route.name, route.remote))
+        if breaker is not None and not breaker.allows(now):
+            self._end(destination, 0.0, now)
+            raise Blocked(f"{route.remote} {breaker.text(now)}")
+        return Permit(route, destination, now)
+
+    def leave(self, permit: Permit, transcript: Transcript | None) -> None:
+        """The transaction is over; None: it was broken off, which says nothing of the destination."""
+        now = self._clock.monotonic()
+        if transcript is not None:
+            verdict, text = verdict_of(transcript.results.values(), hung_up=transcript.hung_up)
+            self._learn(permit, verdict, text, now)
+        self._end(permit.destination, now - permit.began_at, now)
+
+    # -- the line
+
+    def _has_place(self, destination: _Destination, now: float) -> bool:
+        pace = destination.pace
+        return destination.line.in_use < pace.concurrency and pace.wait_seconds(now) <= 0
+
+    def _begin(self, destination: _Destination, now: float) -> None:
+        destination.line.begin(now)
+        destination.pace.began(now)
+
+    def _end(self, destination: _Destination, seconds: float, now: float) -> None:
+        destination.line.end(seconds, now)
+        if destination.line:
+            self._call(destination, now)
+
+    def _call(self, destination: _Destination, now: float) -> None:
+        """Let in as many as there are places; look again when a pause is over."""
+        line = destination.line
+        while line and self._has_place(destination, now):
+            place = line.take()
+            if place is not None and not place.done():
+                self._begin(destination, now)
+                place.set_result(None)
+        if line:
+            self._look_again(destination, now)
+
+    def _look_again(self, destination: _Destination, now: float) -> None:
+        """One timer per line: for the end of a pause, and for those whose patience ends."""
+        if destination.timer is not None:
+            return
+        pause = destination.pace.wait_seconds(now)
+        seconds = pause if 0 < pause < self._patience else self._patience / 5
+        destination.timer = asyncio.get_running_loop().call_later(seconds, self._look, destination)
+
+    def _look(self, destination: _Destination) -> None:
+        destination.timer = None
+        now = self._clock.monotonic()
+        for place in destination.line.overdue(now - self._patience):
+            if not place.done():
+                place.set_exception(self._busy(destination, now))
+        self._call(destination, now)
+
+    async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float) -> None:
+        line = destination.line
+        seconds = line.wait_seconds(tenant, now) + destination.pace.pause_seconds * len(line)
+        if len(line) >= LINE_MAX or seconds > self._patience or not turn.lend(seconds):
+            raise self._busy(destination, now)
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.join(tenant, place, now)
+        LINE_WAITING.inc()
+        self._look_again(destination, now)
+        try:
+            await self._until_called(destination, tenant, place)
+        except Busy:
+            await turn.regain()
+            raise
+        try:
+            await turn.regain()
+        except BaseException:
+            self._end(destination, 0.0, self._clock.monotonic())
+            raise
+
+    async def _until_called(self, destination: _Destination, tenant: Hashable, place: asyncio.Future[None]) -> None:
+        try:
+            await place
+        except asyncio.CancelledError:
+            destination.line.give_up(tenant, place)
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._end(destination, 0.0, self._clock.monotonic())  # the place was given, and is passed on
+            raise
+        finally:
+            LINE_WAITING.dec()
+
+    def _busy(self, destination: _Destination, now: float) -> Busy:
+        """Come back when those that were sent away before you are through, at the present pace."""
+        away = destination.away
+        while away and away[0] <= now:
+            away.popleft()
+        each = destination.line.wait_seconds(None, now) / (len(destination.line) + 1)
+        back = min(_BACK_MAX_SECONDS, max(_BACK_FIRST_SECONDS, each * len(away), destination.pace.pause_seconds))
+        back *= 1 + _BACK_JITTER * (2 * self._chance() - 1)
+        away.append(now + back)
+        POSTPONED.labels(destination.route_name).inc()
+        line = destination.line
+        return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
+
+    # -- what is learned
+
+    def _learn(self, permit: Permit, verdict: Verdict, text: str, now: float) -> None:
+        if verdict is Verdict.WELL or verdict is Verdict.PUT_OFF:
+            self._reached(permit.route)
+        elif verdict is not Verdict.NOTHING:
+            self._failed(permit.route, text, now)
+        pace = permit.destination.pace
+        was_full = pace.is_full
+        if verdict is Verdict.WELL:
+            if was_full:
+                return
+            pace.went_well()
+        elif verdict in (Verdict.PUT_OFF, Verdict.TURNED_AWAY):
+            factor = PUT_OFF if verdict is Verdict.PUT_OFF else TURNED_AWAY
+            if pace.slow_down(factor, permit.began_at, now):
+                log.info(
+                    "%s asks for less: %d at once, %.2f s between: %s",
+                    permit.route.remote, pace.concurrency, pace.pause_seconds, text,
+                    extra={"action": "slowed_down", "remote": permit.route.remote},
+                )  # fmt: skip
+        if pace.is_full != was_full:
+            (DESTINATIONS_SLOWED.inc if was_full else DESTINATIONS_SLOWED.dec)()
+
+    def _reached(self, route: Route) -> None:
+        breaker = self._breakers.pop((route.name, route.remote), None)
+        if breaker is None:
+            return
+        if breaker.is_open:
+            BREAKERS_OPEN.labels(route.name).dec()
+            log.info("%s is back", route.remote, extra={"action": "breaker_closed", "remote": route.remote})
+        breaker.succeeded()
+
+    def _failed(self, route: Route, text: str, now: float) -> None:
+        key = (route.name, route.remote)
+        breaker = self._breakers.get(key)
+        if breaker is None:
+            breaker = self._breakers[key] = Breaker(self._chance)
+        was_open = breaker.is_open
+        if breaker.failed(now, text):
+            BREAKER_OPENED.labels(route.name).inc()
+            if not was_open:
+                BREAKERS_OPEN.labels(route.name).inc()
+            log.warning(
+                "%s %s", route.remote, breaker.text(now), extra={"action": "breaker_open", "remote": route.remote}
+            )
+
+    # -- what is remembered
+
+    def _destination(self, route: Route, now: float) -> _Destination:
+        key = route.destination
+        destination = self._destinations.get(key)
+        if destination is None:
+            if len(self._destinations) >= _KEPT:
+                self._forget(now)
+            destination = self._destinations[key] = _Destination(route, now)
+        return destination
+
+    def _forget(self, now: float) -> None:
+        for key, destination in list(self._destinations.items()):
+            while destination.away and destination.away[0] <= now:
+                destination.away.popleft()
+            if destination.at_rest:
+                del self._destinations[key]

@@ -1,0 +1,74 @@
+"""The circuit breaker of one next hop."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_proxy.delivery.breaker import COOL_DOWN_MAX_SECONDS, COOL_DOWN_SECONDS, FAILURES, JITTER, Breaker
+
+
+def opened(chance: float = 0.5) -> Breaker:
+    breaker = Breaker(lambda: chance)
+    for _ in range(FAILURES):
+        breaker.failed(0.0, "connection refused")
+    return breaker
+
+
+def test_it_opens_after_failures_in_a_row_and_no_sooner() -> None:
+    breaker = Breaker(lambda: 0.5)
+    for _ in range(FAILURES - 1):
+        assert not breaker.failed(0.0, "refused")
+        assert breaker.allows(0.0)
+    breaker.succeeded()
+    for _ in range(FAILURES - 1):
+        assert not breaker.failed(0.0, "refused")
+    assert breaker.failed(0.0, "refused")
+    assert not breaker.allows(0.0)
+
+
+def test_after_the_cool_down_one_probe_goes_and_no_second() -> None:
+    breaker = opened()
+    assert not breaker.allows(COOL_DOWN_SECONDS - 0.1)
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    assert not breaker.may_go(COOL_DOWN_SECONDS)
+    assert not breaker.allows(COOL_DOWN_SECONDS + 1)
+    breaker.succeeded()
+    assert breaker.allows(COOL_DOWN_SECONDS + 1)
+    assert breaker.is_pristine
+
+
+def test_a_failed_probe_doubles_the_cool_down_up_to_a_bound() -> None:
+    breaker, now, waits = opened(), 0.0, []
+    for _ in range(8):
+        began = now
+        while not breaker.allows(now):
+            now += 0.5
+        waits.append(now - began)
+        assert breaker.failed(now, "refused")
+    assert waits[:3] == [COOL_DOWN_SECONDS, COOL_DOWN_SECONDS * 2, COOL_DOWN_SECONDS * 4]
+    assert waits[-1] == COOL_DOWN_MAX_SECONDS
+
+
+def test_a_probe_that_is_never_heard_of_gives_way() -> None:
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    assert breaker.allows(COOL_DOWN_SECONDS + 60)
+
+
+def test_what_began_before_it_opened_is_no_news() -> None:
+    breaker = opened()
+    assert not breaker.failed(10.0, "refused")
+    assert breaker.allows(COOL_DOWN_SECONDS)
+
+
+def test_the_text_names_failures_and_when_it_is_probed() -> None:
+    text = opened().text(5.0)
+    assert text == "not tried: 5 failures in a row, at last: connection refused; probed again in 10 s"
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_jitter_stays_within_its_share(chance: float) -> None:
+    breaker = opened(chance)
+    assert not breaker.allows(COOL_DOWN_SECONDS * (1 - JITTER) - 0.01)
+    assert breaker.allows(COOL_DOWN_SECONDS * (1 + JITTER) + 0.01)

@@ -1,0 +1,65 @@
+"""The line before one destination."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_proxy.delivery.line import Line
+
+
+def test_tenants_take_turns() -> None:
+    line: Line[str] = Line(0.0)
+    for n in range(100):
+        line.join("loud", f"loud-{n}", 0.0)
+    line.join("quiet", "quiet-0", 0.0)
+    assert [line.take() for _ in range(3)] == ["loud-0", "quiet-0", "loud-1"]
+
+
+def test_a_line_that_stands_gets_longer_by_itself() -> None:
+    line: Line[str] = Line(0.0)
+    line.begin(0.0)
+    assert line.wait_seconds("a", 0.01) < 0.1
+    assert line.wait_seconds("a", 30.0) == 30.0
+    line.end(30.0, 30.0)
+    assert line.wait_seconds("a", 31.0) < 10
+
+
+def test_a_tenant_with_a_short_part_waits_less_than_one_with_a_long_part() -> None:
+    line: Line[str] = Line(0.0)
+    line.begin(0.0)
+    for n in range(200):
+        line.join("loud", f"{n}", 0.0)
+    assert line.wait_seconds("quiet", 0.0) * 20 < line.wait_seconds("loud", 0.0)
+
+
+def test_the_overdue_leave_and_the_others_stay() -> None:
+    line: Line[str] = Line(0.0)
+    line.join("a", "old", 0.0)
+    line.join("a", "new", 4.0)
+    line.join("b", "old too", 1.0)
+    assert sorted(line.overdue(2.0)) == ["old", "old too"]
+    assert (len(line), line.take(), line.take()) == (1, "new", None)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["join", "take", "give up"]), st.integers(0, 4)), max_size=200))
+def test_nobody_is_lost_or_served_twice(moves: list[tuple[str, int]]) -> None:
+    line: Line[int] = Line(0.0)
+    inside: dict[int, int] = {}
+    served: list[int] = []
+    for number, (move, tenant) in enumerate(moves):
+        if move == "join":
+            line.join(tenant, number, float(number))
+            inside[number] = tenant
+        elif move == "take":
+            if (ticket := line.take()) is not None:
+                served.append(ticket)
+                del inside[ticket]
+            else:
+                assert not inside
+        elif inside:
+            ticket = next(iter(inside))
+            line.give_up(inside.pop(ticket), ticket)
+        assert len(line) == len(inside)
+        assert bool(line) == bool(inside)
+    assert len(set(served)) == len(served)
