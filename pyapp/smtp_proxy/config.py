@@ -204,6 +204,12 @@ class Settings(BaseModel):
         description="the record of a key that no longer signs stays so long, for late mail",
     )
 
+    # -- retention
+    retention_days: int = Field(
+        default=30, ge=0, description="mail is kept so long, or as its tenant says; 0: for ever"
+    )
+    retention_interval_seconds: float = Field(default=3600.0, gt=0, description="old mail is let go of so often")
+
     # -- webhooks
     webhook_interval_seconds: float = Field(default=1.0, gt=0, description="look so often for events that are due")
     webhook_timeout_seconds: float = Field(

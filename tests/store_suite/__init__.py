@@ -8,6 +8,7 @@ from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
 from store_suite.outcomes import OutcomeSuite
+from store_suite.retention import RetentionSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
 from store_suite.webhooks import WebhookSuite
 
@@ -33,6 +34,7 @@ class StoreSuite(
     AccountSuite,
     DomainSuite,
     WebhookSuite,
+    RetentionSuite,
     LookupSuite,
 ):
     """All of it."""

@@ -11,7 +11,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import print_json
 from smtp_proxy.errors import InvalidValue
-from smtp_proxy.model.policy import OnUnknown, Reports, TenantPolicy
+from smtp_proxy.model.policy import OnUnknown, Reports
 from smtp_proxy.store import Store
 
 # Postgres' integer.
@@ -44,6 +44,12 @@ def tenant_policy(
             help="An address that is refused for good gets no more mail of this tenant.",
         ),
     ] = None,
+    retention_days: Annotated[
+        str | None, typer.Option(metavar="DAYS|none", help="Mail is kept so long; none: as RETENTION_DAYS says.")
+    ] = None,
+    keep_bodies: Annotated[
+        bool | None, typer.Option(help="Without: no content is kept once the last recipient is settled.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what becomes of a tenant's mail; what is not named stays. Without options: show it."""
@@ -60,16 +66,30 @@ def tenant_policy(
     if suppress_hard_bounces is not None:
         changes["suppress_hard_bounces"] = suppress_hard_bounces
 
-    async def work(store: Store) -> TenantPolicy:
-        policy = await store.tenant_policy(name)
-        return await store.set_tenant_policy(name, replace(policy, **changes)) if changes else policy
+    kept = _kept(retention_days, keep_bodies)
+
+    async def work(store: Store) -> dict[str, Any]:
+        policy, retention = await store.tenant_policy(name), await store.tenant_retention(name)
+        if changes:
+            policy = await store.set_tenant_policy(name, replace(policy, **changes))
+        if kept:
+            retention = replace(retention, **kept)
+            await store.set_retention(retention)
+        return {**asdict(policy), "retention_days": retention.days, "keep_bodies": retention.keep_bodies}
 
     policy = with_store(context, work)
     if as_json:
-        print_json(asdict(policy))
+        print_json(policy)
         return
-    for setting, value in asdict(policy).items():
+    for setting, value in policy.items():
         typer.echo(f"{setting.replace('_', ' '):<21}  {'none' if value is None else value}")
+
+
+def _kept(retention_days: str | None, keep_bodies: bool | None) -> dict[str, Any]:
+    kept: dict[str, Any] = {} if keep_bodies is None else {"keep_bodies": keep_bodies}
+    if retention_days is not None:
+        kept["days"] = parse_whole(retention_days, "--retention-days")
+    return kept
 
 
 def parse_whole(text: str, option: str) -> int | None:

@@ -21,11 +21,13 @@ from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.outcome import Consequences, DeadLetter
 from smtp_proxy.model.policy import OnUnknown
+from smtp_proxy.model.retention import SETTLED, Retention
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.consequences import concerned, late_places, numbers_to_tell
 from smtp_proxy.store.decode import decode
+from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.memory_outcomes import MemoryOutcomes
 from smtp_proxy.store.memory_webhooks import MemoryWebhooks
 from smtp_proxy.store.record import STATE_AFTER
@@ -64,6 +66,7 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         self.leaders: dict[str, MemoryLeadership] = {}
         self._envelopes: dict[UUID, Envelope] = {}
         self._rows: dict[UUID, list[_Row]] = {}
+        self._retentions: dict[UUID, Retention] = {}
 
     # -- life
 
@@ -306,6 +309,58 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         envelope, rows = self._envelopes[envelope_id], self._rows[envelope_id]
         return Message(self._summary(envelope_id), tuple(map(_delivery, rows)), envelope.ret, envelope.envid)
 
+    # -- retention
+
+    async def retentions(self) -> list[Retention]:
+        self._reachable()
+        return [self._retentions.get(t.id, Retention(t.id)) for t in await self.list_tenants()]
+
+    async def tenant_retention(self, name: str) -> Retention:
+        tenant_id = (await self.tenant_by_name(name)).id
+        return self._retentions.get(tenant_id, Retention(tenant_id))
+
+    async def set_retention(self, retention: Retention) -> None:
+        self._reachable()
+        self._retentions[retention.tenant_id] = retention
+
+    async def expire_messages(
+        self, tenant_id: UUID, before: datetime, *, after: UUID | None = None, limit: int = 500
+    ) -> tuple[int, UUID | None]:
+        low = after or UUID(int=0)
+        ids = [i for i in self._of_tenant(tenant_id) if low < i < first_id(before)][:limit]
+        gone = [i for i in ids if self._is_settled(i)]
+        for envelope_id in gone:
+            del self._envelopes[envelope_id], self._rows[envelope_id]
+        self._events = {key: kept for key, kept in self._events.items() if key[0] not in gone}
+        return len(gone), ids[-1] if len(ids) == limit else None
+
+    async def forget_contents(
+        self, tenant_id: UUID, since: datetime, *, after: UUID | None = None, limit: int = 500
+    ) -> tuple[int, UUID | None]:
+        low = max(first_id(since), after or UUID(int=0))
+        ids = [i for i in self._of_tenant(tenant_id) if i > low and self._envelopes[i].body][:limit]
+        gone = [i for i in ids if self._is_settled(i)]
+        for envelope_id in gone:
+            self._envelopes[envelope_id] = replace(self._envelopes[envelope_id], body=b"")
+        return len(gone), ids[-1] if len(ids) == limit else None
+
+    async def drop_days(self, before: datetime) -> list[str]:
+        self._reachable()
+        return []
+
+    def _of_tenant(self, tenant_id: UUID) -> list[UUID]:
+        self._reachable()
+        return sorted(i for i, envelope in self._envelopes.items() if envelope.tenant_id == tenant_id)
+
+    def _is_settled(self, envelope_id: UUID) -> bool:
+        return all(row.state in SETTLED for row in self._rows[envelope_id])
+
+    def _forget_settled(self, envelope_id: UUID) -> None:
+        """As a tenant that wants no content kept has it."""
+        retention = self._retentions.get(self._envelopes[envelope_id].tenant_id)
+        if retention is not None and not retention.keep_bodies and self._is_settled(envelope_id):
+            self._envelopes[envelope_id] = replace(self._envelopes[envelope_id], body=b"")
+
     # -- below
 
     def _recipient(self, row: _Row) -> Recipient:
@@ -404,6 +459,7 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
             )
         )
         self._tell(attempt, self._envelopes[row.envelope_id], row.recipient, held=row.state is DeliveryState.HELD)
+        self._forget_settled(row.envelope_id)
         return True
 
     def _summary(self, envelope_id: UUID) -> MessageSummary:

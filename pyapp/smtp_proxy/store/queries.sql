@@ -545,6 +545,74 @@ WHERE cardinality(w.events) = 0 OR v.event = ANY (w.events)
 ORDER BY made.place
 ON CONFLICT DO NOTHING;
 
+-- name: retentions
+-- $1 a tenant's name or null
+SELECT id AS tenant_id, retention_days AS days, keep_bodies FROM tenants WHERE $1::text IS NULL OR name = $1 ORDER BY id;
+
+-- name: set_retention
+UPDATE tenants SET retention_days = $2, keep_bodies = $3 WHERE id = $1;
+
+-- name: any_privacy
+SELECT EXISTS (SELECT FROM tenants WHERE NOT keep_bodies);
+
+-- name: old_messages
+-- $1 tenant, $2 before this id, $3 after this id or null, $4 at most
+SELECT id, recipient_count FROM envelopes
+WHERE tenant_id = $1 AND id < $2::uuid AND ($3::uuid IS NULL OR id > $3) ORDER BY id LIMIT $4;
+
+-- name: messages_with_content
+-- $1 tenant, $2 after this id, $3 at most
+SELECT e.id, e.recipient_count FROM envelopes e
+WHERE e.tenant_id = $1 AND e.id > $2::uuid AND (
+    e.content IS NOT NULL OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = e.id)
+    OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = e.id)
+)
+ORDER BY e.id LIMIT $3;
+
+-- name: lock_settled
+-- What somebody else has locked is not settled for certain, and not waited for. $1 ids, $2 lowest id, $3 highest id,
+-- $4 settled states
+SELECT envelope_id FROM deliveries
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = ANY ($4::smallint[])
+FOR UPDATE SKIP LOCKED;
+
+-- name: delete_messages
+-- $1 ids, $2 lowest id, $3 highest id
+WITH a AS (DELETE FROM attempts WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid),
+    p AS (DELETE FROM content_parts WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid),
+    b AS (DELETE FROM bodies WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid),
+    w AS (DELETE FROM webhook_events WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid),
+    d AS (DELETE FROM deliveries WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid)
+DELETE FROM envelopes WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid;
+
+-- name: private_and_settled
+-- Messages whose content is not to be kept and whose last recipient is settled. $1 ids, $2 lowest id, $3 highest id,
+-- $4 settled states
+SELECT e.id FROM envelopes e JOIN tenants t ON t.id = e.tenant_id AND NOT t.keep_bodies
+WHERE e.id = ANY ($1::uuid[]) AND e.id BETWEEN $2::uuid AND $3::uuid AND NOT EXISTS (
+    SELECT FROM deliveries d WHERE d.envelope_id = e.id AND d.state <> ALL ($4::smallint[])
+);
+
+-- name: forget_contents
+-- $1 ids, $2 lowest id, $3 highest id
+WITH p AS (DELETE FROM content_parts WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid),
+    b AS (DELETE FROM bodies WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid)
+UPDATE envelopes SET content = NULL
+WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND content IS NOT NULL;
+
+-- name: has_open
+-- A state of a later release counts as open. The table's name is replaced by a partition's.
+SELECT EXISTS (SELECT FROM deliveries WHERE state NOT IN (2, 3, 5));
+
+-- name: has_open_by_index
+-- The same for what this release can open again, by the partial indexes, while everybody waits.
+SELECT EXISTS (SELECT FROM deliveries WHERE state IN (0, 1)) OR EXISTS (SELECT FROM deliveries WHERE state = 4);
+
+-- name: day_tables
+-- Ordinary tables that are partitions, or that are none. $1 which
+SELECT c.relname FROM pg_class c
+WHERE c.relkind = 'r' AND c.relispartition = $1 AND c.relnamespace = current_schema()::regnamespace;
+
 -- name: plan_for_these_values
 -- For statements whose best plan depends on what is asked for.
 SET LOCAL plan_cache_mode = force_custom_plan;

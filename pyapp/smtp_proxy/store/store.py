@@ -39,6 +39,7 @@ from smtp_proxy.store.outcomes import OutcomeStore
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.retention import Retentions, forget_settled
 from smtp_proxy.store.webhooks import Webhooks, tell
 from smtp_proxy.store.writer import Writer, Writers, writer_count
 from smtp_proxy.telemetry.metrics import UNKNOWN_OUTCOMES
@@ -55,7 +56,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts, Domains, OutcomeStore, Webhooks):
+class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
@@ -236,7 +237,7 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks):
         if not attempts:
             return 0
         async with self._connection("recording attempts") as connection:
-            if not (then or self._webhooks_about):
+            if not (then or self._webhooks_about or self._privacy_about):
                 return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
             async with connection.transaction():
                 count = _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
@@ -245,6 +246,8 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks):
                     await consequences.write(connection, attempts, then, after)
                 if self._webhooks_about:
                     await tell(connection, attempts)
+                if self._privacy_about:
+                    await forget_settled(connection, [attempt.envelope_id for attempt in attempts])
         return count
 
     async def postpone(self, postponed: Sequence[Postponed]) -> int:

@@ -35,6 +35,7 @@ class Webhooks:
     _clock: Clock
     # Whether anybody is to be told of attempts; until it is known, attempts are recorded as if.
     _webhooks_about: bool = True
+    _privacy_about: bool = True
 
     def _connection(self, doing: str) -> AbstractAsyncContextManager[Connection]:
         raise NotImplementedError
@@ -78,9 +79,10 @@ class Webhooks:
             await connection.execute(QUERIES["judge_webhook"], webhook_id, *values)
 
     async def look_for_webhooks(self) -> None:
-        """Learn whether there is any, which `record` then goes by."""
+        """Learn whether there is any, and any tenant without kept content; `record` then goes by that."""
         async with self._connection("looking for webhooks") as connection:
             self._webhooks_about = bool(await connection.fetchval(QUERIES["any_webhooks"]))
+            self._privacy_about = bool(await connection.fetchval(QUERIES["any_privacy"]))
 
     async def listen_webhooks(self, callback: Callable[[], None]) -> None:
         """Call back when webhooks may have changed. Runs until cancelled; reconnects by itself."""

@@ -89,6 +89,8 @@ BREAKER_OPENED = Counter("smtp_breaker_opened_total", "Times a next hop's circui
 WEBHOOK_EVENTS = Counter("smtp_webhook_events_total", "Events told to webhooks, and how it went", ["result"])
 WEBHOOKS_DISABLED = Counter("smtp_webhooks_disabled_total", "Webhooks that were switched off for taking nothing")
 
+FORGOTTEN = Counter("smtp_forgotten_total", "Messages, and contents, that were deleted in batches", ["what"])
+
 
 class StatsCollector(Collector):
     """Numbers kept elsewhere (the core's `stats()`), read when they are asked for and at no other time.

@@ -45,6 +45,7 @@ from smtp_proxy.worker.lease import Leases
 from smtp_proxy.worker.ledger import AttemptLedger
 from smtp_proxy.worker.outcomes import Finished, Outcomes
 from smtp_proxy.worker.policies import Policies
+from smtp_proxy.worker.retention import Retention
 from smtp_proxy.worker.retry import RetryPolicy, counted
 from smtp_proxy.worker.signing import DomainSigner
 from smtp_proxy.worker.sweeper import Sweeper
@@ -348,6 +349,9 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     telling = asyncio.create_task(Webhooks(settings, store, poster, secret_keys, clock).run(), name="webhooks")
     lifecycle.watch(telling)
     lifecycle.on_close("webhooks", lambda: end([telling]))
+    keeping = asyncio.create_task(Retention(settings, store, clock).run(), name="retention")
+    lifecycle.watch(keeping)
+    lifecycle.on_close("retention", lambda: end([keeping]))
     lifecycle.on_close("sweeper", lambda: end([sweeping]))
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
@@ -358,7 +362,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     finally:
         await end([sweeping])
         await worker.leave()
-        await end([signing, telling, *watching])
+        await end([signing, telling, keeping, *watching])
         await poster.close()
         await consumer.close()
         await transport.close()
