@@ -58,10 +58,15 @@ class FakeBatch:
     """A batch of the core: what each client was told. As there, a second answer is none."""
 
     def __init__(
-        self, rows: Sequence[EnvelopeRow], log: list[str] | None = None, codes: dict[bytes, int] | None = None
+        self,
+        rows: Sequence[EnvelopeRow],
+        log: list[str] | None = None,
+        codes: dict[bytes, int] | None = None,
+        names: dict[bytes, bytes] | None = None,
     ) -> None:
         self.rows = list(rows)
         self.beside_quiet = False
+        self.names: dict[bytes, bytes] = {} if names is None else names  # as what each is queued
         self._here = self.rows  # what was not split off
         self._codes = {} if codes is None else codes
         self._log = [] if log is None else log
@@ -88,7 +93,7 @@ class FakeBatch:
         return [(row[ID], row[TENANT_ID], len(row[RECIPIENTS]), len(row[BODY])) for row in self._here]
 
     def split(self, ids: Sequence[bytes]) -> FakeBatch:
-        apart = FakeBatch([row for row in self._here if row[ID] in ids], self._log, self._codes)
+        apart = FakeBatch([row for row in self._here if row[ID] in ids], self._log, self._codes, self.names)
         self._here = [row for row in self._here if row[ID] not in ids]
         return apart
 
@@ -103,6 +108,10 @@ class FakeBatch:
 
     def __len__(self) -> int:
         return sum(row[ID] not in self._codes for row in self._here)
+
+    def rename(self, ids: Sequence[bytes]) -> None:
+        assert len(ids) == len(self._here)
+        self.names.update(zip(self.ids(), ids, strict=True))
 
     def answer(self, answers: Sequence[int]) -> None:
         assert len(answers) == len(self._here)

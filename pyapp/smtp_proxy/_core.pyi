@@ -346,6 +346,13 @@ class Batch:
     def defer(self) -> None:
         """Answer 451 4.3.0 to all: they are not stored, the clients shall try again. A second answer is none."""
 
+    def rename(self, ids: Sequence[bytes]) -> None:
+        """Say as what each is queued when it is answered 250, in the order of `ids`; before the answer.
+
+        Raises:
+            ValueError: not as many as there are envelopes unanswered, or an id has not 16 bytes; nothing is changed.
+        """
+
     def answer(self, answers: Sequence[int]) -> None:
         """Answer each by itself, in the order of `envelopes`.
 

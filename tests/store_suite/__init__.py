@@ -7,6 +7,7 @@ from store_suite.domains import DomainSuite
 from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
+from store_suite.once import OnceSuite
 from store_suite.outcomes import OutcomeSuite
 from store_suite.retention import RetentionSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
@@ -36,5 +37,6 @@ class StoreSuite(
     WebhookSuite,
     RetentionSuite,
     LookupSuite,
+    OnceSuite,
 ):
     """All of it."""

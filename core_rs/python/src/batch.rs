@@ -117,6 +117,21 @@ impl Batch {
         self.inner().defer();
     }
 
+    fn rename(&self, ids: Vec<Vec<u8>>) -> PyResult<()> {
+        let mut inner = self.inner();
+        if ids.len() != inner.len() {
+            let message = format!("{} ids for {} envelopes", ids.len(), inner.len());
+            return Err(PyValueError::new_err(message));
+        }
+        let ids: Vec<_> = ids
+            .into_iter()
+            .map(|id| id.try_into().map(EnvelopeId))
+            .collect::<Result<_, _>>()
+            .map_err(|_| PyValueError::new_err("an envelope id has 16 bytes"))?;
+        inner.rename(ids);
+        Ok(())
+    }
+
     fn answer(&self, answers: Vec<u8>) -> PyResult<()> {
         let mut inner = self.inner();
         if !inner.is_empty() && answers.len() != inner.len() {

@@ -407,6 +407,14 @@ impl Batch {
         self.answer(std::iter::repeat(Answer::Queued));
     }
 
+    /// What their clients hear that they are queued as, in the order of [`Batch::ids`]: one that was submitted before goes
+    /// by its first id.
+    pub fn rename(&mut self, ids: impl IntoIterator<Item = EnvelopeId>) {
+        for (slot, id) in self.slots.iter_mut().zip(ids) {
+            slot.id = id;
+        }
+    }
+
     /// They are not stored: 451 to each. A second answer is none.
     pub fn defer(&mut self) {
         self.answer([]);

@@ -16,7 +16,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED
+from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED, TENANT_ID
 from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.telemetry.metrics import (
     ACCEPTED_BYTES,
@@ -24,17 +24,20 @@ from smtp_proxy.telemetry.metrics import (
     COMMIT_SECONDS,
     ENVELOPES_ACCEPTED,
     ENVELOPES_DEFERRED,
+    SUBMITTED_AGAIN,
 )
 from smtp_proxy.tenants.limits import Rulings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Collection, Mapping, Sequence
 
     from smtp_proxy.core import EnvelopeRow
     from smtp_proxy.ingress.announce import Announcer
+    from smtp_proxy.ingress.once import Once
     from smtp_proxy.ingress.ports import Envelopes, EnvelopeSource, Judge, MailStore
     from smtp_proxy.ingress.pressure import StoreWatch
     from smtp_proxy.model.limits import Placement
+    from smtp_proxy.model.submission import SubmissionKey
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +142,9 @@ class Committer:
         sweep_after_seconds: float,
         turns: Turns | None = None,
         limits: Judge | None = None,
+        once: Once | None = None,
     ) -> None:
+        self._once = once
         self._source = source
         self._store = store
         self._announcer = announcer
@@ -170,9 +175,23 @@ class Committer:
         if self._limits is not None and self._limits.concerns(batch.tenants()):
             await self._commit_ruled(batch, self._limits)
         else:
-            await self._commit_whole(batch, ids)
+            await self._commit_unruled(batch, ids)
         COMMIT_SECONDS.observe(time.perf_counter() - began)
         COMMIT_BATCH.observe(len(ids))
+
+    async def _commit_unruled(self, batch: Envelopes, ids: list[bytes]) -> None:
+        """What leaves as soon as it can; of tenants whose submission is idempotent by a way of its own."""
+        once = self._once
+        if once is None or not once.concerns(batch.tenants()):
+            await self._commit_whole(batch, ids)
+            return
+        apart = batch.split([row[ID] for row in batch.outlines() if once.concerns((row[TENANT_ID],))])
+        try:
+            if rest := batch.ids():
+                await self._commit_whole(batch, rest)
+            await self._commit_rows(apart, {})
+        finally:
+            apart.defer()  # What has no answer by now.
 
     async def _commit_whole(self, batch: Envelopes, ids: list[bytes]) -> None:
         """The usual way: as the core encodes it, without a look at the single messages."""
@@ -196,16 +215,48 @@ class Committer:
         try:
             refused.answer([OVER_RATE] * len(refused))
             if ids := batch.ids():
-                await self._commit_whole(batch, ids)
+                await self._commit_unruled(batch, ids)
             if len(placed):
-                await self._commit_placed(placed, rulings.placements)
+                await self._commit_rows(placed, rulings.placements)
         finally:
             placed.defer()  # What has no answer by now.
 
-    async def _commit_placed(self, batch: Envelopes, placements: Mapping[bytes, Placement]) -> None:
-        """Store what is held or put off: the core writes down only what is ready at once."""
+    async def _commit_rows(self, batch: Envelopes, placements: Mapping[bytes, Placement]) -> None:
+        """Store what the core does not write down: what is held or put off, and what may have been submitted before."""
+        tenants = batch.tenants()
         rows = batch.envelopes()
-        self._answer(batch, rows, await self._store_rows(rows, placements), placements)
+        if self._once is None or not self._once.concerns(tenants):
+            self._answer(batch, rows, await self._store_rows(rows, placements), placements)
+            return
+        keys = {row[ID]: key for row in rows if (key := self._once.key(row)) is not None}
+        named = await self._store_once(rows, keys, placements)
+        batch.rename([named.get(row[ID], row[ID]) for row in rows])
+        answers = [QUEUED if row[ID] in named else DEFERRED for row in rows]
+        known = {row[ID] for row in rows if named.get(row[ID], row[ID]) != row[ID]}
+        SUBMITTED_AGAIN.inc(len(known))
+        self._answer(batch, rows, answers, placements, known)
+
+    async def _store_once(
+        self,
+        rows: list[EnvelopeRow],
+        keys: Mapping[bytes, SubmissionKey],
+        placements: Mapping[bytes, Placement],
+    ) -> dict[bytes, bytes]:
+        """Under which id each of them is committed; those that are not are left out."""
+        named: dict[bytes, bytes] = {}
+
+        async def store() -> None:
+            after = self._sweep_after_seconds
+            named.update(await self._store.accept_once(rows, keys, sweep_after_seconds=after, placements=placements))
+
+        outcome = await self._outcome_of(store())
+        if isinstance(outcome, StoreError) and len(rows) > 1:  # one must not take the others with it
+            middle = len(rows) // 2
+            for half in (rows[:middle], rows[middle:]):
+                named.update(await self._store_once(half, keys, placements))
+        elif isinstance(outcome, StoreError):
+            log.error("a message can not be stored: %s", outcome, extra=_named(rows[0]))
+        return named
 
     async def _judged(self, batch: Envelopes, limits: Judge) -> Rulings:
         """What the limits say; where they fail, mail is taken as if there were none."""
@@ -221,10 +272,13 @@ class Committer:
         rows: list[EnvelopeRow],
         answers: Sequence[int],
         placements: Mapping[bytes, Placement] | None = None,
+        known: Collection[bytes] = (),
     ) -> None:
+        """`known`: those that were stored before, under another id."""
         batch.answer(answers)
         ENVELOPES_DEFERRED.inc(sum(answer == DEFERRED for answer in answers))
-        accepted = [row for row, answer in zip(rows, answers, strict=True) if answer == QUEUED]
+        stored = zip(rows, answers, strict=True)
+        accepted = [row for row, answer in stored if answer == QUEUED and row[ID] not in known]
         if accepted:
             ready = [row[ID] for row in accepted if row[ID] not in (placements or {})]
             self._accepted(ready, sum(len(row[BODY]) for row in accepted), len(accepted) - len(ready))

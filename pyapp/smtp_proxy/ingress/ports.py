@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.core import EnvelopeRow, Gate, Keep, LoginRequest, LoginVerdict, Outline
     from smtp_proxy.model.limits import Placement
+    from smtp_proxy.model.submission import SubmissionKey
     from smtp_proxy.store.accept import Encoded, Encoder
     from smtp_proxy.tenants.limits import Rulings
     from smtp_proxy.tenants.logins import Verdict
@@ -41,6 +42,8 @@ class Envelopes(Protocol):
     def commit(self) -> None: ...
 
     def defer(self) -> None: ...
+
+    def rename(self, ids: Sequence[bytes]) -> None: ...
 
     def answer(self, answers: Sequence[int]) -> None: ...
 
@@ -97,6 +100,15 @@ class MailStore(Protocol):
         sweep_after_seconds: float,
         placements: Mapping[bytes, Placement] | None = None,
     ) -> None: ...
+
+    async def accept_once(
+        self,
+        batch: Sequence[EnvelopeRow],
+        keys: Mapping[bytes, SubmissionKey],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> dict[bytes, bytes]: ...
 
     async def probe_commit(self) -> None: ...
 

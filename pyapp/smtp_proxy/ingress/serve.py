@@ -23,6 +23,7 @@ from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.held import HeldWatch
 from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.ingress.login import LoginDesk
+from smtp_proxy.ingress.once import Once
 from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.ingress.reload import Reloader
 from smtp_proxy.ingress.requests import reloading
@@ -220,6 +221,7 @@ class Service:
         )
         self._held_watch = HeldWatch(store, held, self.limiter, clock=clock)
         self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
+        self._once = Once(store)
         turns = Turns(busy_share=settings.ingress_busy_percent / 100)
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
@@ -232,6 +234,7 @@ class Service:
                 sweep_after_seconds=settings.sweep_after_seconds,
                 turns=turns,
                 limits=self._limits,
+                once=self._once,
             )
             for _ in range(1 if settings.smtp_accept_only else settings.ingress_committers)
         ]
@@ -245,6 +248,7 @@ class Service:
         self._start(LoginDesk(self._core, self._checker, self._certificates).run(), "logins")
         self._start(self._store.listen_credentials(self._tenants_changed), "credentials")
         self._start(self._limits.run(), "limits")
+        self._start(self._once.run(), "idempotency")
         self._start(self._held_watch.run(), "held-watch")
         self._start(self._announcer.run(), "announcer")
         self._start(self._store_watch.run(), "store-watch")
@@ -276,6 +280,7 @@ class Service:
         self._core.forget_logins()
         self._certificates.forget()
         self._limits.changed()
+        self._once.changed()
 
     async def _drain(self) -> None:
         await self._core.drain()

@@ -22,6 +22,7 @@ from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSu
 from smtp_proxy.model.outcome import Consequences, DeadLetter
 from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.model.retention import SETTLED, Retention
+from smtp_proxy.model.submission import SubmissionKey
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
@@ -30,6 +31,7 @@ from smtp_proxy.store.decode import decode
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.memory_outcomes import MemoryOutcomes
 from smtp_proxy.store.memory_webhooks import MemoryWebhooks
+from smtp_proxy.store.once import firsts
 from smtp_proxy.store.record import STATE_AFTER
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +69,7 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         self._envelopes: dict[UUID, Envelope] = {}
         self._rows: dict[UUID, list[_Row]] = {}
         self._retentions: dict[UUID, Retention] = {}
+        self._submission_keys: dict[tuple[UUID, bytes], tuple[bytes, datetime]] = {}
 
     # -- life
 
@@ -106,6 +109,43 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
 
     async def accept_encoded(self, encoder: Encoder, messages: int, *, sweep_after_seconds: float) -> None:
         await self.accept(decode(b"".join(encoder(0)))[:messages], sweep_after_seconds=sweep_after_seconds)
+
+    async def accept_once(
+        self,
+        batch: Sequence[CoreEnvelope],
+        keys: Mapping[bytes, SubmissionKey],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> dict[bytes, bytes]:
+        self._reachable()
+        now = self._clock.now()
+        known: dict[tuple[UUID, bytes], bytes] = {}
+        for key, envelope_id in firsts(batch, keys):
+            pair = (key.credential_id, key.digest)
+            if pair not in self._submission_keys or self._submission_keys[pair][1] <= now:
+                self._submission_keys[pair] = (envelope_id, now + timedelta(seconds=key.seconds))
+            known[pair] = self._submission_keys[pair][0]
+        named = {
+            row[0]: known[keys[row[0]].credential_id, keys[row[0]].digest] if row[0] in keys else row[0]
+            for row in batch
+        }
+        fresh = [row for row in batch if named[row[0]] == row[0]]
+        await self.accept(fresh, sweep_after_seconds=sweep_after_seconds, placements=placements)
+        return named
+
+    async def idempotent_tenants(self) -> dict[UUID, int]:
+        self._reachable()
+        wanted = {name: policy.idempotency_seconds for name, policy in self._policies.items()}
+        return {self._tenants[name].id: seconds for name, seconds in wanted.items() if seconds is not None}
+
+    async def forget_submission_keys(self, limit: int = 10_000) -> int:
+        self._reachable()
+        now = self._clock.now()
+        expired = [pair for pair, (_, until) in self._submission_keys.items() if until <= now][:limit]
+        for pair in expired:
+            del self._submission_keys[pair]
+        return len(expired)
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         self._reachable()

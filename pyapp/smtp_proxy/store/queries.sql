@@ -23,6 +23,41 @@ COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify,
 -- Behind the others: the content of messages that are longer than a page.
 COPY content_parts (envelope_id, number, content) FROM STDIN (FORMAT binary);
 
+-- name: take_submission_keys
+-- Which message each key stands for: the one that is given, unless there is an earlier one that has not expired. Waits for
+-- whoever is just accepting the same. $1 credentials, $2 digests, $3 envelopes, $4 seconds
+INSERT INTO submission_keys AS known (credential_id, digest, envelope_id, expires_at)
+SELECT credential_id, digest, envelope_id, now() + make_interval(secs => seconds)
+FROM unnest($1::uuid[], $2::bytea[], $3::uuid[], $4::integer[]) AS made (credential_id, digest, envelope_id, seconds)
+ON CONFLICT (credential_id, digest) DO UPDATE
+SET envelope_id = CASE WHEN known.expires_at <= now() THEN excluded.envelope_id ELSE known.envelope_id END,
+    expires_at = CASE WHEN known.expires_at <= now() THEN excluded.expires_at ELSE known.expires_at END
+RETURNING credential_id, digest, envelope_id;
+
+-- name: forget_submission_keys
+-- $1 at most
+DELETE FROM submission_keys WHERE ctid = ANY (
+    ARRAY(SELECT ctid FROM submission_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+);
+
+-- name: insert_envelopes
+-- As copy_accepted, for the few that are stored beside something else. Columns of envelopes in its order
+INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
+    helo, client_address, tls, received_at, dsn_ret, dsn_envid, tls_suite, content)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::smallint[],
+    $8::boolean[], $9::text[], $10::text[], $11::boolean[], $12::timestamptz[], $13::smallint[], $14::text[],
+    $15::integer[], $16::bytea[]);
+
+-- name: insert_deliveries
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, next_attempt_at)
+SELECT envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, coalesce(next_attempt_at, now())
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::timestamptz[], $5::smallint[], $6::text[], $7::smallint[],
+    $8::timestamptz[]) AS made (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state,
+    next_attempt_at);
+
+-- name: idempotent_tenants
+SELECT id, idempotency_seconds FROM tenants WHERE idempotency_seconds IS NOT NULL;
+
 -- name: is_read_only
 SHOW transaction_read_only;
 

@@ -26,7 +26,8 @@ from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.outcome import Consequences
-from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, partitions, record
+from smtp_proxy.model.submission import SubmissionKey
+from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, once, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
 from smtp_proxy.store.domains import Domains
@@ -197,6 +198,37 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
         sweep_at = self._clock.now() + timedelta(seconds=sweep_after_seconds)
         async with self._writer("storing accepted mail") as writer:
             await accept(writer, encoder(microseconds(sweep_at)), messages)
+
+    async def accept_once(
+        self,
+        batch: Sequence[CoreEnvelope],
+        keys: Mapping[bytes, SubmissionKey],
+        *,
+        sweep_after_seconds: float,
+        placements: Mapping[bytes, Placement] | None = None,
+    ) -> dict[bytes, bytes]:
+        """As `accept`, but of messages with the same key the first alone is stored; by envelope id `keys`.
+
+        Returns under which id each is stored: its own, or that of the first, which is committed too. Whoever is about
+        to store the same key is waited for.
+        """
+        if not batch:
+            return {}
+        now = self._clock.now()
+        times = once.Times(now, now + timedelta(seconds=sweep_after_seconds))
+        async with self._connection("storing accepted mail") as connection:
+            return await once.accept_once(connection, batch, keys, placements or {}, times)
+
+    async def idempotent_tenants(self) -> dict[UUID, int]:
+        """For whom submission is idempotent, and for how many seconds."""
+        async with self._connection("listing tenants' policies") as connection:
+            rows = await connection.fetch(QUERIES["idempotent_tenants"])
+        return {row["id"]: row["idempotency_seconds"] for row in rows}
+
+    async def forget_submission_keys(self, limit: int = 10_000) -> int:
+        """Delete keys that have expired, at most so many; returns how many."""
+        async with self._connection("forgetting submission keys") as connection:
+            return _count(await connection.execute(QUERIES["forget_submission_keys"], limit))
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         """Make the partitions of today and `days_ahead` more days that do not exist; returns their names.

@@ -55,6 +55,10 @@ PUBLISHED = Counter(
 PUBLISH_FAILED = Counter("smtp_stream_publish_failed_total", "Batches that could not be put on the stream")
 SWEPT = Counter("smtp_swept_total", "Envelopes that the sweeper found due or orphaned")
 
+SUBMITTED_AGAIN = Counter(
+    "smtp_envelopes_submitted_again_total", "Messages answered 250 with the id of their first submission"
+)
+
 # -- delivery
 ATTEMPTS = Counter(
     "smtp_attempts_total", "Delivery attempts by outcome: delivered, deferred, refused, unknown", ["outcome"]

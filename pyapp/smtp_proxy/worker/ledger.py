@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # From one transaction to the next: one that comes after a pause goes at once, many share a transaction.
-_GATHER_SECONDS: Final = 0.004
+_GATHER_SECONDS: Final = 0.001
 _AGAIN_SECONDS: Final = 0.25
 # Rows in one transaction.
 _BATCH: Final = 2000

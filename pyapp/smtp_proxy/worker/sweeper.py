@@ -135,6 +135,8 @@ class Sweeper:
         """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""
         try:
             await self._store.ensure_partitions(self._clock.now(), self._settings.partition_days_ahead)
+            while await self._store.forget_submission_keys():
+                pass
         except SchemaBusy as error:
             log.warning("partitions are not made yet: %s", error, extra={"action": "partitions_busy"})
             return _PARTITIONS_BUSY_SECONDS
