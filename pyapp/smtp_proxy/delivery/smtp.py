@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, on_route, refused_here
 from smtp_proxy.delivery.dsn import rcpt_parameters
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from smtp_proxy.model.envelope import Envelope, Job, Recipient
 
 log = logging.getLogger(__name__)
+
+# Before those without a connection are let go.
+MOST_POOLS: Final = 1000
 
 
 class SmtpTransport:
@@ -178,6 +181,9 @@ class SmtpTransport:
     def _pool(self, route: Route) -> Pool:
         pool = self._pools.get(route)
         if pool is None:
+            if len(self._pools) >= MOST_POOLS:
+                # Routes come and go, by domains and by changed files; what has no connection has nothing to lose.
+                self._pools = {route: pool for route, pool in self._pools.items() if pool.open_connections}
             pool = self._pools[route] = Pool(route)
         return pool
 

@@ -117,3 +117,17 @@ async def test_a_leg_that_was_decided_asks_nobody() -> None:
     transport = SmtpTransport(Decided())
     assert await transport.deliver(job()) == [refused]
     await transport.close()
+
+
+async def test_pools_without_a_connection_are_let_go(backup: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtp_proxy.delivery.smtp.MOST_POOLS", 3)
+
+    class EachTimeAnother:
+        async def plan(self, job: Job) -> list[Leg]:
+            return [Leg(job.recipients, (nobody_there(), way(backup.port)))]
+
+    transport = SmtpTransport(EachTimeAnother())
+    for _ in range(4):
+        assert (await transport.deliver(job()))[0].outcome is Outcome.DELIVERED
+    assert [pool.open_connections for pool in transport._pools.values()] == [1, 1, 1, 1]
+    await transport.close()
