@@ -20,6 +20,7 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.breaker import Breaker
 from smtp_proxy.delivery.line import Line
 from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
+from smtp_proxy.delivery.share import Lease, Shares
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
 from smtp_proxy.telemetry.metrics import BREAKER_OPENED, BREAKERS_OPEN, DESTINATIONS_SLOWED, LINE_WAITING, POSTPONED
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.transaction import Transcript
     from smtp_proxy.delivery.turn import Turn
+    from smtp_proxy.stream.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +60,20 @@ class Busy(DeliveryError):
 class Permit:
     """To run one transaction; given back with `Governor.leave`."""
 
-    __slots__ = ("began_at", "destination", "route")
+    __slots__ = ("began_at", "destination", "lease", "route")
 
     def __init__(self, route: Route, destination: _Destination, began_at: float) -> None:
         self.route = route
         self.destination = destination
         self.began_at = began_at
+        self.lease: Lease | None = None
 
 
 class _Destination:
     def __init__(self, route: Route, now: float) -> None:
         self.route_name = route.name
         self.line: Line[asyncio.Future[None]] = Line(now)
-        self.pace = Pace(route.connections)
+        self.pace = Pace(min(route.connections, route.fleet_connections or route.connections))
         self.timer: asyncio.TimerHandle | None = None
         self.away: deque[float] = deque()  # when those that were sent back are due again
 
@@ -87,11 +90,13 @@ class Governor:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         *,
+        places: Places | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._clock = clock or SystemClock()
         self._chance = chance
         self._patience = patience_seconds
+        self._shares = Shares(self._clock, places)
         self._destinations: dict[tuple[str, str], _Destination] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}
 
@@ -102,7 +107,6 @@ class Governor:
         if breaker is not None and not breaker.may_go(now):
             raise Blocked(f"{route.remote} {breaker.text(now)}")
         destination = self._destination(route, now)
-        destination.pace.most = route.connections
         if not destination.line and self._has_place(destination, now):
             self._begin(destination, now)
         else:
@@ -112,7 +116,14 @@ class Governor:
         if breaker is not None and not breaker.allows(now):
             self._end(destination, 0.0, now)
             raise Blocked(f"{route.remote} {breaker.text(now)}")
-        return Permit(route, destination, now)
+        permit = Permit(route, destination, now)
+        if route.is_limited:
+            permit.lease = await self._share(permit, tenant)
+        return permit
+
+    async def close(self) -> None:
+        """Wait for what is being given back to the fleet."""
+        await self._shares.close()
 
     def leave(self, permit: Permit, transcript: Transcript | None) -> None:
         """The transaction is over; None: it was broken off, which says nothing of the destination."""
@@ -120,7 +131,23 @@ class Governor:
         if transcript is not None:
             verdict, text = verdict_of(transcript.results.values(), hung_up=transcript.hung_up)
             self._learn(permit, verdict, text, now)
+        if permit.lease is not None:
+            self._shares.give_back(permit.lease)
         self._end(permit.destination, now - permit.began_at, now)
+
+    async def _share(self, permit: Permit, tenant: Hashable) -> Lease:
+        """A share of what the fleet may use. Raises Busy."""
+        share: Lease | float = 0.0
+        try:
+            share = await self._shares.take(permit.route, tenant)
+        finally:
+            if not isinstance(share, Lease):
+                now = self._clock.monotonic()
+                self._end(permit.destination, now - permit.began_at, now)
+        if isinstance(share, Lease):
+            return share
+        busy = self._busy(permit.destination, self._clock.monotonic())
+        raise Busy("busy: the limits of the route are used up", max(share, busy.seconds))
 
     # -- the line
 

@@ -40,6 +40,11 @@ class Route:
     tls_context: ssl.SSLContext | None = field(default=None, repr=False)
     tls_pins: frozenset[str] = frozenset()  # one must be the server's; see `pins`
     connections: int = 16
+    # Transactions at once and messages a minute over the fleet, of the destination and of each tenant at it; 0: any.
+    fleet_connections: int = 0
+    messages_per_minute: int = 0
+    tenant_connections: int = 0
+    tenant_messages_per_minute: int = 0
     messages_per_connection: int = 1000
     connection_max_seconds: float = 600.0  # older ones take no new message
     idle_seconds: float = 20.0
@@ -54,6 +59,16 @@ class Route:
     # The addresses of `host`, where it is not the system's resolver that finds them. Raises DeliveryError.
     addresses: Callable[[], Awaitable[list[str]]] | None = field(default=None, repr=False)
     provider: Provider | None = field(default=None, repr=False)  # an API instead of SMTP
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any of the limits over the fleet is set."""
+        return bool(
+            self.fleet_connections
+            or self.messages_per_minute
+            or self.tenant_connections
+            or self.tenant_messages_per_minute
+        )
 
     @property
     def destination(self) -> tuple[str, str]:

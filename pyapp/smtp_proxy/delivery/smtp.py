@@ -75,6 +75,7 @@ class SmtpTransport:
         """Say QUIT on every idle connection."""
         for pool in self._pools.values():
             await pool.close()
+        await self._governor.close()
 
     async def _deliver_one_of(
         self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger, turn: SharedTurn

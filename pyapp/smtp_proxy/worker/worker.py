@@ -24,6 +24,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
+from smtp_proxy.delivery.governor import Governor
 from smtp_proxy.delivery.routing.start import RoutesOfSettings
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
@@ -33,6 +34,7 @@ from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
+from smtp_proxy.stream.places import Places
 from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
@@ -324,13 +326,13 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     secret_keys = read_keys(settings.secret_key_file)
     signer, poster = DomainSigner(store, secret_keys, clock), Poster(settings)
     await signer.load()
-    publisher, depth = Publisher(settings), Depth(settings)
+    publisher, depth, places = Publisher(settings), Depth(settings), Places(settings)
     worker = Worker(
         settings,
         store,
         publisher,
         consumer := Consumer(settings, f"{socket.gethostname()}-{random.getrandbits(48):012x}"),
-        transport := SmtpTransport(routes.planner, signer),
+        transport := SmtpTransport(routes.planner, signer, Governor(clock, places=places)),
         lifecycle=lifecycle,
         clock=clock,
     )
@@ -366,6 +368,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
         await poster.close()
         await consumer.close()
         await transport.close()
+        await places.close()
         await publisher.close()
         await depth.close()
     log.info("left", extra={"action": "left"})

@@ -42,6 +42,14 @@ connections = 8
 hosts = ["127.0.0.1:{dead}"]
 tls = "none"
 connections = 8
+[routes.limited]
+hosts = ["127.0.0.1:{fast}"]
+tls = "none"
+messages_per_minute = 10
+fleet_connections = 2
+[[rules]]
+domain = "limited.example"
+routes = ["limited"]
 [[rules]]
 domain = "stalled.example"
 routes = ["stalled"]
@@ -161,3 +169,12 @@ async def test_one_message_to_both_delivers_to_the_one_that_answers(house: House
     async with working(house):
         await house.accept(["x@stalled.example", "x@fast.example"])
         await house.fast_has(1, 5.0)
+
+
+async def test_a_routes_limit_holds_over_two_workers_and_delays_no_other(house: House) -> None:
+    async with working(house), working(house):
+        await house.accept(*[["x@limited.example"], ["x@fast.example"]] * 50)
+        await house.fast_has(60, 10.0)
+        await asyncio.sleep(2.0)
+        assert len(house.fast.received) == 60
+        assert (await house.states())[DeliveryState.DELIVERED] == 60

@@ -102,7 +102,12 @@ class RouteRule(_Strict):
     address_literals: bool = True
     ses: SesRule | None = None
     connections: int = Field(default=16, ge=1, le=10_000)
+    fleet_connections: int = Field(default=0, ge=0, description="transactions at once, all workers; 0: any")
+    messages_per_minute: int = Field(default=0, ge=0, description="all workers; 0: any")
+    tenant_connections: int = Field(default=0, ge=0)
+    tenant_messages_per_minute: int = Field(default=0, ge=0)
     messages_per_connection: int = Field(default=1000, ge=1)
+    connection_max_seconds: Seconds = 600.0
     idle_seconds: Seconds = 20.0
     connect_timeout_seconds: Seconds = 30.0
     command_timeout_seconds: Seconds = 300.0

@@ -1,0 +1,83 @@
+"""The limits of a route, by a worker's own count and over Redis that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from virtual_time import LoopClock
+
+from smtp_proxy.delivery.governor import Busy, Governor
+from smtp_proxy.delivery.route import Route
+from smtp_proxy.delivery.share import OwnCount, limits_of
+from smtp_proxy.delivery.transaction import Transcript
+from smtp_proxy.delivery.turn import FREE_TURN
+from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.stream.places import Limit
+
+ROUTE = Route("mx.example", 25, "none", "proxy.example", connections=10)
+NOTHING = Transcript({})
+
+
+async def test_a_tenants_places_are_its_own() -> None:
+    ruler = Governor(LoopClock(), lambda: 0.5)
+    route = replace(ROUTE, tenant_connections=2)
+    permits = [await ruler.enter(route, "a", FREE_TURN) for _ in range(2)]
+    with pytest.raises(Busy, match="limits of the route"):
+        await ruler.enter(route, "a", FREE_TURN)
+    await ruler.enter(route, "b", FREE_TURN)
+    ruler.leave(permits[0], NOTHING)
+    await ruler.enter(route, "a", FREE_TURN)
+
+
+async def test_a_minute_is_not_exceeded_and_then_over() -> None:
+    ruler = Governor(LoopClock(), lambda: 0.5)
+    route = replace(ROUTE, messages_per_minute=3)
+    for _ in range(3):
+        ruler.leave(await ruler.enter(route, "a", FREE_TURN), NOTHING)
+    with pytest.raises(Busy) as busy:
+        await ruler.enter(route, "a", FREE_TURN)
+    assert 50 < busy.value.seconds <= 60
+    await asyncio.sleep(61)
+    await ruler.enter(route, "a", FREE_TURN)
+
+
+class AwayPlaces:
+    asked = 0
+
+    async def take(self, lease: str, limits: Sequence[Limit], lease_seconds: float) -> float:
+        self.asked += 1
+        raise StreamUnavailable
+
+    async def give_back(self, lease: str, limits: Sequence[Limit]) -> None:
+        raise StreamUnavailable
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_without_redis_each_worker_counts_for_itself_and_does_not_ask_each_time() -> None:
+    places = AwayPlaces()
+    ruler = Governor(LoopClock(), lambda: 0.5, places=places)  # type: ignore[arg-type]
+    route = replace(ROUTE, tenant_connections=5)
+    for _ in range(5):
+        await ruler.enter(route, "a", FREE_TURN)
+    assert places.asked == 1
+    with pytest.raises(Busy):
+        await ruler.enter(route, "a", FREE_TURN)
+
+
+def test_what_one_limit_refuses_takes_nothing_of_another() -> None:
+    own, wide, narrow = OwnCount(), Limit("a", 2, 0), Limit("b", 1, 0)
+    assert own.take([wide, narrow], 0.0) == 0
+    assert own.take([wide, narrow], 0.0) == 1
+    assert own.take([wide], 0.0) == 0
+    assert own.take([wide], 0.0) == 1
+
+
+def test_limits_name_the_destination_and_the_tenant_at_it() -> None:
+    route = replace(ROUTE, domain="example.net", fleet_connections=3, tenant_messages_per_minute=9)
+    assert limits_of(route, "t") == [Limit("smarthost\nexample.net", 3, 0), Limit("smarthost\nexample.net\nt", 0, 9)]
+    assert limits_of(ROUTE, "t") == []
