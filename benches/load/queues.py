@@ -16,6 +16,7 @@ from benches.load.relays import until_empty
 from smtp_proxy.model.attempt import Outcome
 
 _CONNECTIONS = 50
+_LOAD_BYTES = Load.size_bytes
 _DRAIN_SECONDS = 600.0
 _LOOK_SECONDS = 2.0
 # From the acceptance to the start of the first attempt; the commit is in it, so the time in the queue is a little
@@ -29,7 +30,8 @@ _WAIT = """
           FROM envelopes e LEFT JOIN attempts a ON a.envelope_id = e.id AND a.attempt_number = 1
           WHERE e.helo <> 'backlog') AS waits
 """
-# Copies of one accepted message under ids of their own: of the past hour, so that nothing new lies among them.
+# Copies of one accepted message, or of its beginning, under ids of their own: of the past hour, so that nothing new
+# lies among them.
 _COPIES = """
     WITH made AS MATERIALIZED (
         SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint - 3600000 + n / 1000), 12, '0')
@@ -39,7 +41,7 @@ _COPIES = """
         INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type,
             smtputf8, helo, client_address, tls, received_at, content)
         SELECT made.id, e.tenant_id, e.credential_id, e.reverse_path, 1, e.size_bytes, e.body_type, e.smtputf8,
-            'backlog', e.client_address, e.tls, now() - interval '1 hour', e.content
+            'backlog', e.client_address, e.tls, now() - interval '1 hour', substr(e.content, 1, {octets})
         FROM made, (SELECT * FROM envelopes LIMIT 1) e
     )
     INSERT INTO deliveries (envelope_id, recipient_number, recipient, attempt_count, next_attempt_at, sweep_at)
@@ -139,7 +141,7 @@ def beside_deferred(ours: Ours, deferred: int, messages: int, rounds: int) -> di
         ours.clean()
         _one_message(ours)
         if name == "deferred":
-            ours.sql(_COPIES.format(count=deferred, attempts=1, due=_DEFERRED_UNTIL))
+            ours.sql(_COPIES.format(count=deferred, attempts=1, due=_DEFERRED_UNTIL, octets=100))
             ours.sql("VACUUM ANALYZE deliveries")
             ours.sql("CHECKPOINT")
         for _ in range(max(1, rounds // 2)):
@@ -161,7 +163,7 @@ def beside_backlog(ours: Ours, backlog: int, rate: float = 50.0) -> dict[str, An
     """An outage has ended: so many are due at once, and new mail comes in meanwhile."""
     ours.clean()
     _one_message(ours)
-    ours.sql(_COPIES.format(count=backlog, attempts=1, due="now() - interval '1 hour'"))
+    ours.sql(_COPIES.format(count=backlog, attempts=1, due="now() - interval '1 hour'", octets=_LOAD_BYTES))
     began = time.monotonic()
     drained: list[float] = []
 

@@ -55,7 +55,7 @@ class Sink:
 class PostfixRelay(Postfix):
     """Takes mail and delivers it to the sink."""
 
-    def __init__(self, folder: Path, sink: Sink, *, tuned: bool = False, connections: int = 16) -> None:
+    def __init__(self, folder: Path, sink: Sink, *, tuned: bool = False, connections: int = 48) -> None:
         super().__init__(folder, tuned=tuned)
         self._settings = _RELAYING.format(port=sink.port) + (_CONNECTIONS.format(connections) if tuned else "")
 

@@ -168,7 +168,7 @@ class Settings(BaseModel):
     login_hash_threads: int = Field(default=2, ge=1, le=64)
 
     # -- worker, sweeper
-    worker_concurrency: int = Field(default=32, ge=1, description="deliveries under way at once")
+    worker_concurrency: int = Field(default=128, ge=1, description="deliveries under way at once")
     worker_batch_messages: int = Field(default=200, ge=1)
     worker_lease_seconds: float = Field(default=30.0, ge=3)
     sweep_interval_seconds: float = Field(default=1.0, gt=0)
@@ -286,7 +286,7 @@ class Settings(BaseModel):
     )
     smarthost_username: str = ""
     smarthost_password: SecretStr = SecretStr("")
-    smarthost_connections: int = Field(default=16, ge=1)
+    smarthost_connections: int = Field(default=48, ge=1)
     smarthost_messages_per_connection: int = Field(default=1000, ge=1)
     smarthost_connection_max_seconds: float = Field(
         default=600.0, gt=0, description="an older connection takes no further message"
