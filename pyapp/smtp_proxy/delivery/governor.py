@@ -272,6 +272,8 @@ class Governor:
         key = (route.name, route.remote)
         breaker = self._breakers.get(key)
         if breaker is None:
+            if len(self._breakers) >= _KEPT:
+                self._forget_breakers(now)
             breaker = self._breakers[key] = Breaker(self._chance)
         was_open = breaker.is_open
         if breaker.failed(now, text):
@@ -299,3 +301,11 @@ class Governor:
                 destination.away.popleft()
             if destination.at_rest:
                 del self._destinations[key]
+
+    def _forget_breakers(self, now: float) -> None:
+        """Those that would let mail through, which is then the probe; all of a next hop that stays away come back."""
+        for (route_name, remote), breaker in list(self._breakers.items()):
+            if breaker.may_go(now):
+                del self._breakers[route_name, remote]
+                if breaker.is_open:
+                    BREAKERS_OPEN.labels(route_name).dec()

@@ -182,3 +182,12 @@ async def test_legs_share_a_turn_that_is_lent_when_all_that_are_left_wait() -> N
     await shared.regain()
     await shared.regain()
     assert turn.regained == 1
+
+
+async def test_what_is_remembered_of_dead_next_hops_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtp_proxy.delivery.governor._KEPT", 50)
+    ruler = governor()
+    for n in range(500):
+        ruler.leave(await ruler.enter(route(f"mx{n}.example"), "a", FREE_TURN), GONE)
+    assert len(ruler._breakers) <= 50
+    assert len(ruler._destinations) <= 50
