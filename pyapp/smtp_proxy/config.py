@@ -79,6 +79,9 @@ class Settings(BaseModel):
     # -- Redis or Valkey
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379")
     redis_timeout_seconds: float = Field(default=2.0, gt=0)
+    redis_cluster: bool = Field(
+        default=False, description="REDIS_URL names a node of a Redis Cluster (or its configuration endpoint)"
+    )
     stream_name: str = "email-processing"
     stream_shards: int = Field(default=1, ge=1, le=64)
 
@@ -345,6 +348,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.redis_cluster:
+            config_checks.redis_cluster_url(self.redis_url.get_secret_value())
         if self.ingress_ready_depth_low > self.ingress_ready_depth_high:
             raise ValueError("INGRESS_READY_DEPTH_LOW must not be above INGRESS_READY_DEPTH_HIGH")
         if self.db_pooler != "none" and not (self.db_direct_host or self.db_direct_port):

@@ -64,6 +64,15 @@ def redis_url(url: str) -> None:
         )
 
 
+def redis_cluster_url(url: str) -> None:
+    """A cluster has no databases but the first, and its nodes are found by address. Nothing of it is repeated."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix" or parts.path.strip("/") not in ("", "0"):
+        raise ValueError(
+            "REDIS_CLUSTER needs a REDIS_URL that begins with redis:// or rediss:// and names no database but 0"
+        )
+
+
 def _listed(texts: Iterable[str]) -> list[str]:
     return [text.strip() for text in texts if text.strip()]
 

@@ -1,30 +1,33 @@
 """How this house talks to Redis: one client per purpose, short time-outs, every trouble a `StreamUnavailable`.
 
 Commands are sent raw and answers read in their RESP2 shape, so the wire is what the code says and a change of
-redis-py's answer objects changes nothing here. A Redis Cluster client would be opened here.
+redis-py's answer objects changes nothing here. With `redis_cluster` the client finds each key's node by itself and
+follows it when it moves; every command of this house names one key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from smtp_proxy.errors import ConfigurationError, StreamUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from smtp_proxy.config import Settings
 
 MAX_BLOCK_SECONDS: Final = 5.0
+# Of a cluster, within one call: a node that failed or gave its slots away has the map of nodes read anew.
+_MOVES_FOLLOWED: Final = 3
 _RAW = ("XREADGROUP", "XAUTOCLAIM", "XINFO GROUPS", "XLEN", "EVALSHA", "EVAL")
 
 
@@ -42,36 +45,70 @@ class Connection:
 
     async def call(self, *command: bytes | str | int) -> Any:
         """Send one command; the answer is lists, bytes and integers. Raises what redis-py raises."""
-        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        with _closed_meanwhile():
+            return await self._redis.execute_command(*command)
 
     async def call_each(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
         """Send several commands in one round trip; an answer may be a ResponseError. Raises what redis-py raises."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        with _closed_meanwhile():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
     async def close(self) -> None:
         await self._redis.aclose()
 
 
-def _client(settings: Settings, blocking_seconds: float) -> Redis:
-    url, timeout = settings.redis_url.get_secret_value(), settings.redis_timeout_seconds
-    over_tcp: dict[str, Any] = {} if url.lower().startswith("unix:") else {"socket_keepalive": True}
+@contextmanager
+def _closed_meanwhile() -> Iterator[None]:
+    """redis-py closes the connections of a node that failed under whoever is just opening one, who then finds None."""
     try:
+        yield
+    except AttributeError as error:
+        raise RedisConnectionError("the connection was closed while it was opened") from error
+
+
+class _Cluster(RedisCluster):
+    """Knows where the key of our commands is.
+
+    redis-py asks the server for that before each XREADGROUP, a round trip more, and does not find it in XGROUP CREATE.
+    """
+
+    async def _determine_slot(self, command: str, *args: Any) -> int:
+        match command:
+            case "EVAL" | "EVALSHA":
+                key = args[1 + int(args[1])]
+            case "XREADGROUP":
+                key = args[args.index("STREAMS") + 1]
+            case _:
+                key = args[0]
+        return int(self.keyslot(key))
+
+
+def _client(settings: Settings, blocking_seconds: float) -> Redis | RedisCluster:
+    url, timeout = settings.redis_url.get_secret_value(), settings.redis_timeout_seconds
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_connect_timeout": timeout,
+        "socket_timeout": timeout + blocking_seconds,
+    }
+    if not url.lower().startswith("unix:"):
+        options["socket_keepalive"] = True
+    try:
+        if settings.redis_cluster:
+            # The shards of nodes that live go on while another is away.
+            return _Cluster.from_url(
+                url, retry=Retry(NoBackoff(), _MOVES_FOLLOWED), require_full_coverage=False, **options
+            )
         redis: Redis = Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=False,
-            socket_connect_timeout=timeout,
-            socket_timeout=timeout + blocking_seconds,
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            **over_tcp,
+            url, retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)), **options
         )
         # Opens nothing: options that redis-py does not know would else come out with the first command.
         redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, RedisError):
+    except (ValueError, TypeError, RedisError, RedisClusterException):
         # What they say may quote the URL, and so the password.
         raise ConfigurationError("REDIS_URL: redis-py can not use an option after its ?") from None
     return redis
@@ -89,7 +126,7 @@ async def stream_errors(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise StreamUnavailable(f"Redis did not answer within {seconds:g} s") from None
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         raise StreamUnavailable(f"Redis: {error or type(error).__name__}") from error
 
 
