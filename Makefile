@@ -1,7 +1,7 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
-    bench-memory bench-border lock deny audit fuzz clean
+    bench-memory bench-border lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -87,6 +87,9 @@ audit: ## known vulnerabilities of the pinned packages and crates, as far as the
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
 	@core_rs/fuzz/run.sh $(ARGS)
+
+soak: setup ## mail under random faults for 20 minutes, every message accounted for; ARGS="--minutes 60 --seed 7" and the like
+	PYTHONPATH=tests:pyapp $(PYTHON_BIN)/python -P -m ledger_harness $(ARGS)
 
 clean: ## remove what was built; the data in .data stays
 	rm -rf .venv target build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,48 @@
+"""`make soak`: the long run, bounded by an argument."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from ledger_harness.run import Plan, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="ledger_harness", description="mail under faults; exit 1 if any is lost")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--per-second", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to see it again")
+    parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--disk-mb", type=int, default=1500, help="Postgres's disk, in memory; filled by one fault")
+    parser.add_argument("--cluster", type=int, default=0, metavar="SHARDS", help="a Valkey cluster of three nodes")
+    parser.add_argument("--report", type=Path, help="the table goes into this file too")
+    parser.add_argument("--folder", type=Path, help="logs and the ledger stay here; else they are thrown away")
+    given = parser.parse_args()
+    plan = Plan(
+        seed=given.seed if given.seed is not None else secrets.randbelow(10**6),
+        seconds=given.minutes * 60,
+        per_second=given.per_second,
+        choose=lambda fault: given.only in fault.name,
+        disk_mb=given.disk_mb,
+        cluster_shards=given.cluster,
+    )
+    with tempfile.TemporaryDirectory() as thrown_away:
+        folder = given.folder or Path(thrown_away)
+        folder.mkdir(parents=True, exist_ok=True)
+        account = asyncio.run(run(folder, plan))
+    if given.report:
+        given.report.write_text(f"seed {plan.seed}, {given.minutes:g} minutes\n\n{account.markdown()}")
+    for copy in account.lost:
+        plan.say(f"lost: {copy}")
+    for copy, name in account.unexplained:
+        plan.say(f"duplicate: {copy}, in {name}")
+    return 1 if account.lost or account.unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

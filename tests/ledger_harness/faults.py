@@ -1,0 +1,181 @@
+"""What can break. Each fault breaks one thing, waits a while, and mends it; where outcomes may get lost, it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ledger_harness.clock import FakeClock
+from ledger_harness.proxy import Wire
+from ledger_harness.sink import BEHAVIOURS, GOOD, Sink
+from ledger_harness.world import LEASE_SECONDS, World
+
+_HOUR_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`seconds` bounds how long it lasts, chosen at random. `unknown`: an outcome may be lost before it is recorded."""
+
+    name: str
+    break_it: Callable[[World, Sink], Awaitable[None]]
+    mend_it: Callable[[World, Sink], Awaitable[None]]
+    seconds: tuple[float, float]
+    unknown: bool
+
+    async def happen(self, world: World, sink: Sink, chance: random.Random) -> None:
+        await self.break_it(world, sink)
+        try:
+            await asyncio.sleep(chance.uniform(*self.seconds))
+        finally:
+            await self.mend_it(world, sink)
+
+
+def possible(world: World) -> list[Fault]:
+    """All that can be done on this machine."""
+    faults = [
+        _killed("ingress"),
+        _killed("worker-a"),
+        _killed("worker-b"),
+        _sweeper_killed(),
+        *_postgres(),
+        *_valkey(),
+        *(_cut(name, wire) for name in _links(world) for wire in (Wire.CUT, Wire.STALLED, Wire.DEAF)),
+        *(_misbehaving(behaviour) for behaviour in BEHAVIOURS),
+    ]
+    if world.disk.can_be_full:
+        faults.append(_disk_full())
+    if FakeClock.library is not None:
+        faults += [_clock(name, seconds) for name in world.clocks for seconds in (_HOUR_SECONDS, -_HOUR_SECONDS)]
+    return faults
+
+
+def _links(world: World) -> list[str]:
+    """Those that are in use."""
+    return [name for name in world.links if not (world.stream and name.endswith("Valkey"))]
+
+
+async def _nothing(_: World, __: Sink) -> None:
+    pass
+
+
+def _killed(name: str) -> Fault:
+    async def kill(world: World, _: Sink) -> None:
+        world.services[name].kill()
+
+    async def start(world: World, _: Sink) -> None:
+        world.services[name].start()
+
+    return Fault(f"kill -9 of {name}", kill, start, (0.2, 3.0), unknown=name != "ingress")
+
+
+def _sweeper_killed() -> Fault:
+    killed: list[str] = []
+
+    async def kill(world: World, _: Sink) -> None:
+        leader = await world.sweeper()
+        killed.append(leader.name)
+        leader.kill()
+
+    async def start(world: World, _: Sink) -> None:
+        world.services[killed.pop()].start()
+
+    return Fault("kill -9 of the sweeper's leader", kill, start, (0.5, 3.0), unknown=True)
+
+
+def _postgres() -> list[Fault]:
+    async def kill(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.postgres.kill)
+
+    async def stop(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.postgres.stop)
+
+    async def start(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.postgres.start)
+
+    async def pause(world: World, _: Sink) -> None:
+        world.postgres.pause()
+
+    async def resume(world: World, _: Sink) -> None:
+        world.postgres.resume()
+
+    return [
+        Fault("kill -9 of Postgres", kill, start, (0.1, 2.0), unknown=False),
+        Fault("restart of Postgres", stop, start, (0.0, 2.0), unknown=False),
+        Fault("Postgres stands still", pause, resume, (1.0, 4.0), unknown=False),
+    ]
+
+
+def _valkey() -> list[Fault]:
+    async def flush(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.valkey.command, b"FLUSHALL")
+
+    async def kill(world: World, _: Sink) -> None:
+        world.valkey.kill()
+
+    async def start(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.valkey.start)
+
+    async def pause(world: World, _: Sink) -> None:
+        world.valkey.pause()
+
+    async def resume(world: World, _: Sink) -> None:
+        world.valkey.resume()
+
+    return [
+        Fault("FLUSHALL", flush, _nothing, (0.0, 0.5), unknown=False),
+        Fault("kill -9 of Valkey, back at once and empty", kill, start, (0.0, 0.1), unknown=False),
+        Fault("kill -9 of Valkey, away for long", kill, start, (2.0, 6.0), unknown=False),
+        Fault("Valkey stands still", pause, resume, (1.0, 4.0), unknown=False),
+    ]
+
+
+def _cut(name: str, wire: Wire) -> Fault:
+    async def cut(world: World, _: Sink) -> None:
+        world.links[name].set(wire)
+
+    async def mend(world: World, _: Sink) -> None:
+        world.links[name].set(Wire.WHOLE)
+
+    # A worker without Postgres for longer than its lease loses its claims, and with them what it could not record.
+    longest = LEASE_SECONDS + 3.0 if name.startswith("worker-") else 5.0
+    unknown = name.startswith("worker-") or name == "workers to sink"
+    return Fault(f"network {wire.value}: {name}", cut, mend, (1.0, longest), unknown=unknown)
+
+
+def _misbehaving(behaviour: str) -> Fault:
+    async def misbehave(_: World, sink: Sink) -> None:
+        sink.behaviour = behaviour
+
+    async def behave(_: World, sink: Sink) -> None:
+        sink.behaviour = GOOD
+
+    return Fault(f"sink: {behaviour}", misbehave, behave, (1.5, 4.0), unknown=False)
+
+
+def _disk_full() -> Fault:
+    async def fill(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.disk.fill)
+
+    async def free(world: World, _: Sink) -> None:
+        world.disk.free()
+        # Postgres panics when its log can not grow, as it should; whoever watches it starts it again.
+        await asyncio.to_thread(world.postgres.kill)
+        await asyncio.to_thread(world.postgres.start)
+
+    return Fault("disk full for Postgres", fill, free, (2.0, 5.0), unknown=False)
+
+
+def _clock(name: str, seconds: int) -> Fault:
+    async def jump(world: World, _: Sink) -> None:
+        world.clocks[name].shift(seconds)
+
+    async def jump_back(world: World, _: Sink) -> None:
+        world.clocks[name].shift(0)
+
+    # Postgres's clock says when a lease has run out.
+    unknown = name == "postgres"
+    way = "ahead" if seconds > 0 else "back"
+    return Fault(f"clock an hour {way}: {name}", jump, jump_back, (3.5, 6.0), unknown=unknown)

@@ -1,0 +1,134 @@
+"""One run: mail at a pace, faults at random moments, and at the end the account."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger_harness.account import QUIET, Account, Arrivals, Copy, Ledger, Period, settle
+from ledger_harness.faults import Fault, possible
+from ledger_harness.senders import Applications
+from ledger_harness.sink import Sink
+from ledger_harness.world import LEASE_SECONDS, World
+
+_DRAIN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do. The same seed gives the same faults in the same order, at the same distances."""
+
+    seed: int
+    seconds: float
+    min_messages: int = 0
+    per_second: float = 60.0
+    connections: int = 12
+    choose: Callable[[Fault], bool] = lambda _: True
+    gap_seconds: tuple[float, float] = (0.5, 2.5)
+    disk_mb: int = 700
+    cluster_shards: int = 0  # 0: one Valkey; else a cluster of three nodes, and so many shards
+    worker_b: Path | None = None  # another release, for one of the workers
+    say: Callable[[str], None] = print
+
+
+def order(faults: Sequence[Fault], chance: random.Random) -> list[Fault]:
+    """Shuffled, but one of each family (the word before the colon) comes before the second of any."""
+    shuffled = list(faults)
+    chance.shuffle(shuffled)
+    seen: dict[str, int] = {}
+    ranked = []
+    for fault in shuffled:
+        family = fault.name.partition(":")[0]
+        seen[family] = seen.get(family, 0) + 1
+        ranked.append((seen[family], fault))
+    return [fault for _, fault in sorted(ranked, key=lambda pair: pair[0])]
+
+
+async def run(folder: Path, plan: Plan) -> Account:
+    """Raises AssertionError when what waits does not arrive, or a process of ours ends by itself."""
+    chance = random.Random(plan.seed)
+    arrivals = Arrivals()
+    ledger = Ledger(folder / "ledger.jsonl")
+    sink = Sink(arrivals, random.Random(plan.seed + 1))
+    plan.say(f"seed {plan.seed}: the same again with --seed {plan.seed}")
+    async with sink.running():
+        world = World(
+            folder, sink.port, disk_mb=plan.disk_mb, cluster_shards=plan.cluster_shards, worker_b=plan.worker_b
+        )
+        async with world.running():
+            applications = Applications(
+                world.links["application to ingress"].port,
+                ledger,
+                connections=plan.connections,
+                per_second=plan.per_second,
+            )
+            applications.start()
+            try:
+                periods = await _inject(world, sink, plan, chance, applications)
+            finally:
+                await applications.stop()
+            held = await _drain(world, ledger, arrivals, plan)
+            for service in world.services.values():
+                assert service.runs, f"{service.name} ended by itself:\n{service.tail()}"
+    ledger.close()
+    account = settle(ledger.acknowledged, arrivals, periods, held, grace_seconds=3.0)
+    plan.say(f"{applications.messages} messages acknowledged, {applications.tries} tried; seed {plan.seed}")
+    plan.say(account.markdown())
+    return account
+
+
+async def _inject(
+    world: World, sink: Sink, plan: Plan, chance: random.Random, applications: Applications
+) -> list[Period]:
+    faults = [fault for fault in possible(world) if plan.choose(fault)]
+    assert faults, "no fault was chosen"
+    began = time.monotonic()
+    periods = [Period(QUIET, began, began)]
+    waiting: list[Fault] = []
+    while time.monotonic() < began + plan.seconds or applications.messages < plan.min_messages:
+        assert time.monotonic() < began + 2 * plan.seconds + 60, f"too slow\n{world.logs()}"
+        await asyncio.sleep(chance.uniform(*plan.gap_seconds))
+        waiting = waiting or order(faults, chance)
+        fault = waiting.pop(0)
+        plan.say(f"{time.monotonic() - began:7.1f} s  {applications.messages:6d} acknowledged  {fault.name}")
+        period = Period(fault.name, time.monotonic(), float("inf"), unknown=fault.unknown)
+        periods[-1].ended = period.began
+        periods.append(period)
+        await fault.happen(world, sink, chance)
+        period.healed = time.monotonic() + (LEASE_SECONDS if fault.unknown else 0)
+    return periods
+
+
+async def _drain(world: World, ledger: Ledger, arrivals: Arrivals, plan: Plan) -> set[Copy]:
+    """Wait until everything has arrived or is held, and then for what might come twice; returns what is held."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    held: set[Copy] = set()
+    while missing := ledger.acknowledged.keys() - arrivals.taken.keys() - arrivals.refused - held:
+        if time.monotonic() > deadline:
+            states = await _states(world, missing)
+            plan.say(f"{len(missing)} did not arrive, such as {sorted(missing)[:3]}; {states}\n{world.logs()}")
+            break
+        await asyncio.sleep(0.5)
+        held = await _held(world, ledger)
+    await asyncio.sleep(LEASE_SECONDS + 2.0)
+    return held
+
+
+async def _held(world: World, ledger: Ledger) -> set[Copy]:
+    """Recipients are unique, so each names its copy."""
+    rows = await world.sql("SELECT recipient FROM deliveries WHERE state = 4")
+    recipients = {row["recipient"] for row in rows}
+    return {copy for copy in ledger.acknowledged if copy[1] in recipients} if recipients else set()
+
+
+async def _states(world: World, missing: set[Copy]) -> str:
+    rows = await world.sql(
+        "SELECT state, count(*) FROM deliveries WHERE recipient = ANY ($1::text[]) GROUP BY state",
+        [copy[1] for copy in missing],
+    )
+    found = {row["state"]: row["count"] for row in rows}
+    return f"Postgres has them in these states: {found}"
