@@ -14,6 +14,8 @@ from ledger_harness.faults import Fault
 from ledger_harness.run import Plan, run
 from previous_release import previous_release
 
+from smtp_proxy.model.policy import OnUnknown
+
 _MESSAGES = 5000
 _FAULTS = 10
 
@@ -25,7 +27,7 @@ def _seed() -> int:
 
 @pytest.mark.timeout(420)
 async def test_nothing_acknowledged_is_lost_under_random_faults(tmp_path: Path) -> None:
-    plan = Plan(seed=_seed(), seconds=80, min_messages=_MESSAGES, per_second=80, gap_seconds=(0.3, 1.5))
+    plan = Plan(seed=_seed(), seconds=60, min_messages=_MESSAGES, per_second=105, gap_seconds=(0.3, 1.5))
     account = await run(tmp_path, plan)
     assert account.lost == [], f"seed {plan.seed}"
     assert account.unexplained == [], f"seed {plan.seed}"
@@ -49,6 +51,21 @@ async def test_those_that_a_short_run_may_not_come_to(tmp_path: Path) -> None:
     faults = {line.fault for line in account.lines if line.sent}
     assert sum(fault.startswith("sink: takes it and") for fault in faults) >= 1
     assert account.total.times > 4
+
+
+@pytest.mark.timeout(240)
+async def test_a_tenant_that_would_rather_hold_gets_nothing_twice(tmp_path: Path) -> None:
+    named = ("sink: takes it and", "kill -9 of worker", "network deaf: workers to sink")
+
+    def choose(fault: Fault) -> bool:
+        return fault.name.startswith(named)
+
+    plan = Plan(
+        seed=_seed(), seconds=15, per_second=60, choose=choose, gap_seconds=(0.3, 1.0), on_unknown=OnUnknown.HOLD
+    )
+    account = await run(tmp_path, plan)
+    assert account.lost == [], f"seed {plan.seed}"
+    assert (account.total.allowed, account.total.unexplained) == (0, 0), f"seed {plan.seed}"
 
 
 @pytest.mark.timeout(240)

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ledger_harness.run import Plan, run
+from smtp_proxy.model.policy import OnUnknown
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="faults whose name contains this")
     parser.add_argument("--disk-mb", type=int, default=1500, help="Postgres's disk, in memory; filled by one fault")
     parser.add_argument("--cluster", type=int, default=0, metavar="SHARDS", help="a Valkey cluster of three nodes")
+    parser.add_argument("--on-unknown", choices=list(OnUnknown), default=OnUnknown.RETRY, help="the tenant's policy")
     parser.add_argument("--report", type=Path, help="the table goes into this file too")
     parser.add_argument("--folder", type=Path, help="logs and the ledger stay here; else they are thrown away")
     given = parser.parse_args()
@@ -29,6 +31,7 @@ def main() -> int:
         per_second=given.per_second,
         choose=lambda fault: given.only in fault.name,
         disk_mb=given.disk_mb,
+        on_unknown=OnUnknown(given.on_unknown),
         cluster_shards=given.cluster,
     )
     with tempfile.TemporaryDirectory() as thrown_away:

@@ -14,6 +14,7 @@ from ledger_harness.faults import Fault, possible
 from ledger_harness.senders import Applications
 from ledger_harness.sink import Sink
 from ledger_harness.world import LEASE_SECONDS, World
+from smtp_proxy.model.policy import OnUnknown
 
 _DRAIN_SECONDS = 120.0
 
@@ -30,6 +31,7 @@ class Plan:
     choose: Callable[[Fault], bool] = lambda _: True
     gap_seconds: tuple[float, float] = (0.5, 2.5)
     disk_mb: int = 700
+    on_unknown: OnUnknown = OnUnknown.RETRY  # the tenant's policy
     cluster_shards: int = 0  # 0: one Valkey; else a cluster of three nodes, and so many shards
     worker_b: Path | None = None  # another release, for one of the workers
     say: Callable[[str], None] = print
@@ -57,7 +59,12 @@ async def run(folder: Path, plan: Plan) -> Account:
     plan.say(f"seed {plan.seed}: the same again with --seed {plan.seed}")
     async with sink.running():
         world = World(
-            folder, sink.port, disk_mb=plan.disk_mb, cluster_shards=plan.cluster_shards, worker_b=plan.worker_b
+            folder,
+            sink.port,
+            disk_mb=plan.disk_mb,
+            on_unknown=plan.on_unknown,
+            cluster_shards=plan.cluster_shards,
+            worker_b=plan.worker_b,
         )
         async with world.running():
             applications = Applications(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ledger_harness.clock import FakeClock
 from ledger_harness.disk import Disk
 from ledger_harness.proxy import Link
 from smtp_proxy.config import Settings, environment_name
+from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.store import Store
 
 _USERNAME = "ledger"
@@ -122,7 +124,14 @@ class World:
     """
 
     def __init__(
-        self, folder: Path, sink_port: int, *, disk_mb: int, cluster_shards: int = 0, worker_b: Path | None = None
+        self,
+        folder: Path,
+        sink_port: int,
+        *,
+        disk_mb: int,
+        on_unknown: OnUnknown = OnUnknown.RETRY,
+        cluster_shards: int = 0,
+        worker_b: Path | None = None,
     ) -> None:
         self.folder = folder
         self.disk = Disk(folder / "disk", disk_mb)
@@ -149,6 +158,7 @@ class World:
         }
         self.services: dict[str, Service] = {}
         self._worker_b = worker_b
+        self._on_unknown = on_unknown
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -207,6 +217,8 @@ class World:
         store = await Store.connect(settings, purpose="test")
         try:
             tenant = await store.create_tenant("ledger")
+            policy = await store.tenant_policy("ledger")
+            await store.set_tenant_policy("ledger", replace(policy, on_unknown=self._on_unknown))
             cheap = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("not used")
             await store.create_credential(tenant.id, _USERNAME, cheap)
         finally:
