@@ -12,6 +12,7 @@ import hashlib
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from redis._parsers.commands import AsyncCommandsParser
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -70,11 +71,23 @@ def _closed_meanwhile() -> Iterator[None]:
         raise RedisConnectionError("the connection was closed while it was opened") from error
 
 
+class _NoCommands(AsyncCommandsParser):
+    """Never asked: see `_Cluster._determine_slot`."""
+
+    async def initialize(self, node: object = None) -> None:
+        pass
+
+
 class _Cluster(RedisCluster):
     """Knows where the key of our commands is.
 
-    redis-py asks the server for that before each XREADGROUP, a round trip more, and does not find it in XGROUP CREATE.
+    redis-py asks the server for that before each XREADGROUP, a round trip more, does not find it in XGROUP CREATE, and
+    for it reads the server's table of all commands with each map of the nodes, some tenths of a second.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.commands_parser = _NoCommands()
 
     async def _determine_slot(self, command: str, *args: Any) -> int:
         match command:

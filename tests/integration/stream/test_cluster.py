@@ -23,7 +23,7 @@ SHARDS = 4
 
 
 def settings_for(cluster: ValkeyCluster) -> Settings:
-    values = {"redis_url": cluster.url, "redis_cluster": True, "redis_timeout_seconds": 1.0, "stream_shards": SHARDS}
+    values = {"redis_url": cluster.url, "redis_cluster": True, "redis_timeout_seconds": 3.0, "stream_shards": SHARDS}
     return Settings.load(values, {})
 
 
