@@ -64,10 +64,14 @@ class Connection:
 
 @contextmanager
 def _closed_meanwhile() -> Iterator[None]:
-    """redis-py closes the connections of a node that failed under whoever is just opening one, who then finds None."""
+    """What redis-py lets through when a connection is closed under whoever is just opening it.
+
+    It finds None where the stream was, when a cluster's node was given up; uvloop refuses to write to a closed handle
+    with a RuntimeError, where asyncio's own loop says so later, as an OSError.
+    """
     try:
         yield
-    except AttributeError as error:
+    except (AttributeError, RuntimeError) as error:
         raise RedisConnectionError("the connection was closed while it was opened") from error
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.config import Settings
-from smtp_proxy.errors import ConfigurationError
-from smtp_proxy.stream.connection import Connection
+from smtp_proxy.errors import ConfigurationError, StreamUnavailable
+from smtp_proxy.stream.connection import Connection, stream_errors
 
 
 def connection(url: str) -> Connection:
@@ -40,3 +40,18 @@ async def test_options_that_it_knows() -> None:
 def test_any_text_is_taken_or_refused_in_our_words(start: str, rest: list[str]) -> None:
     with contextlib.suppress(ConfigurationError):
         connection(start + "".join(rest))
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object"), RuntimeError("the handler is closed")])
+async def test_a_connection_closed_while_it_was_opened_is_trouble_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    made = Connection(Settings.load({}, {}))
+    monkeypatch.setattr(made._redis, "execute_command", breaks)
+    with pytest.raises(StreamUnavailable, match="closed while it was opened"):
+        async with stream_errors(1.0):
+            await made.call("PING")
+    await made.close()
