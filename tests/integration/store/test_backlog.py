@@ -1,0 +1,73 @@
+"""With much deferred mail in the tables, what moves mail reads the rows that it is about, and no others."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import pytest
+from fix_postgres import PostgresServer
+from store_suite import SWEEP_AFTER, core_envelope, ids_of
+
+from smtp_proxy.config import Settings
+from smtp_proxy.store import Store
+from smtp_proxy.store.ids import new_id
+from smtp_proxy.store.pool import open_connection
+from smtp_proxy.store.queries import QUERIES
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+DEFERRED = 40_000
+WORKER = UUID(int=7)
+STATEMENTS = ("claim", "sending", "renew", "release", "sweep", "depth", "hold_named", "cancel_named")
+DEFER = (
+    "INSERT INTO deliveries (envelope_id, recipient_number, recipient, attempt_count, next_attempt_at, sweep_at) "
+    "SELECT id, 0, 'a@x.example', 1, now() + interval '1 hour', now() + interval '1 hour' FROM unnest($1::uuid[]) AS id"
+)
+
+
+def values_of(name: str, ids: list[UUID]) -> str:
+    some, first = "ARRAY[" + ",".join(f"'{i}'" for i in ids) + "]::uuid[]", f"'{ids[0]}'::uuid"
+    low, high = f"'{min(ids)}'", f"'{max(ids)}'"
+    return {
+        "claim": f"{some}, {low}, {high}, '{WORKER}', '30 seconds'",
+        "sending": f"ARRAY[{first}], ARRAY[0], ARRAY[1], ARRAY['{WORKER}'::uuid], ARRAY[now()], ARRAY['mx:25'], "
+        f"{low}, {high}, ARRAY['{WORKER}'::uuid]",
+        "renew": f"'{WORKER}', '30 seconds'",
+        "release": f"'{WORKER}', '30 seconds'",
+        "sweep": "1000, '15 seconds'",
+        "depth": "'15 seconds', 1000",
+        "hold_named": f"{some}, {low}, {high}",
+        "cancel_named": f"{some}, {low}, {high}",
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["claim", "sending", "renew", "release", "sweep", "depth", "hold_named", "cancel_named"]
+)
+@pytest.mark.parametrize("plan_mode", ["force_generic_plan", "force_custom_plan"])
+async def test_deferred_mail_is_not_read(
+    store: Store, postgres: PostgresServer, db_settings: Settings, name: str, plan_mode: str
+) -> None:
+    now = datetime.now(UTC)
+    await postgres.sql(DEFER, [new_id(now) for _ in range(DEFERRED)], database=db_settings.db_name)
+    batch = [core_envelope() for _ in range(5)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    connection = await open_connection(db_settings, "test")
+    await connection.execute("ANALYZE")
+    read = await rows_read(connection, plan_mode, name, values_of(name, ids_of(batch)))
+    await connection.close()
+    assert read <= len(batch) * 2, f"{name} looked at {read} rows"
+
+
+async def rows_read(connection: asyncpg.Connection, plan_mode: str, name: str, values: str) -> int:
+    """The most rows that a node of the plan had to do with, those that it threw away among them."""
+    await connection.execute(f"SET plan_cache_mode = {plan_mode}")
+    await connection.execute(f"PREPARE wanted AS {QUERIES[name]}")
+    rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE wanted ({values})")
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on deliveries_p" not in plan, plan
+    found = re.findall(r"actual rows=([0-9]+)", plan) + re.findall(r"Rows Removed by \w+(?: \w+)?: ([0-9]+)", plan)
+    return max(int(number) for number in found)
