@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import SchemaBusy, StoreError
@@ -18,7 +18,6 @@ from smtp_proxy.telemetry.metrics import FORGOTTEN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
     from uuid import UUID
 
     from smtp_proxy.clock import Clock
@@ -33,6 +32,12 @@ LEADER_NAME: Final = "retention"
 _PAUSE_SECONDS: Final = 0.05
 # Mail of those with the longest retention goes with its day; in batches only what a day that stays still holds.
 _LATE: Final = timedelta(days=2)
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)  # no id is older
+
+
+def moment_before(now: datetime, days: int) -> datetime:
+    """So many days ago, which may be any number of them; not before 1970."""
+    return now - timedelta(days=min(days, (now - _LONG_AGO).days))
 
 
 class Retention:
@@ -51,23 +56,36 @@ class Retention:
                 try:
                     if await leader.try_acquire():
                         await self.round()
-                except SchemaBusy as error:
-                    log.warning("a day is not dropped yet: %s", error, extra={"action": "retention_busy"})
                 except StoreError as error:
                     log.warning("nothing is let go of: %s", error, extra={"action": "retention_failed"})
+                except Exception:
+                    # Whatever is wrong with old mail, new mail goes on.
+                    log.exception("nothing is let go of", extra={"action": "retention_failed"})
                 await asyncio.sleep(self._settings.retention_interval_seconds)
         finally:
             await leader.release()
 
     async def round(self) -> None:
-        """Let go of all that has to go now. Raises StoreUnavailable, SchemaBusy."""
+        """Let go of all that has to go now; what fails for one tenant stays, and the others go on. Raises StoreError."""
         now, default = self._clock.now(), self._settings.retention_days
         tenants = await self._store.retentions()
         longest = max([default, *(tenant.days or default for tenant in tenants)]) if default else 0
-        for tenant in tenants:
-            await self._of_tenant(tenant, now, longest)
         if longest:
-            dropped = await self._store.drop_days(now - timedelta(days=longest))
+            await self._drop_days(moment_before(now, longest))
+        for tenant in tenants:
+            try:
+                await self._of_tenant(tenant, now, longest)
+            except StoreError as error:
+                log.warning(
+                    "mail of tenant %s stays for now: %s", tenant.tenant_id, error, extra={"action": "retention_failed"}
+                )
+
+    async def _drop_days(self, before: datetime) -> None:
+        try:
+            dropped = await self._store.drop_days(before)
+        except SchemaBusy as error:
+            log.warning("a day is not dropped yet: %s", error, extra={"action": "retention_busy"})
+        else:
             if dropped:
                 log.info("dropped %s", ", ".join(dropped), extra={"action": "days_dropped", "tables": dropped})
 
@@ -81,7 +99,7 @@ class Retention:
                 "contents", lambda after: self._store.forget_contents(tenant.tenant_id, since, after=after)
             )
         if days:
-            before = now - timedelta(days=days) - (_LATE if days == longest else timedelta())
+            before = moment_before(now - (_LATE if days == longest else timedelta()), days)
             await self._batches(
                 "messages", lambda after: self._store.expire_messages(tenant.tenant_id, before, after=after)
             )

@@ -20,6 +20,7 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from smtp_proxy.errors import ConfigurationError, StoreError, StoreUnavailable
 from smtp_proxy.model.webhook import Told
@@ -166,8 +167,13 @@ class Webhooks:
             WEBHOOKS_DISABLED.inc()
             log.error(
                 "webhook %s of tenant %s is switched off: %s has taken nothing since %s: %s",
-                webhook.id, webhook.tenant_id, webhook.url, since, error, extra={"action": "webhook_disabled"},
-            )  # fmt: skip
+                webhook.id,
+                webhook.tenant_id,
+                urlsplit(webhook.url).hostname,  # The rest of it may hold a secret.
+                since,
+                error,
+                extra={"action": "webhook_disabled"},
+            )
         pause = timedelta(seconds=backoff_seconds(failures, random.random()))  # noqa: S311
         with contextlib.suppress(StoreUnavailable):
             await self._store.judge_webhook(
