@@ -66,7 +66,7 @@ class Retention:
             await leader.release()
 
     async def round(self) -> None:
-        """Let go of all that has to go now; what fails for one tenant stays, and the others go on. Raises StoreError."""
+        """Let go of all that has to go now; what fails for one tenant stays, others go on. Raises StoreError."""
         now, default = self._clock.now(), self._settings.retention_days
         tenants = await self._store.retentions()
         longest = max([default, *(tenant.days or default for tenant in tenants)]) if default else 0
