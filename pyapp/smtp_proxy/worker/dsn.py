@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of the reported message's header, bytes.
 _HEADER_MAX: Final = 64 * 1024
+# What delivery refuses to put on the wire: a bare CR or LF, NUL (delivery/wire.py).
+_UNFIT: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 _WIDTH: Final = 76
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
@@ -200,10 +202,13 @@ def _of_recipient(ending: Ending, envelope: Envelope, *, utf8: bool) -> list[str
 
 
 def _returned(envelope: Envelope, *, full: bool, utf8: bool) -> bytes:
-    """RFC 6522 3: the third part. Its header alone is not a message, and so has a type of its own."""
-    if full:
+    """RFC 6522 3: the third part. Its header alone is not a message, and so has a type of its own.
+
+    What could not be sent could not be sent back either: of such a message the header, with spaces in those places.
+    """
+    if full and not _UNFIT.search(envelope.body):
         return _part("message/global" if utf8 else "message/rfc822", envelope.body)
-    header = header_of(envelope.body)
+    header = _UNFIT.sub(b" ", header_of(envelope.body))
     if len(header) > _HEADER_MAX:
         header = header[: header.rfind(b"\r\n", 0, _HEADER_MAX) + 2]
     return _part("message/global-headers" if utf8 else "text/rfc822-headers", header)

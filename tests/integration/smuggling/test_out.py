@@ -138,8 +138,10 @@ async def test_from_the_store(settings: Settings, postgres: PostgresServer, read
     async with NaiveServer(reading).running() as server:
         states = await work_until_settled(settings, server, postgres)
     refused = sum(sequence.outcome == "refused" for sequence in sequences()) * len(PLACES)
-    assert states == {2: len(STORED) - refused, 3: refused}
+    # Each that was refused is reported to its sender, by a message that goes out.
+    assert states == {2: len(STORED), 3: refused}
     assert len(server.messages) == states[2]
+    assert sum(b"multipart/report" in message for message in server.messages) == refused
     for wire in server.wires:
         check_wire(bytes(wire))
 
