@@ -12,7 +12,8 @@ from ledger_harness.proxy import Wire
 from ledger_harness.sink import BEHAVIOURS, GOOD, Sink
 from ledger_harness.world import LEASE_SECONDS, World
 
-_HOUR_SECONDS = 3600
+HOUR_SECONDS = 3600
+AHEAD = "clock an hour ahead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def possible(world: World) -> list[Fault]:
     if world.disk.can_be_full:
         faults.append(_disk_full())
     if FakeClock.library is not None:
-        faults += [_clock(name, seconds) for name in world.clocks for seconds in (_HOUR_SECONDS, -_HOUR_SECONDS)]
+        faults += [_clock(name, seconds) for name in world.clocks for seconds in (HOUR_SECONDS, -HOUR_SECONDS)]
     return faults
 
 
@@ -177,5 +178,5 @@ def _clock(name: str, seconds: int) -> Fault:
 
     # Postgres's clock says when a lease has run out.
     unknown = name == "postgres"
-    way = "ahead" if seconds > 0 else "back"
-    return Fault(f"clock an hour {way}: {name}", jump, jump_back, (3.5, 6.0), unknown=unknown)
+    way = AHEAD if seconds > 0 else "clock an hour back"
+    return Fault(f"{way}: {name}", jump, jump_back, (3.5, 6.0), unknown=unknown)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger_harness.account import QUIET, Account, Arrivals, Copy, Ledger, Period, settle
-from ledger_harness.faults import Fault, possible
+from ledger_harness.faults import AHEAD, HOUR_SECONDS, Fault, possible
 from ledger_harness.senders import Applications
 from ledger_harness.sink import Sink
 from ledger_harness.world import LEASE_SECONDS, World
 from smtp_proxy.model.policy import OnUnknown
 
 _DRAIN_SECONDS = 120.0
+_SAY_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ async def run(folder: Path, plan: Plan) -> Account:
                 periods = await _inject(world, sink, plan, chance, applications)
             finally:
                 await applications.stop()
-            held = await _drain(world, ledger, arrivals, plan)
+            was_ahead = any(period.name.startswith(AHEAD) for period in periods)
+            held = await _drain(world, ledger, arrivals, plan, was_ahead=was_ahead)
             for service in world.services.values():
                 assert service.runs, f"{service.name} ended by itself:\n{service.tail()}"
     ledger.close()
@@ -110,15 +112,22 @@ async def _inject(
     return periods
 
 
-async def _drain(world: World, ledger: Ledger, arrivals: Arrivals, plan: Plan) -> set[Copy]:
+async def _drain(world: World, ledger: Ledger, arrivals: Arrivals, plan: Plan, *, was_ahead: bool) -> set[Copy]:
     """Wait until everything has arrived or is held, and then for what might come twice; returns what is held."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
+    began = said = time.monotonic()
+    deadline = began + _DRAIN_SECONDS
     held: set[Copy] = set()
     while missing := ledger.acknowledged.keys() - arrivals.taken.keys() - arrivals.refused - held:
         if time.monotonic() > deadline:
             states = await _states(world, missing)
             plan.say(f"{len(missing)} did not arrive, such as {sorted(missing)[:3]}; {states}\n{world.logs()}")
             break
+        if time.monotonic() > said + _SAY_SECONDS:
+            said = time.monotonic()
+            plan.say(f"{said - began:7.1f} s  {len(missing)} not there yet; {await _states(world, missing)}")
+            if was_ahead and await _wait_for_the_hour(world, missing):
+                plan.say("what is left came while a clock was an hour ahead and is due then: letting that hour pass")
+                world.clocks["postgres"].shift(HOUR_SECONDS)
         await asyncio.sleep(0.5)
         held = await _held(world, ledger)
     await asyncio.sleep(LEASE_SECONDS + 2.0)
@@ -132,10 +141,21 @@ async def _held(world: World, ledger: Ledger) -> set[Copy]:
     return {copy for copy in ledger.acknowledged if copy[1] in recipients} if recipients else set()
 
 
-async def _states(world: World, missing: set[Copy]) -> str:
+async def _wait_for_the_hour(world: World, missing: set[Copy]) -> bool:
+    """Is all that is missing due only when the time comes that a wrong clock had shown?"""
     rows = await world.sql(
-        "SELECT state, count(*) FROM deliveries WHERE recipient = ANY ($1::text[]) GROUP BY state",
+        "SELECT count(*) FROM deliveries WHERE recipient = ANY ($1::text[])"
+        " AND state = 0 AND next_attempt_at BETWEEN now() + interval '30 minutes' AND now() + interval '70 minutes'",
         [copy[1] for copy in missing],
     )
-    found = {row["state"]: row["count"] for row in rows}
-    return f"Postgres has them in these states: {found}"
+    return bool(rows[0]["count"] == len(missing) > 0)
+
+
+async def _states(world: World, missing: set[Copy]) -> str:
+    rows = await world.sql(
+        "SELECT state, count(*), max(attempt_count) AS attempts, max(next_attempt_at - now()) AS due"
+        " FROM deliveries WHERE recipient = ANY ($1::text[]) GROUP BY state",
+        [copy[1] for copy in missing],
+    )
+    found = [f"{r['count']} in state {r['state']}, tried {r['attempts']} times, due in {r['due']}" for r in rows]
+    return f"Postgres has {'; '.join(found) or 'none of them'}"

@@ -16,6 +16,7 @@ from smtp_proxy.delivery.connection import CHUNK_BYTES
 from smtp_proxy.delivery.dsn import on_the_wire
 from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.wire import END_OF_DATA
+from smtp_proxy.model.attempt import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +195,7 @@ class _Transaction:
         else:
             text = "not sent: the message may be with another worker by now"
             self._connection.abort(text)
-            self._unanswered(wanted, text)
+            self._unanswered(wanted, text, Kind.LOCAL)  # which says nothing of the next hop
 
     async def _send_message(self, wanted: list[Addressee]) -> None:
         connection = self._connection
@@ -242,9 +243,9 @@ class _Transaction:
             result = replace(result, dsn_passed_on=True)
         self._transcript.results[addressee.number] = result
 
-    def _unanswered(self, addressees: list[Addressee], text: str) -> None:
+    def _unanswered(self, addressees: list[Addressee], text: str, kind: Kind = Kind.UNKNOWN) -> None:
         for addressee in addressees:
-            self._transcript.results[addressee.number] = no_reply(addressee.number, text, self._route.remote)
+            self._transcript.results[addressee.number] = no_reply(addressee.number, text, self._route.remote, kind)
 
     def _unknown(self, addressees: list[Addressee], text: str) -> None:
         for addressee in addressees:

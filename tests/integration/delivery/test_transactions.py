@@ -431,3 +431,25 @@ class TestPool:
             (result,) = await transport.deliver(job())
             assert result.outcome is Outcome.DELIVERED
             await transport.close()
+
+
+class NotOurs:
+    """A ledger that says the claim was lost, as when this worker is cut from Postgres."""
+
+    async def sending(self, recipient_numbers: object, remote: str = "") -> bool:
+        return False
+
+
+async def test_what_is_no_longer_ours_says_nothing_of_the_next_hop(transport_to: TransportTo) -> None:
+    """However often that happens, the breaker stays shut: found by cutting a worker from Postgres under load."""
+    server = ScriptedServer()
+    async with server.running():
+        transport = transport_to(server.port)
+        for _ in range(12):
+            (result,) = await transport.deliver(job(), NotOurs())
+            assert (result.outcome, result.kind) == (Outcome.DEFERRED, Kind.LOCAL)
+            assert result.reply_text.startswith("not sent")
+        assert server.received == []
+        (result,) = await transport.deliver(job())
+        await transport.close()
+    assert result.outcome is Outcome.DELIVERED
