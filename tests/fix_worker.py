@@ -31,6 +31,7 @@ class FakeTransport:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.answer: Answer = self._delivered
+        self.sends: tuple[int, ...] = ()  # to these recipients of each job, before it answers
         self.at_once = 0
         self.most_at_once = 0
 
@@ -44,6 +45,8 @@ class FakeTransport:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            if self.sends:
+                assert await ledger.sending(self.sends)
             outcome = await self.answer(job)
         finally:
             self.at_once -= 1

@@ -103,10 +103,14 @@ class JobLedger:
     def __init__(self, ledger: AttemptLedger, claim: Claim) -> None:
         self._ledger = ledger
         self._claim = claim
+        self.sent: set[int] = set()  # numbers of recipients whose copy may be out
 
     async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
         """See there."""
-        return await self._ledger.write(self._claim, self._ledger.sendings(self._claim, recipient_numbers, remote))
+        wrote = await self._ledger.write(self._claim, self._ledger.sendings(self._claim, recipient_numbers, remote))
+        if wrote:
+            self.sent.update(recipient_numbers)
+        return wrote
 
 
 class _Entry:

@@ -172,14 +172,16 @@ class Worker:
         started_at, began = self._clock.now(), self._clock.monotonic()
         if job.recipients[0].attempt_number == 1:
             QUEUE_SECONDS.observe(max(0.0, (started_at - job.envelope.received_at).total_seconds()))
+        ledger = self.ledger.of(held.claim)
         try:
-            results = await self._results(job, self.ledger.of(held.claim), turn)
+            results = await self._results(job, ledger, turn)
         except Exception:
             # A fault of ours must not stop the others, nor lose this one: it is tried again like any deferred mail.
+            # What was being sent may have been taken all the same.
             log.exception("a delivery failed in an unforeseen way", extra=_named(job, "delivery_crashed"))
             results = [
-                RecipientResult(recipient.number, Outcome.DEFERRED, 0, "", _CRASHED, "", Kind.LOCAL)
-                for recipient in job.recipients
+                RecipientResult(r.number, _after_crash(r.number in ledger.sent), 0, "", _CRASHED, "", Kind.LOCAL)
+                for r in job.recipients
             ]
         DELIVERY_SECONDS.observe(self._clock.monotonic() - began)
         self.hand.delivered(turn)
@@ -265,6 +267,10 @@ def _attempted(job: Job, finished: Finished) -> Job:
         return job
     left = {one.recipient_number for one in finished.postponed}
     return replace(job, recipients=tuple(recipient for recipient in job.recipients if recipient.number not in left))
+
+
+def _after_crash(was_sent: bool) -> Outcome:
+    return Outcome.UNKNOWN if was_sent else Outcome.DEFERRED
 
 
 def _log_trouble(envelope_id: UUID, address: str, result: RecipientResult, again_at: datetime | None) -> None:

@@ -112,6 +112,25 @@ async def test_a_crash_in_the_transport_defers(house: House) -> None:
     assert house.lifecycle.ready
 
 
+async def test_what_was_sent_before_a_crash_is_unknown(house: House) -> None:
+    """It was once tried again as if it had not been sent, whatever its tenant's policy."""
+
+    async def answer(_job: Job) -> Outcome:
+        raise RuntimeError("a bug")
+
+    house.transport.sends, house.transport.answer = (0,), answer
+    ids = await house.accept(1, "a@x.example", "b@x.example")
+    house.start()
+
+    async def recorded() -> bool:
+        deliveries = (await house.store.message(ids[0])).deliveries
+        return all(d.attempts and d.attempts[0].finished_at for d in deliveries)
+
+    await eventually(recorded)
+    outcomes = [d.attempts[0].outcome for d in (await house.store.message(ids[0])).deliveries]
+    assert outcomes == [Outcome.UNKNOWN, Outcome.DEFERRED]
+
+
 async def test_mail_that_was_never_published_is_swept(house: House) -> None:
     house.start(sweeping=True)
     await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
