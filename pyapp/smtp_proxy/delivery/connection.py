@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
             upgraded = await self._loop.start_tls(
                 self._transport, self, context, server_hostname=server_name, ssl_handshake_timeout=timeout_seconds
             )
-        except (OSError, ssl.SSLError, TimeoutError) as error:
+        except (OSError, ssl.SSLError, TimeoutError, ValueError) as error:  # ValueError: a name that is none to TLS
             failure = self.failure or tls_trouble(error)
             self.abort(failure)
             raise LinkLost(failure, operator=isinstance(error, ssl.SSLCertVerificationError)) from None

@@ -102,8 +102,15 @@ class SmtpTransport:
             for addressee in addressees:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
         else:
-            errand = _Errand(envelope.tenant_id, message, ledger, turn)
-            await self._send(leg.candidates, errand, addressees, results)
+            account = _Account(ledger)
+            errand = _Errand(envelope.tenant_id, message, account, turn)
+            try:
+                await self._send(leg.candidates, errand, addressees, results)
+            except Exception:
+                # A fault of ours on this way: the other ways, and what was answered on this one, stand.
+                log.exception("a delivery by route %s failed in an unforeseen way", first.name)
+                for addressee in addressees:
+                    results.setdefault(addressee.number, account.after_crash(addressee.number, first))
         return {number: on_route(result, first.name) for number, result in results.items()}
 
     async def _send(
@@ -205,6 +212,25 @@ class _Errand:
     message: Message
     ledger: Ledger
     turn: Turn
+
+
+class _Account:
+    """A ledger that remembers whose copy may be out."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._sent: set[int] = set()
+
+    async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
+        wrote = await self._ledger.sending(recipient_numbers, remote)
+        if wrote:
+            self._sent.update(recipient_numbers)
+        return wrote
+
+    def after_crash(self, number: int, route: Route) -> RecipientResult:
+        outcome = Outcome.UNKNOWN if number in self._sent else Outcome.DEFERRED
+        text = "internal error, see the worker's log"
+        return RecipientResult(number, outcome, 0, "", text, route.remote, Kind.LOCAL)
 
 
 async def _on(

@@ -83,7 +83,7 @@ class MailHosts:
     async def addresses(self, host: str) -> list[str]:
         """Addresses of a host, IPv6 and IPv4 in turns. Raises DnsTrouble; none: it has none that may be used."""
         if _is_address(host):
-            return [host]
+            return [host] if self._private or _is_public(host) else []
         return _usable([await self._ask(host, "AAAA"), await self._ask(host, "A")], private=self._private)
 
     # -- details
@@ -134,7 +134,7 @@ class MailHosts:
         try:
             answers = await asyncio.gather(self._ask(host.name, "AAAA"), self._ask(host.name, "A"))
         except DnsTrouble:
-            return MxHost(host.name, host.preference)  # asked again when we connect
+            return MxHost(host.name, host.preference, host.secure)  # asked again when we connect
         if not _usable(answers, private=self._private):
             return None
         return MxHost(host.name, host.preference, host.secure and all(answer.secure for answer in answers))
