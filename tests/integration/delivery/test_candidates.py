@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from mail import job
@@ -105,6 +106,22 @@ async def test_legs_go_at_the_same_time_and_keep_the_order_of_recipients(backup:
     assert [r.number for r in results] == [0, 1, 2]
     assert [r.remote for r in results] == [f"127.0.0.1:{port}" for port in (one.port, two.port, one.port)]
     assert one.received[0].recipients == [b"TO:<a@one.example>", b"TO:<c@one.example>"]
+
+
+async def test_a_fault_on_one_way_leaves_the_others(backup: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All recipients were once deferred, and those that had it got it again: a name of DNS that TLS refuses did it."""
+    transact = SmtpTransport._transact
+
+    async def faulty(transport: SmtpTransport, route: Route, *more: Any) -> Any:
+        if route.port == broken.port:
+            raise UnicodeError("label too long")
+        return await transact(transport, route, *more)
+
+    broken = nobody_there()
+    monkeypatch.setattr(SmtpTransport, "_transact", faulty)
+    results = await deliver(Planned(((0,), (way(backup.port),)), ((1,), (broken,))), "a@one.example", "b@two.example")
+    assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.DEFERRED]
+    assert len(backup.received) == 1
 
 
 async def test_a_leg_that_was_decided_asks_nobody() -> None:
