@@ -84,7 +84,7 @@ class Places:
                         await self._give_back(lease, taken)
                         return 1.0
                     taken.append(limit)
-            for limit in limits:
+            for limit in reversed(limits):  # a tenant's own first: one over it takes nothing from the others' minute
                 if limit.per_minute:
                     wait_ms = await _COUNT.call(self._redis, _key("minute", limit.name), [limit.per_minute])
                     if wait_ms:

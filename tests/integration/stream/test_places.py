@@ -69,3 +69,13 @@ async def test_without_redis_it_says_so_soon(fleet: tuple[Places, Places], valke
     valkey.kill()
     with pytest.raises(StreamUnavailable):
         await fleet[0].take("first", limit, 30.0)
+
+
+async def test_a_tenant_over_its_own_minute_takes_nothing_from_that_of_the_others(fleet: tuple[Places, Places]) -> None:
+    """Each of its tries once counted for the destination, which was then closed to all."""
+    destination = Limit("relay mx.example", 0, 10)
+    greedy, other = Limit("relay mx.example greedy", 0, 2), Limit("relay mx.example other", 0, 20)
+    tries = [await fleet[n % 2].take(f"greedy-{n}", [destination, greedy], 30.0) for n in range(30)]
+    assert [wait == 0 for wait in tries] == [True, True] + [False] * 28
+    assert [await fleet[0].take(f"other-{n}", [destination, other], 30.0) for n in range(8)] == [0] * 8
+    assert await fleet[0].take("other-9", [destination, other], 30.0) > 0
