@@ -98,12 +98,12 @@ class Governor:
         self._patience = patience_seconds
         self._shares = Shares(self._clock, places)
         self._destinations: dict[tuple[str, str], _Destination] = {}
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._breakers: dict[tuple[str, Hashable], Breaker] = {}
 
     async def enter(self, route: Route, tenant: Hashable, turn: Turn) -> Permit:
         """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
         now = self._clock.monotonic()
-        breaker = self._breakers.get((route.name, route.remote))
+        breaker = self._breakers.get(_hop(route))
         if breaker is not None and not breaker.may_go(now):
             raise Blocked(f"{route.remote} {breaker.text(now)}")
         destination = self._destination(route, now)
@@ -112,7 +112,7 @@ class Governor:
         else:
             await self._wait(destination, tenant, turn, now)
             now = self._clock.monotonic()
-            breaker = self._breakers.get((route.name, route.remote))
+            breaker = self._breakers.get(_hop(route))
         if breaker is not None and not breaker.allows(now):
             self._end(destination, 0.0, now)
             raise Blocked(f"{route.remote} {breaker.text(now)}")
@@ -260,7 +260,7 @@ class Governor:
             (DESTINATIONS_SLOWED.inc if was_full else DESTINATIONS_SLOWED.dec)()
 
     def _reached(self, route: Route) -> None:
-        breaker = self._breakers.pop((route.name, route.remote), None)
+        breaker = self._breakers.pop(_hop(route), None)
         if breaker is None:
             return
         if breaker.is_open:
@@ -269,7 +269,7 @@ class Governor:
         breaker.succeeded()
 
     def _failed(self, route: Route, text: str, now: float) -> None:
-        key = (route.name, route.remote)
+        key = _hop(route)
         breaker = self._breakers.get(key)
         if breaker is None:
             if len(self._breakers) >= _KEPT:
@@ -304,8 +304,13 @@ class Governor:
 
     def _forget_breakers(self, now: float) -> None:
         """Those that would let mail through, which is then the probe; all of a next hop that stays away come back."""
-        for (route_name, remote), breaker in list(self._breakers.items()):
+        for (route_name, hop), breaker in list(self._breakers.items()):
             if breaker.may_go(now):
-                del self._breakers[route_name, remote]
+                del self._breakers[route_name, hop]
                 if breaker.is_open:
                     BREAKERS_OPEN.labels(route_name).dec()
+
+
+def _hop(route: Route) -> tuple[str, Hashable]:
+    """What a breaker is for. Whoever demands more of a host's TLS than others do may fail there alone."""
+    return route.name, (route.remote, route.tls, route.tls_context, route.dane, route.tls_pins)

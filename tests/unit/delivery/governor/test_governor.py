@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from virtual_time import LoopClock
@@ -191,3 +192,14 @@ async def test_what_is_remembered_of_dead_next_hops_is_bounded(monkeypatch: pyte
         ruler.leave(await ruler.enter(route(f"mx{n}.example"), "a", FREE_TURN), GONE)
     assert len(ruler._breakers) <= 50
     assert len(ruler._destinations) <= 50
+
+
+async def test_who_demands_more_of_a_host_closes_it_to_nobody_else() -> None:
+    """One domain's policy names another's MX, whose certificate does not satisfy it."""
+    ruler, easy = governor(), route(connections=8)
+    strict = replace(easy, tls="starttls")
+    for _ in range(FAILURES):
+        ruler.leave(await ruler.enter(strict, "a", FREE_TURN), GONE)
+    with pytest.raises(Blocked):
+        await ruler.enter(strict, "a", FREE_TURN)
+    assert isinstance(await ruler.enter(easy, "a", FREE_TURN), Permit)
