@@ -177,7 +177,9 @@ async def deliver(refusing: Refusing, *recipients: str, **ses: object) -> list[R
         ("UnrecognizedClientException", 403, "token", Outcome.DEFERRED, 454, Kind.AUTH),
         ("SomethingNew", 403, "who", Outcome.DEFERRED, 454, Kind.AUTH),
         ("SomethingNew", 429, "slow", Outcome.DEFERRED, 454, Kind.QUOTA),
-        ("InternalServiceError", 500, "oops", Outcome.DEFERRED, 451, Kind.SOFT),
+        ("InternalServiceError", 500, "oops", Outcome.UNKNOWN, 0, Kind.NETWORK),  # it may have been taken
+        ("SomethingNew", 504, "the gateway waited", Outcome.UNKNOWN, 0, Kind.NETWORK),
+        ("ServiceUnavailable", 503, "later", Outcome.DEFERRED, 451, Kind.SOFT),
         ("SomethingNew", 400, "what", Outcome.DEFERRED, 451, Kind.SOFT),
         ("MessageRejected", 400, "Virus", Outcome.REFUSED, 554, Kind.BLOCK),
         ("MessageRejected", 400, "Email address is not verified.", Outcome.REFUSED, 554, Kind.POLICY),

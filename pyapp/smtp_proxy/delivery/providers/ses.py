@@ -99,6 +99,9 @@ _BY_CODE: Final = {
     "OptInRequired": _NOT_ALLOWED,
 }
 
+# Of errors that no code explains. Another 5xx, a gateway's time-out above all, may come after the message was taken.
+_BY_STATUS: Final = {429: _TOO_FAST, 403: _NOT_ALLOWED, 503: _LATER}
+
 
 @dataclass(frozen=True, slots=True)
 class SesAccount:
@@ -254,7 +257,7 @@ def _of_answer(code: str, said: str, status: int) -> Verdict:
     if verdict is _REFUSED and "not verified" in said:
         return _UNVERIFIED
     if verdict is None:
-        verdict = _TOO_FAST if status == 429 else _LATER if status >= 500 else _NOT_ALLOWED if status == 403 else _LATER
+        verdict = _BY_STATUS.get(status, _NO_ANSWER if status >= 500 else _LATER)
     return verdict
 
 
