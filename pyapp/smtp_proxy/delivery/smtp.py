@@ -135,6 +135,7 @@ class SmtpTransport:
         """Run one transaction with the first candidate that lets us begin.
 
         If none does: back to the queue if one of them is merely busy, or what the last one said that was asked at all.
+        The latter alone if the ledger knows of an attempt, which has to be given an end.
         """
         said: Transcript | None = None
         kept_back: Transcript | None = None
@@ -157,7 +158,7 @@ class SmtpTransport:
             said = transcript
             if place + 1 < len(candidates):
                 log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
-        if said is None or (kept_back is not None and _is_postponed(kept_back)):
+        if said is None or (kept_back is not None and _is_postponed(kept_back) and not errand.ledger.has_asked):
             return kept_back or Transcript({})
         return said
 
@@ -210,7 +211,7 @@ class _Errand:
 
     tenant: UUID
     message: Message
-    ledger: Ledger
+    ledger: _Account
     turn: Turn
 
 
@@ -220,6 +221,11 @@ class _Account:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._sent: set[int] = set()
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether an attempt was written down."""
+        return bool(self._sent)
 
     async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
         wrote = await self._ledger.sending(recipient_numbers, remote)
