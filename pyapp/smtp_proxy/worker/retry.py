@@ -79,16 +79,18 @@ class RetryPolicy:
         now: datetime,
         random: Callable[[], float],
         give_up_seconds: float | None = None,
+        holds_unknown: bool = False,
     ) -> tuple[RecipientResult, datetime | None]:
         """Return the result to record, and when to try again (None: never).
 
         `attempt_number` and `received_at` are those that count: see `counted`. `give_up_seconds`: a tenant's own.
+        `holds_unknown`: its mail that may have arrived is for the operator to judge, however old it is.
         """
         if result.outcome not in (Outcome.DEFERRED, Outcome.UNKNOWN):
             return result, None
         give_up_seconds = self.give_up_seconds if give_up_seconds is None else give_up_seconds
         last_call = received_at + timedelta(seconds=give_up_seconds)
-        if now >= last_call:
+        if now >= last_call and not (holds_unknown and result.outcome is Outcome.UNKNOWN):
             return _given_up(result, give_up_seconds), None
         delay = self.delay_seconds(attempt_number, random(), result.route, result.kind)
         again = now + timedelta(seconds=delay)

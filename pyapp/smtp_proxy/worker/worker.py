@@ -29,6 +29,7 @@ from smtp_proxy.delivery.routing.start import RoutesOfSettings
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
+from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.sealing import read_keys
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
     from smtp_proxy.delivery.transport import Ledger, Transport
     from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.policy import TenantPolicy
     from smtp_proxy.stream.interface import StreamConsumer, StreamPublisher
     from smtp_proxy.worker.lease import Claim
     from smtp_proxy.worker.ports import MailStore
@@ -189,7 +191,7 @@ class Worker:
             self.outcomes.add(self._finished(held, results, started_at))
             return
         policy = await self.policies.of(job.envelope.tenant_id)
-        finished = self._finished(held, results, started_at, policy.max_age_seconds)
+        finished = self._finished(held, results, started_at, policy)
         finished.then = self._aftermath.of(_attempted(job, finished), finished.attempts, policy, self._clock.now())
         self.outcomes.add(finished)
 
@@ -208,7 +210,7 @@ class Worker:
         held: Held,
         results: list[RecipientResult],
         started_at: datetime,
-        max_age_seconds: float | None = None,
+        policy: TenantPolicy | None = None,
     ) -> Finished:
         envelope, worker_id = held.claim.job.envelope, held.claim.lease.worker_id
         now = self._clock.now()
@@ -222,7 +224,8 @@ class Worker:
                 received_at=since,
                 now=now,
                 random=self._chance,
-                give_up_seconds=max_age_seconds,
+                give_up_seconds=None if policy is None else policy.max_age_seconds,
+                holds_unknown=policy is not None and policy.on_unknown is OnUnknown.HOLD,
             )
             if result.postponed_seconds and final.outcome is Outcome.DEFERRED:
                 due_at = now + timedelta(seconds=result.postponed_seconds)

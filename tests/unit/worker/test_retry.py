@@ -123,3 +123,17 @@ def test_the_settings_have_schedules() -> None:
     policy = RetryPolicy.of(Settings.load({}, {}))
     assert policy.delay_seconds(1, 0.5, "smarthost", Kind.POLICY) < policy.delay_seconds(1, 0.5, "smarthost", Kind.SOFT)
     assert policy.delay_seconds(1, 0.5, "smarthost", Kind.QUOTA) > policy.delay_seconds(1, 0.5, "smarthost", Kind.SOFT)
+
+
+def test_what_may_have_arrived_is_not_given_up_where_it_is_to_be_held() -> None:
+    """Its sender was once told that it could not be delivered."""
+    unknown = RecipientResult(0, Outcome.UNKNOWN, 0, "", "no answer", "mx.example:25")
+    late = RECEIVED + timedelta(days=9)
+
+    def settle(*, holds: bool) -> Outcome:
+        recorded, _ = SCHEDULED.settle(
+            unknown, attempt_number=9, received_at=RECEIVED, now=late, random=lambda: 0.5, holds_unknown=holds
+        )
+        return recorded.outcome
+
+    assert (settle(holds=True), settle(holds=False)) == (Outcome.UNKNOWN, Outcome.REFUSED)
