@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 LEADER_NAME: Final = "sweeper"
 _PARTITIONS_SECONDS: Final = 3600.0
+# Expired keys of submissions go in so many batches at a time; with more left, again soon.
+_KEY_BATCHES: Final = 3
+_KEYS_LEFT_SECONDS: Final = 2.0
 # A statement that reads everything may take long, and whoever claims mail waits while we try.
 _PARTITIONS_BUSY_SECONDS: Final = 60.0
 # The count in Postgres is dear while much waits.
@@ -135,8 +138,11 @@ class Sweeper:
         """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""
         try:
             await self._store.ensure_partitions(self._clock.now(), self._settings.partition_days_ahead)
-            while await self._store.forget_submission_keys():
-                pass
+            for _ in range(_KEY_BATCHES):
+                if not await self._store.forget_submission_keys():
+                    break
+            else:
+                return _KEYS_LEFT_SECONDS  # Mail that is due comes first.
         except SchemaBusy as error:
             log.warning("partitions are not made yet: %s", error, extra={"action": "partitions_busy"})
             return _PARTITIONS_BUSY_SECONDS
