@@ -48,7 +48,7 @@ def test_one_that_is_ready(shell: Shell) -> None:
 def test_one_that_its_tenants_rate_delays(shell: Shell) -> None:
     text = explained(shell, asyncio.run(accepted(shell, placement=Placement(delay_seconds=600))))
     assert "10 minutes from now" in text
-    assert "when its tenant's rate lets it leave." in text
+    assert "when its tenant's rate lets it leave, or its next hop, which was busy, is asked for a place again." in text
 
 
 def test_one_that_is_held(shell: Shell) -> None:
