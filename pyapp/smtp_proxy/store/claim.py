@@ -37,8 +37,10 @@ async def claim(
     if excess:
         await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
     contents = await _contents(connection, kept)
-    for envelope_id in kept:
-        if envelope_id not in contents:
+    if missing := [envelope_id for envelope_id in kept if envelope_id not in contents]:
+        # Kept by this worker, it would never be looked at again as long as the lease is renewed.
+        await connection.execute(QUERIES["set_aside"], missing, low, high, worker_id)
+        for envelope_id in missing:
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
     return [_job(by_envelope[i], contents[i]) for i in kept if i in contents]
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from smtp_proxy.model.change import Change
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.retention import forget_settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +33,12 @@ async def change_named(connection: Connection, change: Change, envelope_ids: Seq
     if not envelope_ids:
         return []
     low, high = min(envelope_ids), max(envelope_ids)
-    rows = await connection.fetch(QUERIES[_STATEMENTS[change]], envelope_ids, low, high)
-    return list(dict.fromkeys(row["envelope_id"] for row in rows))
+    async with connection.transaction():
+        rows = await connection.fetch(QUERIES[_STATEMENTS[change]], envelope_ids, low, high)
+        changed = list(dict.fromkeys(row["envelope_id"] for row in rows))
+        if changed and change is Change.CANCEL:
+            await forget_settled(connection, changed)
+    return changed
 
 
 async def change_next(

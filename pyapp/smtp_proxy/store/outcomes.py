@@ -80,10 +80,10 @@ class OutcomeStore:
         if not envelope_ids:
             return []
         only = [address.lower() for address in recipients] or None
-        async with self._connection("replaying dead letters") as connection:
-            rows = await connection.fetch(
-                QUERIES["replay"], list(envelope_ids), min(envelope_ids), max(envelope_ids), only
-            )
+        ids, low, high = list(envelope_ids), min(envelope_ids), max(envelope_ids)
+        async with self._connection("replaying dead letters") as connection, connection.transaction():
+            await connection.execute(QUERIES["keep_contents"], ids, low, high)
+            rows = await connection.fetch(QUERIES["replay"], ids, low, high, only)
         return list(dict.fromkeys(row["envelope_id"] for row in rows))
 
 

@@ -158,6 +158,12 @@ SET outcome = excluded.outcome, reply_code = excluded.reply_code, enhanced_code 
     started_at = excluded.started_at, finished_at = excluded.finished_at, kind = excluded.kind
 WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
 
+-- name: set_aside
+-- Claimed, and there is nothing to send: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker
+UPDATE deliveries
+SET state = 0, claimed_by = NULL, next_attempt_at = now() + interval '5 minutes', sweep_at = now() + interval '5 minutes'
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid;
+
 -- name: postpone
 -- Claimed, and their next hop is busy: queued again, due later; no attempt. Where the claim still holds.
 -- $1 ids, $2 recipient numbers, $3 workers, $4 next_attempt_at, $5 lowest id, $6 highest id
@@ -620,13 +626,22 @@ WITH a AS (DELETE FROM attempts WHERE envelope_id = ANY ($1::uuid[]) AND envelop
     d AS (DELETE FROM deliveries WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid)
 DELETE FROM envelopes WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid;
 
--- name: private_and_settled
--- Messages whose content is not to be kept and whose last recipient is settled. $1 ids, $2 lowest id, $3 highest id,
--- $4 settled states
+-- name: lock_private
+-- Messages whose content is not to be kept, locked against a replay. $1 ids, $2 lowest id, $3 highest id
 SELECT e.id FROM envelopes e JOIN tenants t ON t.id = e.tenant_id AND NOT t.keep_bodies
+WHERE e.id = ANY ($1::uuid[]) AND e.id BETWEEN $2::uuid AND $3::uuid
+ORDER BY e.id FOR UPDATE OF e;
+
+-- name: settled_messages
+-- Of these, those whose last recipient is settled. $1 ids, $2 lowest id, $3 highest id, $4 settled states
+SELECT e.id FROM envelopes e
 WHERE e.id = ANY ($1::uuid[]) AND e.id BETWEEN $2::uuid AND $3::uuid AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.envelope_id = e.id AND d.state <> ALL ($4::smallint[])
 );
+
+-- name: keep_contents
+-- Nobody forgets the content of these until the transaction ends. $1 ids, $2 lowest id, $3 highest id
+SELECT FROM envelopes WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid ORDER BY id FOR SHARE;
 
 -- name: forget_contents
 -- $1 ids, $2 lowest id, $3 highest id
@@ -644,9 +659,10 @@ SELECT EXISTS (SELECT FROM deliveries WHERE state NOT IN (2, 3, 5));
 SELECT EXISTS (SELECT FROM deliveries WHERE state IN (0, 1)) OR EXISTS (SELECT FROM deliveries WHERE state = 4);
 
 -- name: day_tables
--- Ordinary tables that are partitions, or that are none. $1 which
+-- Ordinary tables that are partitions, or that were until they were marked to be dropped. $1 which, $2 the mark
 SELECT c.relname FROM pg_class c
-WHERE c.relkind = 'r' AND c.relispartition = $1 AND c.relnamespace = current_schema()::regnamespace;
+WHERE c.relkind = 'r' AND c.relispartition = $1 AND c.relnamespace = current_schema()::regnamespace
+    AND ($1 OR obj_description(c.oid, 'pg_class') = $2);
 
 -- name: plan_for_these_values
 -- For statements whose best plan depends on what is asked for.

@@ -2,8 +2,8 @@
 
 A day is dropped whole: its partitions are detached together, within one short lock in which it is made sure that
 nothing in them is open, and dropped afterwards, when nobody can be waiting for them. A process that dies in between
-leaves detached tables behind, which the next round finds by their names. A day of which the deliveries have no
-partition of their own stays: they lie in the default one, and may be open.
+leaves detached tables behind, which the next round finds by their names and our mark. A day of which the deliveries
+have no partition of their own stays: they lie in the default one, and may be open.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ _PARTITION: Final = re.compile(rf"^(?:{'|'.join(_PARENTS)})_p(\d{{8}})$")
 # Each try keeps others waiting for MIGRATE_LOCK_SECONDS at most; the next round comes in an hour.
 _PATIENCE_SECONDS: Final = 20.0
 _SCAN_SECONDS: Final = 3600.0
+# Others may detach days as well, to keep them elsewhere: only what bears this is ours to drop.
+_MARK: Final = "smtp-proxy: detached by retention, to be dropped"
 _SETTLED: Final = [int(state) for state in SETTLED]
 
 
@@ -115,7 +117,11 @@ class Retentions:
 async def forget_settled(connection: Connection, envelope_ids: Sequence[UUID]) -> None:
     """Take the content out of those of these that are settled by now, of tenants that want no content kept."""
     low, high = min(envelope_ids), max(envelope_ids)
-    rows = await connection.fetch(QUERIES["private_and_settled"], list(envelope_ids), low, high, _SETTLED)
+    private = [row["id"] for row in await connection.fetch(QUERIES["lock_private"], list(envelope_ids), low, high)]
+    if not private:
+        return
+    # A statement of its own, so that it sees what whoever held the lock has done.
+    rows = await connection.fetch(QUERIES["settled_messages"], private, low, high, _SETTLED)
     if rows:
         await connection.execute(QUERIES["forget_contents"], [row["id"] for row in rows], low, high)
 
@@ -131,8 +137,8 @@ async def _lock_settled(connection: Connection, recipients: Mapping[UUID, int]) 
 
 
 async def _names(connection: Connection, *, attached: bool) -> set[str]:
-    """Tables that are named like a partition of ours, and are one, or no longer."""
-    names = {row["relname"] for row in await connection.fetch(QUERIES["day_tables"], attached)}
+    """Tables that are named like a partition of ours, and are one, or no longer since we detached them."""
+    names = {row["relname"] for row in await connection.fetch(QUERIES["day_tables"], attached, _MARK)}
     return {name for name in names if _PARTITION.match(name)}
 
 
@@ -159,3 +165,4 @@ async def _detach(connection: Connection, day: str, tables: Sequence[str]) -> No
         return
     for table in tables:  # names are made from dates alone, so there is nothing to quote
         await connection.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_p{day}")
+        await connection.execute(f"COMMENT ON TABLE {table}_p{day} IS '{_MARK}'")

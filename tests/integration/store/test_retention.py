@@ -13,10 +13,13 @@ from store_suite import SWEEP_AFTER, attempt_for, core_envelope
 from smtp_proxy.clock import ManualClock
 from smtp_proxy.errors import NotFound, SchemaBusy
 from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.change import Change
+from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.retention import Retention
 from smtp_proxy.store import Store
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.partitions import TABLES
+from smtp_proxy.store.retention import _MARK
 from smtp_proxy.worker.retention import Retention as Keeper
 
 if TYPE_CHECKING:
@@ -99,8 +102,61 @@ async def test_a_drop_that_was_broken_off_is_finished(
     await store.ensure_partitions(OLD, 0)
     for table in TABLES:
         await postgres.sql(f"ALTER TABLE {table} DETACH PARTITION {table}_p20200101", database=db_settings.db_name)
+        await postgres.sql(f"COMMENT ON TABLE {table}_p20200101 IS '{_MARK}'", database=db_settings.db_name)
     assert len(await store.drop_days(datetime(2019, 1, 1, tzinfo=UTC))) == len(TABLES)
     assert await tables(postgres, db_settings, "20200101") == set()
+
+
+async def test_a_day_that_others_have_detached_is_not_ours_to_drop(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """An operator may keep days elsewhere; they were once dropped by their names alone."""
+    await store.ensure_partitions(OLD, 0)
+    await postgres.sql("ALTER TABLE envelopes DETACH PARTITION envelopes_p20200101", database=db_settings.db_name)
+    assert "envelopes_p20200101" not in await store.drop_days(OLD + timedelta(days=9))
+    assert await tables(postgres, db_settings, "20200101") == {"envelopes_p20200101"}
+
+
+async def test_content_goes_after_a_replay_or_the_replay_finds_none(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """Replayed in the moment in which the last recipient is settled, mail was once queued without its content."""
+    tenant = (await store.create_tenant("acme")).id
+    await store.set_retention(Retention(tenant, None, keep_bodies=False))
+    for _ in range(20):
+        row = core_envelope(["a@x.example", "b@x.example"], tenant=tenant.bytes)
+        await store.accept([row], sweep_after_seconds=SWEEP_AFTER)
+        envelope_id, worker = UUID(bytes=row[0]), uuid4()
+        (job,) = await store.claim([envelope_id], worker, 60.0)
+        await store.record([attempt_for(job, worker, Outcome.REFUSED, recipient=0)])
+        last = store.record([attempt_for(job, worker, Outcome.DELIVERED, recipient=1)])
+        _, replayed = await asyncio.gather(last, store.replay([envelope_id]))
+        (left,) = await postgres.sql(
+            "SELECT content IS NOT NULL AS kept FROM envelopes WHERE id = $1", envelope_id, database=db_settings.db_name
+        )
+        assert left["kept"] == bool(replayed)
+
+
+async def test_mail_without_content_is_set_aside(store: Store, postgres: PostgresServer, db_settings: Settings) -> None:
+    """It was once left claimed, and its lease renewed, for as long as the worker lived."""
+    lost = await mail(store, uuid4(), datetime.now(UTC))
+    await postgres.sql("UPDATE envelopes SET content = NULL WHERE id = $1", lost, database=db_settings.db_name)
+    assert await store.claim([lost], worker := uuid4(), 60.0) == []
+    assert await store.renew(worker, 60.0) == 0
+    (delivery,) = (await store.message(lost)).deliveries
+    assert (delivery.state, delivery.claimed_by) == (DeliveryState.QUEUED, None)
+    assert timedelta(minutes=4) < delivery.next_attempt_at - datetime.now(UTC) <= timedelta(minutes=5)
+
+
+async def test_what_is_cancelled_keeps_no_content_either(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    tenant = (await store.create_tenant("acme")).id
+    await store.set_retention(Retention(tenant, None, keep_bodies=False))
+    waiting = await mail(store, tenant, datetime.now(UTC))
+    assert await store.change(Change.CANCEL, [waiting]) == [waiting]
+    (left,) = await postgres.sql("SELECT content FROM envelopes WHERE id = $1", waiting, database=db_settings.db_name)
+    assert left["content"] is None
 
 
 async def test_a_drop_keeps_nobody_waiting_and_gives_up(
