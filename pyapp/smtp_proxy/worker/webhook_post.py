@@ -30,6 +30,7 @@ from yarl import URL
 
 from smtp_proxy import __version__
 from smtp_proxy.errors import CertificateProblem, InvalidValue
+from smtp_proxy.model.address import innermost, is_public
 
 if TYPE_CHECKING:
     from smtp_proxy.config import Settings
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _ANSWER_BYTES: Final = 200  # kept for whoever looks why it failed
 _RESOLVER_THREADS: Final = 4
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 2.1
 
 
 class Refused(OSError):
@@ -78,10 +78,7 @@ class Guard(AbstractResolver):
     def permits(self, address: str) -> bool:
         """Whether it is reachable from everywhere, or allowed; also what an IPv6 address carries of IPv4."""
         parsed = ipaddress.ip_address(address.partition("%")[0])
-        inner = _embedded(parsed) or parsed
-        if any(inner in network for network in self._allowed):
-            return True
-        return inner.is_global and not inner.is_multicast
+        return is_public(parsed) or any(innermost(parsed) in network for network in self._allowed)
 
 
 class Poster:
@@ -158,15 +155,6 @@ def body_of(event: WebhookEvent) -> dict[str, Any]:
     """What is told of an event; the fields are described in docs/WEBHOOKS.md."""
     occurred_at = event.occurred_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"id": event.id, "sequence": event.sequence, "occurred_at": occurred_at, **event.payload}
-
-
-def _embedded(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address within: mapped (RFC 4291), 6to4 (RFC 3056), Teredo (RFC 4380), NAT64 (RFC 6052)."""
-    if address.version == 4:
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 
 
 def _context(settings: Settings) -> ssl.SSLContext:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.mx.resolver import Answer, DnsTrouble
+from smtp_proxy.model.address import is_public
 from smtp_proxy.model.attempt import Kind, Outcome
 
 if TYPE_CHECKING:
@@ -170,8 +171,4 @@ def _is_address(text: str) -> bool:
 
 
 def _is_public(text: str) -> bool:
-    """Not loopback, private, link-local, multicast or reserved; an IPv4 address in IPv6 is looked at as what it is."""
-    address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_global and not address.is_multicast
+    return is_public(ipaddress.ip_address(text))
