@@ -487,7 +487,8 @@ FROM webhooks WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY created_at, id;
 DELETE FROM webhooks WHERE id = $1 RETURNING id;
 
 -- name: remove_webhook_events
-DELETE FROM webhook_events WHERE webhook_id = $1;
+-- What waits, by its index. What was told or given up, which may be much, goes with its day.
+DELETE FROM webhook_events WHERE webhook_id = $1 AND state = 0;
 
 -- name: reseal_webhook
 -- $1 webhook, $2 what it has now, $3 the id of the key it is sealed with anew, $4 what is sealed

@@ -52,7 +52,7 @@ class Webhooks:
             return [_webhook(row) for row in await connection.fetch(QUERIES["list_webhooks"], tenant_id)]
 
     async def remove_webhook(self, webhook_id: UUID) -> None:
-        """With all that it was and is to be told. Raises NotFound."""
+        """With all that it is still to be told. Raises NotFound."""
         async with self._connection("removing a webhook") as connection, connection.transaction():
             present(await connection.fetchrow(QUERIES["remove_webhook"], webhook_id), f"webhook {webhook_id}")
             await connection.execute(QUERIES["remove_webhook_events"], webhook_id)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smtp_proxy.model.address import innermost, is_public
 
 INSIDE = (
-    "127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0",  # noqa: S104
+    "127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0",
     "224.0.0.1", "::1", "fe80::1", "fd00::1",
 )  # fmt: skip
 
