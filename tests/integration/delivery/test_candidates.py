@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from mail import job
 from scripted_server import STALL, Answer, ScriptedServer
 
+from smtp_proxy.delivery.governor import Busy, Governor, Permit
 from smtp_proxy.delivery.leg import Leg
+from smtp_proxy.delivery.provider import Offered
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
+from smtp_proxy.delivery.transport import Ledger
+from smtp_proxy.delivery.turn import Turn
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import Job
 
@@ -122,6 +127,35 @@ async def test_a_fault_on_one_way_leaves_the_others(backup: ScriptedServer, monk
     results = await deliver(Planned(((0,), (way(backup.port),)), ((1,), (broken,))), "a@one.example", "b@two.example")
     assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.DEFERRED]
     assert len(backup.received) == 1
+
+
+class TurnsAway:
+    """An API that says it has taken nothing, after an attempt was written down."""
+
+    async def offer(self, raw: bytes, recipients: Sequence[tuple[int, str]], ledger: Ledger) -> Offered:
+        assert await ledger.sending([number for number, _ in recipients])
+        slow = {
+            number: RecipientResult(number, Outcome.DEFERRED, 454, "4.7.0", "too fast", "") for number, _ in recipients
+        }
+        return Offered(slow, turned_away=True)
+
+    async def close(self) -> None: ...
+
+
+async def test_an_attempt_that_was_written_down_gets_its_end_though_the_next_way_is_busy() -> None:
+    """Sent back to the queue instead, it was counted as one of which nobody knows the outcome."""
+
+    class Crowded(Governor):
+        async def enter(self, route: Route, tenant: Hashable, turn: Turn) -> Permit:
+            if route.provider is None:
+                raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
+            return await super().enter(route, tenant, turn)
+
+    api = replace(way(9), provider=TurnsAway())
+    transport = SmtpTransport(Planned(((0,), (api, way(9)))), governor=Crowded())
+    (result,) = await transport.deliver(job("a@one.example"))
+    await transport.close()
+    assert (result.outcome, result.reply_code, result.postponed_seconds) == (Outcome.DEFERRED, 454, 0.0)
 
 
 async def test_a_leg_that_was_decided_asks_nobody() -> None:

@@ -151,6 +151,23 @@ async def test_no_sweep_waits_for_partitions(house: House, monkeypatch: pytest.M
     assert 1 < len(tried) < 4, "again after a minute, and not at each round"
 
 
+async def test_many_expired_keys_do_not_keep_mail_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them once went before anything was swept again."""
+    batches = []
+
+    async def never_ends() -> int:
+        batches.append(1)
+        await asyncio.sleep(1.0)
+        return 10_000
+
+    monkeypatch.setattr(house.store, "forget_submission_keys", never_ends)
+    house.start(sweeping=True)
+    await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
+    seen = len(batches)
+    await asyncio.sleep(30)
+    assert len(batches) > seen, "and goes on by and by"
+
+
 async def test_mail_flows_without_redis_and_with_it_again(house: House) -> None:
     house.start(sweeping=True)
     house.server.available = False
