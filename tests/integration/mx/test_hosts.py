@@ -92,6 +92,26 @@ async def test_a_host_whose_address_is_not_to_be_had_now_stays(dns: DnsServer) -
         await found.addresses("f.example")
 
 
+async def test_a_lost_address_does_not_switch_dane_off(dns: DnsServer) -> None:
+    """Whoever can drop one answer was once spared the TLSA records of a host that was looked up in a signed zone."""
+    dns.add("s.example", "MX", "10 mx1.example.")
+    dns.secure.update({"s.example", "mx1.example"})
+    found = hosts(dns)
+    assert await found.of("s.example") == [MxHost("mx1.example", 10, True)]
+    dns.add("t.example", "MX", "10 mx9.example.")
+    dns.secure.add("t.example")
+    dns.failing.add("mx9.example")
+    assert await found.of("t.example") == [MxHost("mx9.example", 10, True)]
+
+
+async def test_a_host_that_is_an_inside_address_is_not_asked(dns: DnsServer) -> None:
+    """Nothing resolves it, so it was once passed on as it is when its lookup failed."""
+    assert await hosts(dns, private=False).addresses("10.0.0.5") == []
+    assert await hosts(dns, private=False).addresses("64:ff9b::a00:5") == []
+    assert await hosts(dns, private=False).addresses("1.1.1.1") == ["1.1.1.1"]
+    assert await hosts(dns).addresses("10.0.0.5") == ["10.0.0.5"]
+
+
 async def test_ourselves(dns: DnsServer) -> None:
     dns.add("a.example", "MX", "10 mx1.example.", "20 mx2.example.", "20 mx3.example.")
     assert await names(hosts(dns, "mx2.example"), "a.example") == ["mx1.example"]
