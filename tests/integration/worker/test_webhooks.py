@@ -249,6 +249,8 @@ async def test_given_up_switched_off_and_replayed(
         while "is switched off" not in caplog.text:
             await house.mail(Outcome.DELIVERED)
             await asyncio.sleep(0.1)
+        assert "localhost has taken nothing" in caplog.text
+        assert "/hook" not in caplog.text, "the rest of a URL may hold a secret"
         (listed,) = json.loads(await house.command("webhooks", "list", "--json"))
         assert listed["disabled_at"]
         assert listed["last_error"] == "500 broken"
