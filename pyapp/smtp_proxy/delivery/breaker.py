@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAILURES: Final = 5  # in a row
-COOL_DOWN_SECONDS: Final = 15.0  # the first; each probe that fails doubles it
+COOL_DOWN_SECONDS: Final = 5.0  # the first, about as long as a restart; each probe that fails doubles it
 COOL_DOWN_MAX_SECONDS: Final = 300.0
 JITTER: Final = 0.2  # share by which a cool-down is shorter or longer, so that a fleet does not probe as one
 # A probe that nobody reports on (its delivery was broken off) gives way to another after so long.
@@ -51,6 +51,10 @@ class Breaker:
         return self._until is None or not (
             now < self._until or (self._probe_until is not None and now < self._probe_until)
         )
+
+    def is_probed(self, now: float) -> bool:
+        """Half-open: a probe is under way, and what comes of it is known in a moment."""
+        return self._until is not None and now >= self._until and not self.may_go(now)
 
     def allows(self, now: float) -> bool:
         """Whether one may go now. When open and the cool-down is over, the one who asks is the probe."""

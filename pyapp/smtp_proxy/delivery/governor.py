@@ -104,9 +104,9 @@ class Governor:
         """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
         now = self._clock.monotonic()
         breaker = self._breakers.get(_hop(route))
-        if breaker is not None and not breaker.may_go(now):
-            raise Blocked(f"{route.remote} {breaker.text(now)}")
         destination = self._destination(route, now)
+        if breaker is not None and not breaker.may_go(now):
+            raise self._closed(breaker, route, destination, now)
         if not destination.line and self._has_place(destination, now):
             self._begin(destination, now)
         else:
@@ -115,11 +115,17 @@ class Governor:
             breaker = self._breakers.get(_hop(route))
         if breaker is not None and not breaker.allows(now):
             self._end(destination, 0.0, now)
-            raise Blocked(f"{route.remote} {breaker.text(now)}")
+            raise self._closed(breaker, route, destination, now)
         permit = Permit(route, destination, now)
         if route.is_limited:
             permit.lease = await self._share(permit, tenant)
         return permit
+
+    def _closed(self, breaker: Breaker, route: Route, destination: _Destination, now: float) -> DeliveryError:
+        """While a probe is under way nobody is put off by the schedule of retries: the answer is there in a moment."""
+        if breaker.is_probed(now):
+            return Busy(f"busy: {route.remote} is being probed", self._busy(destination, now).seconds)
+        return Blocked(f"{route.remote} {breaker.text(now)}")
 
     async def close(self) -> None:
         """Wait for what is being given back to the fleet."""

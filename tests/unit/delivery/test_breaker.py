@@ -63,8 +63,8 @@ def test_what_began_before_it_opened_is_no_news() -> None:
 
 
 def test_the_text_names_failures_and_when_it_is_probed() -> None:
-    text = opened().text(5.0)
-    assert text == "not tried: 5 failures in a row, at last: connection refused; probed again in 10 s"
+    text = opened().text(2.0)
+    assert text == "not tried: 5 failures in a row, at last: connection refused; probed again in 3 s"
 
 
 @given(st.floats(0, 1, exclude_max=True))
