@@ -87,7 +87,7 @@ class Home:
                 "restore it, or use another --data"
             )
         names = Secrets.__dataclass_fields__
-        found = Secrets(**{name: str(kept.get(name) or secrets.token_urlsafe(_SECRET_BYTES)) for name in names})
+        found = Secrets(**{name: str(kept.get(name) or secrets.token_hex(_SECRET_BYTES)) for name in names})
         if asdict(found) != kept:
             self.write_json(_SECRETS, asdict(found))
         return found

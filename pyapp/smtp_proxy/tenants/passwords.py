@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,12 +24,13 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 # answer takes does not tell whether there is one.
 DUMMY_HASH = "$argon2id$v=19$m=19456,t=2,p=1$tQLM+chKkFdXa+hLTUz3jQ$I/pNhJf+L7i9pkR8Z9Lyiw7lBGSP+A81Dclv2zzKXtI"
 _NICE = 10
-_GENERATED_BYTES = 24  # 192 bits, 32 characters
+_GENERATED = 32  # 190 bits
+_LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
 
 def generate_password() -> str:
-    """A new password of letters, digits, '-' and '_', too long to guess."""
-    return secrets.token_urlsafe(_GENERATED_BYTES)
+    """A new password of letters and digits, too long to guess, that no program takes for an option."""
+    return "".join(secrets.choice(_LETTERS_AND_DIGITS) for _ in range(_GENERATED))
 
 
 class Passwords:

@@ -22,6 +22,7 @@ def test_secrets_are_generated_once(tmp_path: Path) -> None:
     secrets = home.secrets()
     assert len({secrets.db_password, secrets.redis_password}) == 2
     assert min(len(secrets.db_password), len(secrets.redis_password)) >= 32
+    assert (secrets.db_password + secrets.redis_password).isalnum(), "'-' in front would be an option to redis-cli"
     assert home.secrets() == secrets
     assert secrets.db_password not in repr(secrets)
     assert stat.S_IMODE((home.path / "secrets.json").stat().st_mode) == 0o600

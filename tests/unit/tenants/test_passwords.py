@@ -50,6 +50,7 @@ def test_generated_passwords() -> None:
         assert names.password(secret) == secret
         assert len(secret) == 32
         assert secret.isascii()
+        assert secret.isalnum(), "'-' in front would be an option to swaks and curl"
 
 
 @pytest.mark.parametrize("name", ["a", "0", "acme", "acme-2", "a" * 63])
