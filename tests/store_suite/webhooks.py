@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from smtp_proxy.errors import NotFound
-from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.attempt import Outcome, Sending
+from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import Job
+from smtp_proxy.model.policy import OnUnknown, TenantPolicy
 from smtp_proxy.model.webhook import Told, Webhook, WebhookEvent
 from smtp_proxy.sealing import Sealed
 from smtp_proxy.store.ids import new_id
@@ -98,6 +100,58 @@ class WebhookSuite:
         attempt = attempt_for(await outbox.job(), outbox.worker, Outcome.REFUSED)
         await stores.store.record([replace(attempt, result=replace(attempt.result, enhanced_code="5.4.7"))])
         assert [e.event for e in await outbox.due()] == ["expired"]
+
+    async def told(self, outbox: Outbox) -> list[WebhookEvent]:
+        """All that waits, in the order in which it is told."""
+        events: list[WebhookEvent] = []
+        while due := await outbox.due():
+            events += due
+            await outbox.store.settle_events([Told(event) for event in due])
+        return events
+
+    async def test_what_an_operator_does_is_told_in_its_order(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        await outbox.record(job, Outcome.DELIVERED, recipient=0)
+        await outbox.record(job, Outcome.DEFERRED, recipient=1, retry_in=60.0)
+        for change in (Change.HOLD, Change.RELEASE, Change.HOLD, Change.CANCEL):
+            assert await stores.store.change(change, [job.envelope.id]) == [job.envelope.id]
+        assert await stores.store.change(Change.CANCEL, [job.envelope.id]) == []
+        events = await self.told(outbox)
+        assert [e.event for e in events] == ["delivered", "deferred", "held", "released", "held", "cancelled"]
+        assert len({e.id for e in events}) == 6, "an id each, by which a receiver knows what it has"
+        assert {e.payload["recipient"] for e in events[1:]} == {"b@rcpt.example"}
+        assert [e.payload["attempt"] is None for e in events] == [False, False, True, True, True, True]
+        assert [e.payload["next_attempt_at"] is None for e in events[2:]] == [True, False, True, True]
+
+    async def test_what_is_done_to_all_of_a_tenant_is_told(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores, "released", "cancelled")
+        ids = [(await outbox.job()).envelope.id for _ in range(3)]
+        await stores.store.release(outbox.worker)
+        assert sum([n async for n in stores.store.change_all(Change.HOLD, outbox.tenant, batch=2)]) == 3
+        assert await outbox.due() == [], "held is not what it asked for"
+        assert sum([n async for n in stores.store.release_all_held(outbox.tenant, batch=2)]) == 3
+        assert sum([n async for n in stores.store.change_all(Change.CANCEL, outbox.tenant)]) == 3
+        events = await self.told(outbox)
+        assert sorted((e.event, e.envelope_id) for e in events) == sorted(
+            (name, i) for name in ("released", "cancelled") for i in ids
+        )
+
+    @pytest.mark.parametrize("on_unknown", list(OnUnknown))
+    async def test_an_attempt_that_nobody_recorded_is_told(self, stores: Stores, on_unknown: OnUnknown) -> None:
+        outbox = await Outbox.made(stores)
+        await stores.store.set_tenant_policy("acme", TenantPolicy(on_unknown=on_unknown))
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        sending = Sending(job.envelope.id, outbox.tenant, 0, 1, outbox.worker, NOW, "mx.example:25")
+        assert await stores.store.sending([sending]) == {(job.envelope.id, 0)}
+        await stores.store.release(outbox.worker)
+        (event,) = await outbox.due()
+        expected = "held" if on_unknown is OnUnknown.HOLD else "deferred"
+        assert (event.event, event.recipient_number, event.attempt_number) == (expected, 0, 1)
+        assert event.payload["attempt"]["remote"] == "mx.example:25"
+        assert (event.payload["next_attempt_at"] is None) == (on_unknown is OnUnknown.HOLD)
+        assert await stores.store.record([attempt_for(job, outbox.worker, Outcome.DELIVERED)]) == 0
+        assert len(await self.told(outbox)) == 1, "what is fenced tells nothing more"
 
     async def test_nobody_is_told_of_other_mail(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores, "bounced", "expired")

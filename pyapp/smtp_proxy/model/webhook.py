@@ -12,13 +12,15 @@ from smtp_proxy.sealing import Sealed
 
 
 class Event(StrEnum):
-    """What became of one recipient's copy in one attempt."""
+    """What became of one recipient's copy: in an attempt, or by an operator's hand."""
 
     DELIVERED = "delivered"
     DEFERRED = "deferred"  # tried again later
     BOUNCED = "bounced"  # refused for good
     EXPIRED = "expired"  # given up by age (RFC 3463 3.5: 5.4.7)
     HELD = "held"  # until an operator releases it
+    RELEASED = "released"  # by an operator: it is due now
+    CANCELLED = "cancelled"  # by an operator: it is never delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class WebhookEvent:
     envelope_id: UUID
     webhook_id: UUID
     recipient_number: int
-    attempt_number: int
+    attempt_number: int  # below 0: of no attempt, but of an operator's change; the first is -1
     sequence: int  # the order within a message
     event: str
     occurred_at: datetime

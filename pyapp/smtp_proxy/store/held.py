@@ -1,4 +1,7 @@
-"""Held mail: released in batches, oldest first, by an index that has nothing else in it (migration 0009)."""
+"""Mail that an operator holds, releases or cancels; and webhooks told of it, in the same transaction.
+
+Held mail is released in batches, oldest first, by an index that has nothing else in it (migration 0009).
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,21 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from smtp_proxy.model.change import Change
+from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.retention import forget_settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import asyncpg
+
     from smtp_proxy.store.pool import Connection
 
 _STATEMENTS: Final = {Change.HOLD: "hold_named", Change.CANCEL: "cancel_named", Change.RELEASE: "release_named"}
+EVENT_OF: Final = {Change.HOLD: Event.HELD, Change.CANCEL: Event.CANCELLED, Change.RELEASE: Event.RELEASED}
 # Lower than any message's id.
 FIRST: Final = UUID(int=0)
-
-
-async def release_named(connection: Connection, envelope_ids: Sequence[UUID]) -> list[UUID]:
-    """See Store.release_held."""
-    if not envelope_ids:
-        return []
-    low, high = min(envelope_ids), max(envelope_ids)
-    rows = await connection.fetch(QUERIES["release_named"], envelope_ids, low, high)
-    return list(dict.fromkeys(row["envelope_id"] for row in rows))
 
 
 async def change_named(connection: Connection, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
@@ -35,7 +33,7 @@ async def change_named(connection: Connection, change: Change, envelope_ids: Seq
     low, high = min(envelope_ids), max(envelope_ids)
     async with connection.transaction():
         rows = await connection.fetch(QUERIES[_STATEMENTS[change]], envelope_ids, low, high)
-        changed = list(dict.fromkeys(row["envelope_id"] for row in rows))
+        changed = await _tell(connection, change, rows)
         if changed and change is Change.CANCEL:
             await forget_settled(connection, changed)
     return changed
@@ -59,5 +57,16 @@ async def release_next(
     until = await connection.fetchval(QUERIES["held_until"], after, before, batch)
     if until is None:
         return 0, None
-    rows = await connection.fetch(QUERIES["release_held"], after, until, tenant_id)
-    return len({row["envelope_id"] for row in rows}), until
+    async with connection.transaction():
+        rows = await connection.fetch(QUERIES["release_held"], after, until, tenant_id)
+        return len(await _tell(connection, Change.RELEASE, rows)), until
+
+
+async def _tell(connection: Connection, change: Change, rows: Sequence[asyncpg.Record]) -> list[UUID]:
+    """Write events for these deliveries, for who wants them; returns their messages, each once."""
+    changed = list(dict.fromkeys(row["envelope_id"] for row in rows))
+    if changed:
+        places = sorted((row["envelope_id"], row["recipient_number"]) for row in rows)
+        ids, numbers = [place[0] for place in places], [place[1] for place in places]
+        await connection.execute(QUERIES["tell_changes"], ids, numbers, EVENT_OF[change].value, ids[0], ids[-1])
+    return changed

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import AlreadyExists, NotFound
-from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, Sending
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job, Recipient
@@ -24,10 +24,12 @@ from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.model.retention import SETTLED, Retention
 from smtp_proxy.model.submission import SubmissionKey
 from smtp_proxy.model.tls import suite_name
+from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.consequences import concerned, late_places, numbers_to_tell
 from smtp_proxy.store.decode import decode
+from smtp_proxy.store.held import EVENT_OF
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.memory_outcomes import MemoryOutcomes
 from smtp_proxy.store.memory_webhooks import MemoryWebhooks
@@ -264,6 +266,9 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         for row in found:
             row.state = DeliveryState.HELD if change is Change.HOLD else DeliveryState.CANCELLED
             row.finished_at = self._clock.now() if change is Change.CANCEL else None
+            self._tell_change(EVENT_OF[change], self._envelopes[row.envelope_id], row.number, row.recipient)
+        for envelope_id in {row.envelope_id for row in found}:
+            self._forget_settled(envelope_id)
         return list(dict.fromkeys(row.envelope_id for row in found))
 
     async def change_all(self, change: Change, tenant_id: UUID, *, batch: int = 1000) -> AsyncIterator[int]:
@@ -444,7 +449,9 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
     def _release(self, rows: Sequence[_Row]) -> list[UUID]:
         found = [row for row in rows if row.state is DeliveryState.HELD]
         for row in found:
-            row.state, row.next_attempt_at, row.sweep_at = DeliveryState.QUEUED, self._clock.now(), self._clock.now()
+            now = row.next_attempt_at = row.sweep_at = self._clock.now()
+            row.state = DeliveryState.QUEUED
+            self._tell_change(Event.RELEASED, self._envelopes[row.envelope_id], row.number, row.recipient, due_at=now)
         return list(dict.fromkeys(row.envelope_id for row in found))
 
     def _held(self, worker_id: UUID) -> list[_Row]:
@@ -464,6 +471,19 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
             row.attempts[-1] = replace(row.attempts[-1], finished_at=self._clock.now())
             row.attempt_count += 1
             row.state = self._state_after_unknown(row.envelope_id)
+            self._tell_unknown(row)
+
+    def _tell_unknown(self, row: _Row) -> None:
+        """As the function of that name in migration 0021."""
+        last, envelope = row.attempts[-1], self._envelopes[row.envelope_id]
+        result = RecipientResult(
+            row.number, last.outcome, last.reply_code, last.enhanced_code, last.reply_text, last.remote
+        )
+        ended_at = last.finished_at or self._clock.now()
+        attempt = Attempt(
+            envelope.id, last.number, last.worker_id, last.started_at, ended_at, result, row.next_attempt_at
+        )
+        self._tell(attempt, envelope, row.recipient, held=row.state is DeliveryState.HELD)
 
     def _state_after_unknown(self, envelope_id: UUID) -> DeliveryState:
         tenant_id = self._envelopes[envelope_id].tenant_id

@@ -171,18 +171,34 @@ class MemoryWebhooks(MemoryDomains):
     def _tell(self, attempt: Attempt, envelope: Envelope, recipient: str, *, held: bool) -> None:
         """As the statement `tell_webhooks`, for an attempt that was recorded."""
         event = _event_of(attempt, held=held)
-        for webhook in self._webhooks.values():
-            wanted = not webhook.events or event in webhook.events
-            if webhook.tenant_id == envelope.tenant_id and webhook.disabled_at is None and wanted:
-                key = (envelope.id, webhook.id, attempt.result.number, attempt.number)
-                told = WebhookEvent(
-                    *key,
-                    next(self._sequence),
-                    event,
-                    attempt.finished_at,
-                    _payload(attempt, envelope, recipient, event),
-                )
-                self._events.setdefault(key, _Kept(told, self._clock.now()))
+        payload = _payload(attempt, envelope, recipient, event)
+        for webhook in self._wanting(event, envelope):
+            key = (envelope.id, webhook.id, attempt.result.number, attempt.number)
+            self._keep_event(key, event, attempt.finished_at, payload)
+
+    def _tell_change(
+        self, event: Event, envelope: Envelope, number: int, recipient: str, *, due_at: datetime | None = None
+    ) -> None:
+        """As the statement `tell_changes`. `due_at`: of what is queued by it."""
+        payload = _framed(event, envelope, recipient, None, due_at)
+        for webhook in self._wanting(event, envelope):
+            told = [key[3] for key in self._events if key[:3] == (envelope.id, webhook.id, number)]
+            self._keep_event((envelope.id, webhook.id, number, min([0, *told]) - 1), event, self._clock.now(), payload)
+
+    def _wanting(self, event: Event, envelope: Envelope) -> list[Webhook]:
+        return [
+            webhook
+            for webhook in self._webhooks.values()
+            if webhook.tenant_id == envelope.tenant_id
+            and webhook.disabled_at is None
+            and (not webhook.events or event in webhook.events)
+        ]
+
+    def _keep_event(
+        self, key: tuple[UUID, UUID, int, int], event: Event, at: datetime, payload: dict[str, object]
+    ) -> None:
+        told = WebhookEvent(*key, next(self._sequence), event, at, payload)
+        self._events.setdefault(key, _Kept(told, self._clock.now()))
 
     def _notify_webhooks(self) -> None:
         for callback in self._webhook_callbacks:
@@ -199,7 +215,20 @@ def _event_of(attempt: Attempt, *, held: bool) -> Event:
 
 
 def _payload(attempt: Attempt, envelope: Envelope, recipient: str, event: Event) -> dict[str, object]:
-    result, again = attempt.result, attempt.next_attempt_at
+    result = attempt.result
+    said: dict[str, object] = {
+        "number": attempt.number,
+        "reply_code": result.reply_code,
+        "enhanced_code": result.enhanced_code,
+        "reply_text": result.reply_text,
+        "remote": result.remote,
+    }
+    return _framed(event, envelope, recipient, said, attempt.next_attempt_at if event is Event.DEFERRED else None)
+
+
+def _framed(
+    event: Event, envelope: Envelope, recipient: str, attempt: dict[str, object] | None, again: datetime | None
+) -> dict[str, object]:
     return {
         "event": event.value,
         "message": {
@@ -209,12 +238,6 @@ def _payload(attempt: Attempt, envelope: Envelope, recipient: str, event: Event)
             "received_at": envelope.received_at.astimezone(UTC).strftime(_TIME),
         },
         "recipient": recipient,
-        "attempt": {
-            "number": attempt.number,
-            "reply_code": result.reply_code,
-            "enhanced_code": result.enhanced_code,
-            "reply_text": result.reply_text,
-            "remote": result.remote,
-        },
-        "next_attempt_at": again.astimezone(UTC).strftime(_TIME) if again and event is Event.DEFERRED else None,
+        "attempt": attempt,
+        "next_attempt_at": again.astimezone(UTC).strftime(_TIME) if again is not None else None,
     }

@@ -314,19 +314,19 @@ RETURNING d.envelope_id, due.was_taken;
 -- Those of these messages that are held become due. $1 ids, $2 lowest id, $3 highest id
 UPDATE deliveries SET state = 0, next_attempt_at = now(), sweep_at = now()
 WHERE state = 4 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING envelope_id;
+RETURNING envelope_id, recipient_number;
 
 -- name: hold_named
 -- Those of these messages that wait in the queue stay until they are released. $1 ids, $2 lowest id, $3 highest id
 UPDATE deliveries SET state = 4
 WHERE state + 0 = 0 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING envelope_id;
+RETURNING envelope_id, recipient_number;
 
 -- name: cancel_named
 -- Those of these messages that wait or are held are never delivered. $1 ids, $2 lowest id, $3 highest id
 UPDATE deliveries SET state = 5, finished_at = now()
 WHERE state + 0 IN (0, 4) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING envelope_id;
+RETURNING envelope_id, recipient_number;
 
 -- name: messages_of_tenant
 -- Oldest first. $1 tenant, $2 after this id, $3 before this id, $4 how many
@@ -346,7 +346,7 @@ ORDER BY envelope_id DESC LIMIT 1;
 UPDATE deliveries d SET state = 0, next_attempt_at = now(), sweep_at = now()
 WHERE d.state = 4 AND d.envelope_id > $1::uuid AND d.envelope_id <= $2::uuid
     AND ($3::uuid IS NULL OR $3::uuid = (SELECT e.tenant_id FROM envelopes e WHERE e.id = d.envelope_id))
-RETURNING d.envelope_id;
+RETURNING d.envelope_id, d.recipient_number;
 
 -- name: held_by_tenant
 -- What is held, of each tenant; as much as is held is read, and no more: OFFSET 0 keeps it to lookups by key.
@@ -586,6 +586,34 @@ CROSS JOIN LATERAL (
 WHERE cardinality(w.events) = 0 OR v.event = ANY (w.events)
 ORDER BY made.place
 ON CONFLICT DO NOTHING;
+
+-- name: tell_changes
+-- In the transaction in which an operator changed these deliveries, whose rows it has locked: events without an attempt.
+-- Their numbers go down from -1, so that none is that of an attempt. $1 envelopes, $2 recipients' numbers, $3 event,
+-- $4 lowest id, $5 highest id
+INSERT INTO webhook_events (envelope_id, webhook_id, recipient_number, attempt_number, event, occurred_at, due_at, payload)
+SELECT d.envelope_id, w.id, d.recipient_number, least(0, (
+        SELECT min(v.attempt_number) FROM webhook_events v
+        WHERE v.envelope_id = d.envelope_id AND v.webhook_id = w.id AND v.recipient_number = d.recipient_number
+    )) - 1, $3::text, now(), now(),
+    jsonb_build_object(
+        'event', $3::text,
+        'message', jsonb_build_object('id', e.id, 'tenant_id', e.tenant_id, 'from', e.reverse_path,
+            'received_at', to_char(e.received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+        'recipient', d.recipient,
+        'attempt', NULL,
+        'next_attempt_at', CASE WHEN d.state = 0
+            THEN to_char(d.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') END
+    )
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY AS m (envelope_id, recipient_number, place)
+) made
+JOIN deliveries d ON d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
+    AND d.envelope_id BETWEEN $4::uuid AND $5::uuid
+JOIN envelopes e ON e.id = made.envelope_id AND e.id BETWEEN $4::uuid AND $5::uuid
+JOIN webhooks w ON w.tenant_id = e.tenant_id AND w.disabled_at IS NULL
+WHERE cardinality(w.events) = 0 OR $3::text = ANY (w.events)
+ORDER BY made.place;
 
 -- name: retentions
 -- $1 a tenant's name or null

@@ -325,7 +325,7 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
     async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
         """Make the held deliveries of these messages due; returns whose there were."""
         async with self._connection("releasing held mail") as connection:
-            return await held.release_named(connection, envelope_ids)
+            return await held.change_named(connection, Change.RELEASE, envelope_ids)
 
     async def release_all_held(self, tenant_id: UUID | None = None, *, batch: int = 1000) -> AsyncIterator[int]:
         """Make all that is held now due, of a tenant or of all, oldest first; yields how many messages each time.
@@ -341,7 +341,10 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
             yield released
 
     async def change(self, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
-        """Hold, release or cancel what these messages have undelivered; returns those that had any such delivery."""
+        """Hold, release or cancel what these messages have undelivered; returns those that had any such delivery.
+
+        Webhooks are told of it, in the same transaction.
+        """
         async with self._connection(f"changing mail: {change.value}") as connection:
             return await held.change_named(connection, change, envelope_ids)
 

