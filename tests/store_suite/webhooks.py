@@ -36,6 +36,11 @@ class Outbox:
         await stores.store.add_webhook(webhook)
         return cls(stores, tenant, webhook)
 
+    async def another(self) -> Webhook:
+        webhook = replace(self.webhook, id=new_id(NOW), url="https://y.example/")
+        await self.store.add_webhook(webhook)
+        return webhook
+
     async def job(self, *recipients: str, tenant: UUID | None = None) -> Job:
         row = core_envelope(recipients or ("a@rcpt.example",), tenant=(tenant or self.tenant).bytes)
         (envelope_id,) = await self._stores.accepted(row)
@@ -47,6 +52,12 @@ class Outbox:
 
     async def record(self, job: Job, outcome: Outcome, **options: Any) -> None:
         assert await self.store.record([attempt_for(job, self.worker, outcome, **options)]) == 1
+
+    async def counts(self, **options: int) -> dict[UUID, tuple[int, int]]:
+        return await self.store.event_counts([self.webhook.id, uuid4()], **options)
+
+    async def replay(self, **options: Any) -> int:
+        return sum([count async for count in self.store.replay_events(self.webhook.id, **options)])
 
     async def due(self, limit: int = 100) -> list[WebhookEvent]:
         return await self.store.due_events(self.webhook.id, limit)
@@ -93,7 +104,7 @@ class WebhookSuite:
         assert first["next_attempt_at"] is None
         assert datetime.fromisoformat(last["next_attempt_at"]).tzinfo is not None
         assert set(first) == {"event", "message", "recipient", "attempt", "next_attempt_at"}
-        assert await stores.store.event_counts() == {}
+        assert await outbox.counts() == {}
 
     async def test_an_expired_message_is_told_as_that(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores)
@@ -194,7 +205,7 @@ class WebhookSuite:
         again_at = datetime.now(UTC) + timedelta(hours=1)
         await stores.store.settle_events([Told(first, "500", again_at), Told(alone)])
         assert await outbox.due() == [], "the second waits for the first"
-        assert await stores.store.event_counts() == {outbox.webhook.id: (2, 0)}
+        assert await outbox.counts() == {outbox.webhook.id: (2, 0)}
 
     async def test_what_was_given_up_is_replayed(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores)
@@ -203,10 +214,33 @@ class WebhookSuite:
             await outbox.record(await outbox.job(), Outcome.DELIVERED)
         given_up, taken = await outbox.due()
         await store.settle_events([Told(given_up, "500"), Told(taken)])
-        assert await store.event_counts() == {webhook: (0, 1)}
-        assert await store.replay_events(webhook, since=datetime.now(UTC) + timedelta(days=1)) == 0
-        assert await store.replay_events(webhook, envelope_id=taken.envelope_id) == 0
-        assert await store.replay_events(webhook) == 1
+        assert await outbox.counts() == {webhook: (0, 1)}
+        assert await outbox.replay(since=datetime.now(UTC) + timedelta(days=1)) == 0
+        assert await outbox.replay(envelope_id=taken.envelope_id) == 0
+        assert await outbox.replay() == 1
         assert [e.id for e in await outbox.due()] == [given_up.id]
-        assert await store.replay_events(webhook, envelope_id=taken.envelope_id, everything=True) == 1
+        assert await outbox.replay(envelope_id=taken.envelope_id, everything=True) == 1
         assert len(await outbox.due()) == 2
+
+    @pytest.mark.parametrize("everything", [False, True])
+    async def test_much_is_replayed_in_batches_and_counted_so_far(self, stores: Stores, everything: bool) -> None:
+        outbox = await Outbox.made(stores)
+        other = await outbox.another()
+        for _ in range(3):
+            job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+            for recipient in (0, 1):
+                await outbox.record(job, Outcome.DELIVERED, recipient=recipient)
+        for webhook in (outbox.webhook.id, other.id):
+            while due := await stores.store.due_events(webhook, 100):
+                await stores.store.settle_events([Told(event, "" if everything else "500") for event in due])
+        assert await outbox.counts(most=4) == ({} if everything else {outbox.webhook.id: (0, 4)})
+        batches = [n async for n in stores.store.replay_events(outbox.webhook.id, everything=everything, batch=2)]
+        assert (sum(batches), max(batches)) == (6, 2)
+        assert await outbox.counts() == {outbox.webhook.id: (6, 0)}
+        assert await stores.store.due_events(other.id, 100) == [], "another's stay as they are"
+
+    async def test_what_waits_for_a_removed_webhook_is_forgotten(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        await stores.store.remove_webhook(outbox.webhook.id)
+        assert await outbox.counts() == {}

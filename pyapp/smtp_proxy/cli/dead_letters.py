@@ -17,7 +17,7 @@ from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.outcome import DeadLetter
 from smtp_proxy.store import Store
 
-# Dead letters replayed with one statement.
+# Dead letters that the first statement looks at; later ones look at more.
 _BATCH = 500
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")]
@@ -100,11 +100,8 @@ def parse_kind(text: str | None) -> Kind | None:
 async def _replay_all(store: Store, tenant: str, kind: Kind | None) -> int:
     """Newest first, a batch at a time, so that it can be broken off; returns how many messages."""
     owner = (await store.tenant_by_name(tenant)).id
-    total, before = 0, None
-    while True:
-        letters = await store.dead_letters(tenant_id=owner, kind=kind, before=before, limit=_BATCH)
-        if not letters:
-            return total
+    total = 0
+    async for letters in store.dead_letter_pages(tenant_id=owner, kind=kind, page=_BATCH):
         by_message: dict[UUID, list[str]] = {}
         for letter in letters:
             by_message.setdefault(letter.envelope_id, []).append(letter.recipient)
@@ -113,7 +110,7 @@ async def _replay_all(store: Store, tenant: str, kind: Kind | None) -> int:
         else:
             for envelope_id, recipients in by_message.items():
                 total += len(await store.replay([envelope_id], recipients))
-        before = min(by_message)
+    return total
 
 
 def _tell(count: int) -> None:

@@ -14,11 +14,14 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import InvalidValue, NotFound, ServiceFailed
-from smtp_proxy.model.webhook import Event, Webhook
+from smtp_proxy.model.webhook import EVENTS_COUNTED, Event, Webhook
 from smtp_proxy.sealing import Sealed, read_keys
 from smtp_proxy.store import Store
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.worker.webhook_post import Poster, check_url
+
+# Events replayed between two words about it.
+_TELL_EVERY = 100_000
 
 webhooks_app = typer.Typer(help="Where tenants hear of their mail.", no_args_is_help=True)
 
@@ -64,7 +67,8 @@ def webhooks_list(
     async def work(store: Store) -> list[dict[str, Any]]:
         names = {t.id: t.name for t in await store.list_tenants()}
         owner = (await store.tenant_by_name(tenant)).id if tenant is not None else None
-        counts = await store.event_counts()
+        webhooks = await store.list_webhooks(owner)
+        counts = await store.event_counts([w.id for w in webhooks])
         return [
             {
                 "id": w.id,
@@ -78,7 +82,7 @@ def webhooks_list(
                 "disabled_at": w.disabled_at,
                 "last_error": w.last_error,
             }
-            for w in await store.list_webhooks(owner)
+            for w in webhooks
         ]
 
     rows = with_store(context, work)
@@ -88,7 +92,7 @@ def webhooks_list(
     table = make_table("id", "tenant", "URL", "events", "waiting", "given up", "state", "last error")
     for row in rows:
         cells = (str(row["id"]), row["tenant"], row["url"], ", ".join(row["events"]) or "all")
-        table.add_row(*cells, str(row["waiting"]), str(row["given_up"]), _state(row), row["last_error"])
+        table.add_row(*cells, _counted(row["waiting"]), _counted(row["given_up"]), _state(row), row["last_error"])
     print_table(table)
 
 
@@ -132,16 +136,22 @@ def webhooks_replay(
     message: Annotated[str | None, typer.Option(metavar="ID", help="Of this message alone.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also what was taken before.")] = False,
 ) -> None:
-    """Tell again what was given up."""
+    """Tell again what was given up, the oldest messages first. It can be broken off and begun again."""
 
     async def work(store: Store) -> int:
         found = await _one(store, webhook)
-        return await store.replay_events(
+        total, told = 0, 0
+        async for count in store.replay_events(
             found.id,
             since=since.replace(tzinfo=UTC) if since is not None else None,
             envelope_id=_id(message) if message is not None else None,
             everything=everything,
-        )
+        ):
+            total += count
+            if total - told >= _TELL_EVERY:
+                told = total
+                typer.echo(f"{total} events so far", err=True)
+        return total
 
     typer.echo(f"{with_store(context, work)} events are told again")
 
@@ -179,6 +189,10 @@ def _id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise InvalidValue(f"{text!r} is no id; see `smtp-proxy webhooks list` or `messages list`") from None
+
+
+def _counted(number: int) -> str:
+    return f"{number} or more" if number >= EVENTS_COUNTED else str(number)
 
 
 def _state(row: dict[str, Any]) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from smtp_proxy.sealing import Sealed
+
+# Counting is work for each: of one webhook, no more are counted.
+EVENTS_COUNTED: Final = 100_000
 
 
 class Event(StrEnum):

@@ -5,7 +5,7 @@ The integration suite of the store runs on both, which is what keeps this one ho
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -300,16 +300,23 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         before: UUID | None = None,
         limit: int = 50,
     ) -> list[DeadLetter]:
+        pages = self.dead_letter_pages(tenant_id=tenant_id, kind=kind, before=before)
+        return [letter async for page in pages for letter in page][:limit]
+
+    async def dead_letter_pages(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        kind: Kind | None = None,
+        before: UUID | None = None,
+        page: int = 5000,
+    ) -> AsyncGenerator[list[DeadLetter]]:
         self._reachable()
-        rows = [row for i in sorted(self._rows, reverse=True) for row in self._rows[i]]
-        found = [
-            _dead_letter(row, self._envelopes[row.envelope_id])
-            for row in rows
-            if row.state is DeliveryState.REFUSED and (before is None or row.envelope_id < before)
-        ]
-        return [letter for letter in found if tenant_id in (None, letter.tenant_id) and kind in (None, letter.kind)][
-            :limit
-        ]
+        for i in sorted(self._rows, reverse=True):
+            dead = [row for row in self._rows[i] if row.state is DeliveryState.REFUSED]
+            if dead and (before is None or i < before):
+                found = [_dead_letter(row, self._envelopes[i]) for row in dead]
+                yield [d for d in found if tenant_id in (None, d.tenant_id) and kind in (None, d.kind)]
 
     async def replay(self, envelope_ids: Sequence[UUID], recipients: Sequence[str] = ()) -> list[UUID]:
         self._reachable()
@@ -383,8 +390,8 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         self, tenant_id: UUID, since: datetime, *, after: UUID | None = None, limit: int = 500
     ) -> tuple[int, UUID | None]:
         low = max(first_id(since), after or UUID(int=0))
-        ids = [i for i in self._of_tenant(tenant_id) if i > low and self._envelopes[i].body][:limit]
-        gone = [i for i in ids if self._is_settled(i)]
+        ids = [i for i in self._of_tenant(tenant_id) if i > low][:limit]
+        gone = [i for i in ids if self._envelopes[i].body and self._is_settled(i)]
         for envelope_id in gone:
             self._envelopes[envelope_id] = replace(self._envelopes[envelope_id], body=b"")
         return len(gone), ids[-1] if len(ids) == limit else None

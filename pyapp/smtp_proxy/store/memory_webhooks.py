@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from uuid import UUID
 from smtp_proxy.clock import Clock
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.attempt import Outcome
-from smtp_proxy.model.webhook import Event, Told, Webhook, WebhookEvent
+from smtp_proxy.model.webhook import EVENTS_COUNTED, Event, Told, Webhook, WebhookEvent
 from smtp_proxy.sealing import Sealed
 from smtp_proxy.store.memory_domains import MemoryDomains
 
@@ -142,7 +143,8 @@ class MemoryWebhooks(MemoryDomains):
         since: datetime | None = None,
         envelope_id: UUID | None = None,
         everything: bool = False,
-    ) -> int:
+        batch: int = 1000,
+    ) -> AsyncIterator[int]:
         self._reachable()
         states = (1, 2) if everything else (2,)
         found = [
@@ -153,17 +155,20 @@ class MemoryWebhooks(MemoryDomains):
             and (since is None or kept.event.occurred_at >= since)
             and envelope_id in (None, kept.event.envelope_id)
         ]
-        for kept in found:
-            kept.state, kept.due_at, kept.event = 0, self._clock.now(), replace(kept.event, tries=0)
-        return len(found)
+        for start in range(0, len(found), batch):
+            for kept in found[start : start + batch]:
+                kept.state, kept.due_at, kept.event = 0, self._clock.now(), replace(kept.event, tries=0)
+            yield len(found[start : start + batch])
 
-    async def event_counts(self) -> dict[UUID, tuple[int, int]]:
+    async def event_counts(
+        self, webhook_ids: Sequence[UUID], *, most: int = EVENTS_COUNTED
+    ) -> dict[UUID, tuple[int, int]]:
         self._reachable()
         counts: dict[UUID, tuple[int, int]] = {}
-        for kept in self._events.values():
-            if kept.state != 1:
-                waiting, given_up = counts.get(kept.event.webhook_id, (0, 0))
-                counts[kept.event.webhook_id] = (waiting + (kept.state == 0), given_up + (kept.state == 2))
+        for webhook_id in webhook_ids:
+            states = Counter(kept.state for kept in self._events.values() if kept.event.webhook_id == webhook_id)
+            if states[0] or states[2]:
+                counts[webhook_id] = (min(states[0], most), min(states[2], most))
         return counts
 
     # -- below

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from smtp_proxy.model.attempt import Kind
@@ -15,6 +15,11 @@ from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
+
+
+# Dead letters that one statement looks at.
+_PAGE_MAX: Final = 5000
+_HIGHEST: Final = UUID(int=2**128 - 1)
 
 
 class OutcomeStore:
@@ -67,10 +72,37 @@ class OutcomeStore:
 
         `before`: the last id of the page before. `limit` counts recipients, and may cut a message's.
         """
-        async with self._connection("listing dead letters") as connection:
-            wanted = None if kind is None else int(kind)
-            rows = await connection.fetch(QUERIES["dead_letters"], tenant_id, wanted, before, limit)
-        return [_dead_letter(row) for row in rows]
+        found: list[DeadLetter] = []
+        pages = self.dead_letter_pages(tenant_id=tenant_id, kind=kind, before=before, page=min(limit, _PAGE_MAX))
+        async with aclosing(pages):
+            async for page in pages:
+                found += page
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    async def dead_letter_pages(
+        self,
+        *,
+        tenant_id: UUID | None = None,
+        kind: Kind | None = None,
+        before: UUID | None = None,
+        page: int = _PAGE_MAX,
+    ) -> AsyncGenerator[list[DeadLetter]]:
+        """All of them, newest message first, no message in two pages. A page may be empty.
+
+        Each is a statement of its own, which looks at some `page` dead letters of whichever tenant, later ones at more.
+        """
+        below = before or _HIGHEST
+        wanted = None if kind is None else int(kind)
+        while True:
+            async with self._connection("listing dead letters") as connection:
+                lowest = await connection.fetchval(QUERIES["dead_until"], below, page)
+                if lowest is None:
+                    return
+                rows = await connection.fetch(QUERIES["dead_letters"], tenant_id, wanted, below, lowest)
+            yield [_dead_letter(row) for row in rows]
+            below, page = lowest, min(_PAGE_MAX, page * 4)
 
     async def replay(self, envelope_ids: Sequence[UUID], recipients: Sequence[str] = ()) -> list[UUID]:
         """Make what was refused or given up of these messages due, as if it had come now; returns whose there was.

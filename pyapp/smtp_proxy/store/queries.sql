@@ -264,9 +264,16 @@ SELECT id, on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_h
 WHERE on_unknown <> 'retry' OR idempotency_seconds IS NOT NULL OR max_age_seconds IS NOT NULL OR reports <> 'all'
     OR suppress_hard_bounces;
 
+-- name: dead_until
+-- With which message the next so many dead letters end, newest first. $1 before this id, $2 how many
+SELECT envelope_id FROM (
+    SELECT envelope_id FROM deliveries WHERE state = 3 AND envelope_id < $1::uuid ORDER BY envelope_id DESC LIMIT $2
+) found
+ORDER BY envelope_id LIMIT 1;
+
 -- name: dead_letters
--- Newest first. The subqueries are lookups by key for each row of deliveries_dead. $1 tenant or null, $2 kind of the last
--- attempt or null, $3 before this message or null, $4 limit
+-- Newest first. The subqueries are lookups by key for each row of deliveries_dead between the two ids. $1 tenant or null,
+-- $2 kind of the last attempt or null, $3 before this message, $4 from this message on
 SELECT d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.finished_at, e.tenant_id, e.reverse_path,
     coalesce(a.kind, 0) AS kind, coalesce(a.reply_code, 0) AS reply_code, coalesce(a.enhanced_code, '') AS enhanced_code,
     coalesce(a.reply_text, '') AS reply_text
@@ -277,9 +284,9 @@ LEFT JOIN LATERAL (
     WHERE envelope_id = d.envelope_id AND recipient_number = d.recipient_number
     ORDER BY attempt_number DESC LIMIT 1
 ) a ON true
-WHERE d.state = 3 AND ($3::uuid IS NULL OR d.envelope_id < $3)
+WHERE d.state = 3 AND d.envelope_id < $3::uuid AND d.envelope_id >= $4::uuid
     AND ($1::uuid IS NULL OR e.tenant_id = $1) AND ($2::smallint IS NULL OR a.kind = $2)
-ORDER BY d.envelope_id DESC, d.recipient_number LIMIT $4;
+ORDER BY d.envelope_id DESC, d.recipient_number;
 
 -- name: replay
 -- $1 ids, $2 lowest id, $3 highest id, $4 only these recipients, in lower case, or null
@@ -487,8 +494,14 @@ FROM webhooks WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY created_at, id;
 DELETE FROM webhooks WHERE id = $1 RETURNING id;
 
 -- name: remove_webhook_events
--- What waits, by its index. What was told or given up, which may be much, goes with its day.
-DELETE FROM webhook_events WHERE webhook_id = $1 AND state = 0;
+-- Some of what waits, by its index. What was told or given up, which may be much, goes with its day. $1 webhook, $2 how many
+DELETE FROM webhook_events v
+USING (
+    SELECT envelope_id, webhook_id, recipient_number, attempt_number FROM webhook_events
+    WHERE webhook_id = $1 AND state = 0 LIMIT $2
+) gone
+WHERE v.envelope_id = gone.envelope_id AND v.webhook_id = gone.webhook_id
+    AND v.recipient_number = gone.recipient_number AND v.attempt_number = gone.attempt_number;
 
 -- name: reseal_webhook
 -- $1 webhook, $2 what it has now, $3 the id of the key it is sealed with anew, $4 what is sealed
@@ -537,15 +550,38 @@ FROM told
 WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id
     AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number;
 
--- name: replay_events
--- $1 webhook, $2 occurred from then on or null, $3 message or null, $4 states
+-- name: given_up_until
+-- With which message the next so many events end that were given up. $1 webhook, $2 after this id, $3 how many
+SELECT envelope_id FROM (
+    SELECT envelope_id FROM webhook_events
+    WHERE webhook_id = $1 AND state = 2 AND envelope_id > $2::uuid ORDER BY envelope_id LIMIT $3
+) found
+ORDER BY envelope_id DESC LIMIT 1;
+
+-- name: events_until
+-- The same of all events, of whichever webhook: by the primary key. $1 after this id, $2 how many
+SELECT envelope_id FROM (
+    SELECT envelope_id FROM webhook_events WHERE envelope_id > $1::uuid ORDER BY envelope_id LIMIT $2
+) found
+ORDER BY envelope_id DESC LIMIT 1;
+
+-- name: replay_given_up
+-- $1 webhook, $2 after this id, $3 up to this id, $4 occurred from then on or null
 UPDATE webhook_events SET state = 0, tries = 0, due_at = now()
-WHERE webhook_id = $1 AND ($2::timestamptz IS NULL OR occurred_at >= $2) AND ($3::uuid IS NULL OR envelope_id = $3)
-    AND state = ANY ($4::smallint[]);
+WHERE webhook_id = $1 AND state = 2 AND envelope_id > $2::uuid AND envelope_id <= $3::uuid
+    AND ($4::timestamptz IS NULL OR occurred_at >= $4);
+
+-- name: replay_all
+-- As replay_given_up, also what was taken.
+UPDATE webhook_events SET state = 0, tries = 0, due_at = now()
+WHERE webhook_id = $1 AND state IN (1, 2) AND envelope_id > $2::uuid AND envelope_id <= $3::uuid
+    AND ($4::timestamptz IS NULL OR occurred_at >= $4);
 
 -- name: event_counts
-SELECT webhook_id, count(*) FILTER (WHERE state = 0) AS waiting, count(*) FILTER (WHERE state = 2) AS given_up
-FROM webhook_events WHERE state <> 1 GROUP BY webhook_id;
+-- $1 webhook, $2 count no further
+SELECT
+    (SELECT count(*) FROM (SELECT FROM webhook_events WHERE webhook_id = $1 AND state = 0 LIMIT $2) w) AS waiting,
+    (SELECT count(*) FROM (SELECT FROM webhook_events WHERE webhook_id = $1 AND state = 2 LIMIT $2) g) AS given_up;
 
 -- name: tell_webhooks
 -- In the transaction that recorded these attempts: those that it did record become events, for who wants them.
@@ -630,14 +666,13 @@ SELECT EXISTS (SELECT FROM tenants WHERE NOT keep_bodies);
 SELECT id, recipient_count FROM envelopes
 WHERE tenant_id = $1 AND id < $2::uuid AND ($3::uuid IS NULL OR id > $3) ORDER BY id LIMIT $4;
 
--- name: messages_with_content
--- $1 tenant, $2 after this id, $3 at most
-SELECT e.id, e.recipient_count FROM envelopes e
-WHERE e.tenant_id = $1 AND e.id > $2::uuid AND (
+-- name: messages_and_contents
+-- The next so many of a tenant's, and whether their content is there. $1 tenant, $2 after this id, $3 how many
+SELECT e.id, e.recipient_count, (
     e.content IS NOT NULL OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = e.id)
     OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = e.id)
-)
-ORDER BY e.id LIMIT $3;
+) AS has_content
+FROM envelopes e WHERE e.tenant_id = $1 AND e.id > $2::uuid ORDER BY e.id LIMIT $3;
 
 -- name: lock_settled
 -- What somebody else has locked is not settled for certain, and not waited for. $1 ids, $2 lowest id, $3 highest id,
@@ -679,9 +714,17 @@ WITH p AS (DELETE FROM content_parts WHERE envelope_id = ANY ($1::uuid[]) AND en
 UPDATE envelopes SET content = NULL
 WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2::uuid AND $3::uuid AND content IS NOT NULL;
 
--- name: has_open
+-- name: some_are_open
+-- Of the next so many rows, by the primary key: whether one is open, and with which they end (null: there are none).
 -- A state of a later release counts as open. The table's name is replaced by a partition's.
-SELECT EXISTS (SELECT FROM deliveries WHERE state NOT IN (2, 3, 5));
+-- $1 after this message, $2 and this recipient, $3 how many
+SELECT bool_or(state NOT IN (2, 3, 5)) AS is_open,
+    (array_agg(envelope_id ORDER BY envelope_id DESC, recipient_number DESC))[1] AS envelope_id,
+    (array_agg(recipient_number ORDER BY envelope_id DESC, recipient_number DESC))[1] AS recipient_number
+FROM (
+    SELECT state, envelope_id, recipient_number FROM deliveries
+    WHERE (envelope_id, recipient_number) > ($1::uuid, $2::smallint) ORDER BY envelope_id, recipient_number LIMIT $3
+) looked_at;
 
 -- name: has_open_by_index
 -- The same for what this release can open again, by the partial indexes, while everybody waits.

@@ -34,7 +34,8 @@ _PARENTS: Final = (*TABLES, "bodies")
 _PARTITION: Final = re.compile(rf"^(?:{'|'.join(_PARENTS)})_p(\d{{8}})$")
 # Each try keeps others waiting for MIGRATE_LOCK_SECONDS at most; the next round comes in an hour.
 _PATIENCE_SECONDS: Final = 20.0
-_SCAN_SECONDS: Final = 3600.0
+# Rows that one statement looks at.
+_LOOKED_AT: Final = 20_000
 # Others may detach days as well, to keep them elsewhere: only what bears this is ours to drop.
 _MARK: Final = "smtp-proxy: detached by retention, to be dropped"
 _SETTLED: Final = [int(state) for state in SETTLED]
@@ -87,11 +88,15 @@ class Retentions:
     async def forget_contents(
         self, tenant_id: UUID, since: datetime, *, after: UUID | None = None, limit: int = 500
     ) -> tuple[int, UUID | None]:
-        """Take the content out of a tenant's settled mail accepted since then; as `expire_messages`."""
+        """Take the content out of a tenant's settled mail accepted since then; as `expire_messages`.
+
+        `limit` counts messages, with content or without.
+        """
         low = max(first_id(since), after) if after is not None else first_id(since)
         async with self._connection("forgetting content") as connection, connection.transaction():
-            rows = await connection.fetch(QUERIES["messages_with_content"], tenant_id, low, limit)
-            gone = await _lock_settled(connection, {row["id"]: row["recipient_count"] for row in rows})
+            rows = await connection.fetch(QUERIES["messages_and_contents"], tenant_id, low, limit)
+            with_content = {row["id"]: row["recipient_count"] for row in rows if row["has_content"]}
+            gone = await _lock_settled(connection, with_content)
             if gone:
                 await connection.execute(QUERIES["forget_contents"], gone, min(gone), max(gone))
         return len(gone), rows[-1]["id"] if len(rows) == limit else None
@@ -150,13 +155,18 @@ def _days(names: set[str], before: datetime) -> list[str]:
 
 
 async def _has_open(connection: Connection, day: str) -> bool:
-    """Whether anything of that day may still go out; first what indexes tell, then a look at every row."""
+    """Whether anything of that day may still go out; first what indexes tell, then a look at every row, in batches."""
     table = f"deliveries_p{day}"
     if await connection.fetchval(QUERIES["has_open_by_index"].replace("deliveries", table)):
         return True
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL statement_timeout = '{_SCAN_SECONDS:g}s'")
-        return bool(await connection.fetchval(QUERIES["has_open"].replace("deliveries", table), timeout=_SCAN_SECONDS))
+    statement, after = QUERIES["some_are_open"].replace("deliveries", table), (UUID(int=0), -1)
+    while True:
+        row = await connection.fetchrow(statement, *after, _LOOKED_AT)
+        if row is None or row["envelope_id"] is None:
+            return False
+        if row["is_open"]:
+            return True
+        after = (row["envelope_id"], row["recipient_number"])
 
 
 async def _detach(connection: Connection, day: str, tables: Sequence[str]) -> None:

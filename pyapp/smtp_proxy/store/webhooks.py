@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from smtp_proxy.model.webhook import Told, Webhook, WebhookEvent
+from smtp_proxy.model.webhook import EVENTS_COUNTED, Told, Webhook, WebhookEvent
 from smtp_proxy.sealing import Sealed
 from smtp_proxy.store.accounts import present
 from smtp_proxy.store.listen import WEBHOOKS_CHANNEL, listen
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
 
 _ERROR_MAX = 500
+# Events that one statement of an operator's command looks at.
+_BATCH: Final = 1000
+_LOWEST: Final = UUID(int=0)
 _WAITS, _TAKEN, _GIVEN_UP = 0, 1, 2
 
 
@@ -52,10 +55,16 @@ class Webhooks:
             return [_webhook(row) for row in await connection.fetch(QUERIES["list_webhooks"], tenant_id)]
 
     async def remove_webhook(self, webhook_id: UUID) -> None:
-        """With all that it is still to be told. Raises NotFound."""
-        async with self._connection("removing a webhook") as connection, connection.transaction():
+        """With all that it is still to be told, in batches; what is left when that is broken off goes with its day.
+
+        Raises NotFound.
+        """
+        doing, count = "removing a webhook", _BATCH
+        async with self._connection(doing) as connection:
             present(await connection.fetchrow(QUERIES["remove_webhook"], webhook_id), f"webhook {webhook_id}")
-            await connection.execute(QUERIES["remove_webhook_events"], webhook_id)
+        while count == _BATCH:
+            async with self._connection(doing) as connection:
+                count = _count(await connection.execute(QUERIES["remove_webhook_events"], webhook_id, _BATCH))
 
     async def reseal_webhook(self, webhook: Webhook, sealed: Sealed) -> bool:
         """Put another seal in place of the one it has; False: it has another one by now, or is gone."""
@@ -121,18 +130,48 @@ class Webhooks:
         since: datetime | None = None,
         envelope_id: UUID | None = None,
         everything: bool = False,
-    ) -> int:
-        """Let those wait again that were given up (`everything`: those that were taken too); returns how many."""
-        states = [_TAKEN, _GIVEN_UP] if everything else [_GIVEN_UP]
-        async with self._connection("replaying events") as connection:
-            status = await connection.execute(QUERIES["replay_events"], webhook_id, since, envelope_id, states)
-        return int(status.rsplit(" ", 1)[-1])
+        batch: int = _BATCH,
+    ) -> AsyncIterator[int]:
+        """Let those wait again that were given up (`everything`: those that were taken too), the oldest messages first.
 
-    async def event_counts(self) -> dict[UUID, tuple[int, int]]:
-        """How many events wait, and how many were given up, of each webhook that has any."""
-        async with self._connection("counting events") as connection:
-            rows = await connection.fetch(QUERIES["event_counts"])
-        return {row["webhook_id"]: (row["waiting"], row["given_up"]) for row in rows}
+        Yields how many each time. Each batch is a transaction of its own and looks at some `batch` events, and at all
+        those of a message; what is done stays so.
+        """
+        statement = QUERIES["replay_all" if everything else "replay_given_up"]
+        after = _LOWEST if envelope_id is None else UUID(int=envelope_id.int - 1)
+        until = envelope_id
+        while True:
+            async with self._connection("replaying events") as connection:
+                if envelope_id is None:
+                    until = await _until(connection, webhook_id, after, batch, everything=everything)
+                if until is None:
+                    return
+                count = _count(await connection.execute(statement, webhook_id, after, until, since))
+            yield count
+            if envelope_id is not None:
+                return
+            after = until
+
+    async def event_counts(
+        self, webhook_ids: Sequence[UUID], *, most: int = EVENTS_COUNTED
+    ) -> dict[UUID, tuple[int, int]]:
+        """How many events wait, and how many were given up, of each of these that has any; counted up to `most`."""
+        counts: dict[UUID, tuple[int, int]] = {}
+        for webhook_id in webhook_ids:
+            async with self._connection("counting events") as connection:
+                row = await connection.fetchrow(QUERIES["event_counts"], webhook_id, most)
+            if row is not None and (row["waiting"] or row["given_up"]):
+                counts[webhook_id] = (row["waiting"], row["given_up"])
+        return counts
+
+
+async def _until(connection: Connection, webhook_id: UUID, after: UUID, batch: int, *, everything: bool) -> UUID | None:
+    """With which message the next batch ends; None: there is nothing more."""
+    if everything:
+        until: UUID | None = await connection.fetchval(QUERIES["events_until"], after, batch)
+    else:
+        until = await connection.fetchval(QUERIES["given_up_until"], webhook_id, after, batch)
+    return until
 
 
 async def tell(connection: Connection, attempts: Sequence[Attempt]) -> None:
@@ -140,6 +179,10 @@ async def tell(connection: Connection, attempts: Sequence[Attempt]) -> None:
     ids = [a.envelope_id for a in attempts]
     numbers = ([a.result.number for a in attempts], [a.number for a in attempts], [a.worker_id for a in attempts])
     await connection.execute(QUERIES["tell_webhooks"], ids, *numbers, min(ids), max(ids))
+
+
+def _count(status: str) -> int:
+    return int(status.rsplit(" ", 1)[-1])
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:
