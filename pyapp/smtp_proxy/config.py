@@ -38,6 +38,13 @@ class Settings(BaseModel):
     log_format: Literal["json", "console"] = "json"
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=0, ge=0, le=65535, description="0: no health listener")
+    metrics_emf: Literal["auto", "on", "off"] = Field(
+        default="auto", description="metrics as log lines for CloudWatch; auto: in a task of ECS that logs JSON"
+    )
+    metrics_namespace: str = Field(default="SmtpProxy", min_length=1, max_length=255, pattern=r"^[A-Za-z0-9_./#-]+$")
+    metrics_service: str = Field(
+        default="", max_length=255, description="what CloudWatch calls this service, such as submissions"
+    )
     shutdown_timeout_seconds: float = Field(
         default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)"
     )

@@ -62,6 +62,17 @@ class DeliverySuite:
         assert {job.envelope.id: job.envelope.body for job in jobs} == {i: b"%d" % n for n, i in enumerate(ids)}
         assert await stores.store.depth() == 0
 
+    async def test_the_backlog_is_as_old_as_the_oldest_that_is_due(self, stores: Stores) -> None:
+        assert await stores.store.backlog_age_seconds() == 0
+        first = await stores.accepted(core_envelope())
+        await asyncio.sleep(0.3)
+        second = await stores.accepted(core_envelope())
+        assert 0.3 <= await stores.store.backlog_age_seconds() < 60
+        await stores.store.claim(first, uuid4(), LEASE)
+        assert 0 < await stores.store.backlog_age_seconds() < 0.3
+        await stores.store.claim(second, uuid4(), LEASE)
+        assert await stores.store.backlog_age_seconds() == 0
+
     @pytest.mark.parametrize("others", [0, 3, 60])
     async def test_what_was_asked_for_with_dsn_is_kept(self, stores: Stores, others: int) -> None:
         """Beside mail that asks for nothing, by one statement and by COPY."""

@@ -33,7 +33,7 @@ from smtp_proxy.store.store import Store
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.limits import SharedLimits
 from smtp_proxy.stream.publisher import Publisher
-from smtp_proxy.telemetry import health
+from smtp_proxy.telemetry import emf, health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.telemetry.metrics import REGISTRY, register_stats
 from smtp_proxy.telemetry.tasks import end
@@ -305,6 +305,7 @@ async def _serve(
         checks = {"service": service.well, "postgres": lambda: _pinged(store)}
         async with (
             contextlib.AsyncExitStack() as stack,
+            emf.reporting(settings, "smtp", clock=SystemClock()),
             health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
         ):
             reloader = Reloader(settings, core, SystemClock(), serving)

@@ -292,6 +292,12 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         now = self._clock.now()
         return sum(r.state is DeliveryState.QUEUED and r.next_attempt_at <= now for r in self._all_rows())
 
+    async def backlog_age_seconds(self) -> float:
+        self._reachable()
+        now = self._clock.now()
+        due = [r.next_attempt_at for r in self._all_rows() if r.state is DeliveryState.QUEUED]
+        return max(0.0, (now - min(due, default=now)).total_seconds())
+
     async def dead_letters(
         self,
         *,

@@ -369,6 +369,13 @@ SELECT count(*) FROM (
     SELECT FROM deliveries WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now() LIMIT $2
 ) ready;
 
+-- name: backlog_age
+-- As depth, and as dear. $1 sweep after, $2 look at no more
+SELECT coalesce(extract(epoch FROM now() - min(next_attempt_at)), 0)::float8 FROM (
+    SELECT next_attempt_at FROM deliveries
+    WHERE state = 0 AND sweep_at <= now() + $1::interval AND next_attempt_at <= now() LIMIT $2
+) ready;
+
 -- name: create_tenant
 INSERT INTO tenants (id, name) VALUES ($1, $2)
 RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;

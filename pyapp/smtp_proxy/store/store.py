@@ -373,6 +373,12 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
             ahead = timedelta(seconds=self._settings.sweep_after_seconds)
             return int(await connection.fetchval(QUERIES["depth"], ahead, most))
 
+    async def backlog_age_seconds(self) -> float:
+        """For how long the oldest delivery that is due has waited; of no more of them than `depth` counts."""
+        async with self._connection("looking how old the queue is") as connection:
+            ahead = timedelta(seconds=self._settings.sweep_after_seconds)
+            return float(await connection.fetchval(QUERIES["backlog_age"], ahead, _DEPTH_COUNTED))
+
     def leader(self, name: str) -> Leadership:
         """Leadership by that name, not yet taken; see Leadership."""
         return Leadership(self._settings, name)

@@ -49,6 +49,9 @@ HELD_BYTES = Gauge("smtp_held_bytes", "Bytes of the messages held, when last cou
 
 # -- queue
 QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (QueueDepth)")
+BACKLOG_AGE = Gauge(
+    "smtp_backlog_age_seconds", "For how long the oldest message that is due waits; 0 where another worker measures it"
+)
 PUBLISHED = Counter(
     "smtp_stream_published_total", "Envelope ids put on the stream, by source: ingress, sweeper", ["source"]
 )
@@ -80,6 +83,9 @@ QUEUE_SECONDS = Histogram(
     "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS
 )
 DELIVERY_SECONDS = Histogram("smtp_delivery_seconds", "Time of one delivery to the next hop", buckets=_SECONDS)
+WORKER_BUSY = Counter(
+    "smtp_worker_busy_seconds_total", "Time times the share of worker_concurrency that was in use: 1 a second at most"
+)
 LINE_WAITING = Gauge("smtp_line_waiting", "Deliveries that wait for their destination, without holding a turn")
 POSTPONED = Counter(
     "smtp_postponed_total", "Deliveries sent back to the queue because their destination is busy, by route", ["route"]
@@ -94,6 +100,14 @@ WEBHOOK_EVENTS = Counter("smtp_webhook_events_total", "Events told to webhooks, 
 WEBHOOKS_DISABLED = Counter("smtp_webhooks_disabled_total", "Webhooks that were switched off for taking nothing")
 
 FORGOTTEN = Counter("smtp_forgotten_total", "Messages, and contents, that were deleted in batches", ["what"])
+
+
+# -- the installation's surroundings
+SECRET_READS = Counter(
+    "smtp_secret_reads_total", "Secrets read from Secrets Manager, by result: changed, same, failed", ["result"]
+)
+TASK_PROTECTED = Gauge("smtp_task_protected", "1 while ECS is told to leave this task alone when it scales in")
+TASK_PROTECTION_FAILED = Counter("smtp_task_protection_failed_total", "Times the agent of ECS did not do as asked")
 
 
 class StatsCollector(Collector):

@@ -171,6 +171,11 @@ class Hand:
         return len(self._waiting)
 
     @property
+    def busy_share(self) -> float:
+        """How much of its turns is in use, 0 to 1."""
+        return min(1.0, len(self._under_way) / self._concurrency)
+
+    @property
     def under_way(self) -> int:
         """How many hold a turn."""
         return len(self._under_way)

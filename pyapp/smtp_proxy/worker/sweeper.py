@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable, StreamUnavailable
-from smtp_proxy.telemetry.metrics import PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
+from smtp_proxy.telemetry.metrics import BACKLOG_AGE, PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,8 @@ _KEYS_LEFT_SECONDS: Final = 2.0
 _PARTITIONS_BUSY_SECONDS: Final = 60.0
 # The count in Postgres is dear while much waits.
 _STORE_DEPTH_SECONDS: Final = 10.0
+# As dear, and asked for by alarms that look at minutes.
+_AGE_SECONDS: Final = 30.0
 # What is due at once waits in Postgres, not in the stream, where new mail would wait behind it: no more lies there
 # unread than the workers read in so long at their present pace, or than so many.
 _AHEAD_SECONDS: Final = 0.25
@@ -85,6 +87,7 @@ class Sweeper:
         self._hand_over = hand_over
         self._partitions_at = 0.0
         self._depth_at = 0.0
+        self._age_at = 0.0
         self._pace = Pace()
         self._led = False
 
@@ -104,6 +107,7 @@ class Sweeper:
             leads = await leader.try_acquire()
             if leads != self._led:
                 self._led = leads
+                BACKLOG_AGE.set(0)  # whoever leads now measures it
                 log.info("leads" if leads else "no longer leads", extra={"action": "lead", "leads": leads})
             if leads and self._calm:
                 return await self.sweep()
@@ -119,6 +123,7 @@ class Sweeper:
         now = self._clock.monotonic()
         if now >= self._partitions_at:
             self._partitions_at = now + await self._make_partitions()
+        await self._measure_age(now)
         try:
             depth, unread = await self._stream.depth(), await self._stream.unread()
         except StreamUnavailable:
@@ -133,6 +138,11 @@ class Sweeper:
             self._pace.added(swept)
             room -= swept
         return True
+
+    async def _measure_age(self, now: float) -> None:
+        if now >= self._age_at:
+            self._age_at = now + _AGE_SECONDS
+            BACKLOG_AGE.set(await self._store.backlog_age_seconds())
 
     async def _make_partitions(self) -> float:
         """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""

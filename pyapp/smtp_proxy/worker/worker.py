@@ -37,9 +37,9 @@ from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.places import Places
 from smtp_proxy.stream.publisher import Publisher
-from smtp_proxy.telemetry import health
+from smtp_proxy.telemetry import emf, health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
-from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS, SUPPRESSED
+from smtp_proxy.telemetry.metrics import DELIVERY_SECONDS, QUEUE_SECONDS, SUPPRESSED, WORKER_BUSY
 from smtp_proxy.telemetry.tasks import end
 from smtp_proxy.worker.aftermath import Aftermath, is_quiet, suppressed
 from smtp_proxy.worker.hand import SLOW_SECONDS, Hand, Held, Turn
@@ -165,9 +165,12 @@ class Worker:
                 self._drop(held)
 
     async def _lend_slow_turns(self) -> None:
+        looked_at = self._clock.monotonic()
         while True:
             await asyncio.sleep(SLOW_SECONDS / 4)
             self.hand.lend_slow()
+            before, looked_at = looked_at, self._clock.monotonic()
+            WORKER_BUSY.inc((looked_at - before) * self.hand.busy_share)
 
     async def _deliver(self, held: Held, turn: Turn) -> None:
         job = held.claim.job
@@ -367,7 +370,10 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
     try:
-        async with health.serve(settings.health_host, settings.health_port, checks, service="worker"):
+        async with (
+            emf.reporting(settings, "worker", clock=clock),
+            health.serve(settings.health_host, settings.health_port, checks, service="worker"),
+        ):
             log.info("delivering to %s:%s", settings.smarthost_host, settings.smarthost_port, extra={"action": "ready"})
             await lifecycle.run_until_stopped()
     finally:
