@@ -65,11 +65,11 @@ class DeliverySuite:
     async def test_the_backlog_is_as_old_as_the_oldest_that_is_due(self, stores: Stores) -> None:
         assert await stores.store.backlog_age_seconds() == 0
         first = await stores.accepted(core_envelope())
-        await asyncio.sleep(0.3)
+        await stores.let_pass(300)
         second = await stores.accepted(core_envelope())
-        assert 0.3 <= await stores.store.backlog_age_seconds() < 60
+        assert 300 <= await stores.store.backlog_age_seconds() < 360
         await stores.store.claim(first, uuid4(), LEASE)
-        assert 0 < await stores.store.backlog_age_seconds() < 0.3
+        assert 0 <= await stores.store.backlog_age_seconds() < 60
         await stores.store.claim(second, uuid4(), LEASE)
         assert await stores.store.backlog_age_seconds() == 0
 
