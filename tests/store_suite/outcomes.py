@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from smtp_proxy.model.attempt import Attempt, Kind, Outcome
+from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job
 from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
@@ -61,6 +61,24 @@ class OutcomeSuite:
         report = report_on(job, [0])
         assert await stores.store.record([stray], Consequences([report])) == 0
         assert await stores.store.claim([report.id], worker, LEASE) == []
+
+    async def test_a_delay_without_an_attempt_is_told_once_and_with_the_claim_alone(self, stores: Stores) -> None:
+        job, worker = await self._claimed(stores, "a@x.example", "b@x.example")
+        due_at = datetime.now(UTC) - timedelta(seconds=1)
+        stray, first = (report_on(job, [0, 1], [0, 1]) for _ in range(2))
+        theirs, ours = ([Postponed(job.envelope.id, n, w, due_at) for n in (0, 1)] for w in (uuid4(), worker))
+        assert await stores.store.postpone(theirs, Consequences([stray])) == 0
+        assert await stores.store.postpone(ours[:1], Consequences([first])) == 1
+        assert await stores.store.postpone(ours[:1], Consequences([first])) == 0
+        assert await stores.store.claim([stray.id], worker, LEASE) == []
+        (made,) = await stores.store.claim([first.id], worker, LEASE)
+        assert made.envelope.body.startswith(b"Subject: about [0]"), "the other was not postponed"
+        (again,) = await stores.store.claim([job.envelope.id], worker, LEASE)
+        assert [(r.number, r.delay_reported, r.attempt_number) for r in again.recipients] == [(0, True, 1)]
+        second = report_on(job, [0, 1], [0, 1])
+        assert await stores.store.postpone(ours, Consequences([second])) == 2
+        (made,) = await stores.store.claim([second.id], worker, LEASE)
+        assert made.envelope.body.startswith(b"Subject: about [1]"), "of the first it was told before"
 
     async def test_a_report_tells_of_what_was_recorded(self, stores: Stores) -> None:
         job, worker = await self._claimed(stores, "a@x.example", "b@x.example")

@@ -64,6 +64,7 @@ class Recipient:
     suppressed: str | None = None  # why this address gets no mail of this tenant
     replayed_at: datetime | None = None  # since when it is tried again after it was given up
     replayed_attempts: int = 0  # attempts behind it then
+    delay_reported: bool = False  # its sender was told that it takes long
 
 
 @dataclass(frozen=True, slots=True)

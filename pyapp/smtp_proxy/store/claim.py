@@ -97,4 +97,5 @@ def _recipient(row: asyncpg.Record) -> Recipient:
         row["suppressed"],
         row["replayed_at"],
         row["replayed_attempts"] or 0,
+        row["delay_reported"],
     )

@@ -1,4 +1,4 @@
-"""What recorded attempts bring about, written in their transaction: reports as new envelopes, suppressions.
+"""What recorded attempts and postponements bring about, written in their transaction: reports, suppressions.
 
 So a report is neither lost nor doubled: it is there when the attempt is, and when the answer to a COMMIT was lost and
 the same is recorded again, its id is there already.
@@ -23,18 +23,15 @@ if TYPE_CHECKING:
 Place = tuple[UUID, int]  # a delivery's key
 
 
-async def write(
-    connection: Connection, attempts: Sequence[Attempt], consequences: Consequences, sweep_after: timedelta
-) -> None:
-    """Within the transaction, behind the statement `record`; for attempts that stand recorded as they are given."""
-    recorded = await _recorded(connection, concerned(attempts, consequences))
-    newly_late = await _newly_late(connection, late_places(consequences.reports, recorded))
+async def write(connection: Connection, places: set[Place], consequences: Consequences, sweep_after: timedelta) -> None:
+    """Within the transaction, behind the statement that settled `places` or put them back; for those alone."""
+    newly_late = await _newly_late(connection, late_places(consequences.reports, places))
     for report in consequences.reports:
-        envelope = report.render(numbers_to_tell(report, recorded, newly_late))
+        envelope = report.render(numbers_to_tell(report, places, newly_late))
         if envelope is not None:
             await _enqueue(connection, envelope, report.recipient, sweep_after)
     for number, suppression in consequences.suppressions:
-        if (suppression.envelope_id, number) in recorded:
+        if (suppression.envelope_id, number) in places:
             await connection.execute(
                 QUERIES["add_suppression"],
                 suppression.tenant_id,
@@ -42,6 +39,11 @@ async def write(
                 suppression.reason,
                 suppression.envelope_id,
             )
+
+
+async def recorded(connection: Connection, attempts: Sequence[Attempt], consequences: Consequences) -> set[Place]:
+    """Of which of these attempts, which something follows from, stand recorded as they are given."""
+    return await _recorded(connection, concerned(attempts, consequences))
 
 
 def concerned(attempts: Sequence[Attempt], consequences: Consequences) -> list[Attempt]:

@@ -27,7 +27,7 @@ from smtp_proxy.model.tls import suite_name
 from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, tls_suite
 from smtp_proxy.store.claim import split_by_size
-from smtp_proxy.store.consequences import concerned, late_places, numbers_to_tell
+from smtp_proxy.store.consequences import Place, concerned, late_places, numbers_to_tell
 from smtp_proxy.store.decode import decode
 from smtp_proxy.store.held import EVENT_OF
 from smtp_proxy.store.ids import first_id
@@ -194,19 +194,21 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         self._reachable()
         count = sum(self._record_one(attempt) for attempt in attempts)
         if then:
-            self._bring_about(attempts, then)
+            self._bring_about(self._recorded(attempts, then), then)
         return count
 
-    async def postpone(self, postponed: Sequence[Postponed]) -> int:
+    async def postpone(self, postponed: Sequence[Postponed], then: Consequences | None = None) -> int:
         self._reachable()
-        count = 0
+        places = set()
         for one in postponed:
             row = self._claimed(one.envelope_id, one.recipient_number, one.worker_id)
             if row is not None:
                 row.state, row.claimed_by = DeliveryState.QUEUED, None
                 row.next_attempt_at = row.sweep_at = one.next_attempt_at
-                count += 1
-        return count
+                places.add((row.envelope_id, row.number))
+        if then:
+            self._bring_about(places, then)
+        return len(places)
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
         self._reachable()
@@ -425,11 +427,11 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
         tenant_id = self._envelopes[row.envelope_id].tenant_id
         return Recipient(
             row.number, row.recipient, row.attempt_count + 1, row.notify, row.orcpt,
-            self._suppressed(tenant_id, row.recipient), row.replayed_at, row.replayed_attempts,
+            self._suppressed(tenant_id, row.recipient), row.replayed_at, row.replayed_attempts, row.delay_reported,
         )  # fmt: skip
 
-    def _bring_about(self, attempts: Sequence[Attempt], then: Consequences) -> None:
-        recorded = {
+    def _recorded(self, attempts: Sequence[Attempt], then: Consequences) -> set[Place]:
+        return {
             (a.envelope_id, a.result.number)
             for a in concerned(attempts, then)
             if any(
@@ -437,6 +439,8 @@ class MemoryStore(MemoryWebhooks, MemoryOutcomes):
                 for past in self._rows[a.envelope_id][a.result.number].attempts
             )
         }
+
+    def _bring_about(self, recorded: set[Place], then: Consequences) -> None:
         late = {p for p in late_places(then.reports, recorded) if not self._rows[p[0]][p[1]].delay_reported}
         for envelope_id, number in late:
             self._rows[envelope_id][number].delay_reported = True

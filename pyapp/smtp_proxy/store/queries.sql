@@ -80,6 +80,7 @@ WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_num
 RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
+    d.delay_reported_at IS NOT NULL AS delay_reported,
     -- Where nobody suppresses anything that is asked once, and not for each row.
     CASE WHEN (SELECT EXISTS (SELECT FROM suppressions)) THEN (
         SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient)
@@ -171,7 +172,8 @@ UPDATE deliveries d SET state = 0, claimed_by = NULL, next_attempt_at = made.due
 FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[]) AS made (envelope_id, recipient_number, worker_id, due_at)
 WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
     AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
-    AND d.state = 1 AND d.claimed_by = made.worker_id;
+    AND d.state = 1 AND d.claimed_by = made.worker_id
+RETURNING d.envelope_id, d.recipient_number;
 
 -- name: sending
 -- Attempts that are about to send for good, where the claim still holds; returns those. What is only told of (its tenant

@@ -274,20 +274,27 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
             async with connection.transaction():
                 count = _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
                 if then:
-                    after = timedelta(seconds=self._settings.sweep_after_seconds)
-                    await consequences.write(connection, attempts, then, after)
+                    places = await consequences.recorded(connection, attempts, then)
+                    await consequences.write(connection, places, then, self._sweep_after)
                 if self._webhooks_about:
                     await tell(connection, attempts)
                 if self._privacy_about:
                     await forget_settled(connection, [attempt.envelope_id for attempt in attempts])
         return count
 
-    async def postpone(self, postponed: Sequence[Postponed]) -> int:
-        """Queue these again without an attempt; returns how many were still claimed by that worker."""
+    async def postpone(self, postponed: Sequence[Postponed], then: Consequences | None = None) -> int:
+        """Queue these again without an attempt; returns how many were still claimed by that worker.
+
+        `then` is done in the same transaction, for those.
+        """
         if not postponed:
             return 0
-        async with self._connection("postponing") as connection:
-            return _count(await connection.execute(QUERIES["postpone"], *record.postponed_columns(postponed)))
+        async with self._connection("postponing") as connection, connection.transaction():
+            rows = await connection.fetch(QUERIES["postpone"], *record.postponed_columns(postponed))
+            if then:
+                places = {(row["envelope_id"], row["recipient_number"]) for row in rows}
+                await consequences.write(connection, places, then, self._sweep_after)
+        return len(rows)
 
     async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
         """Write down that these are about to be sent for good; returns (envelope, recipient) of those still claimed.
@@ -414,6 +421,10 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
         return lookup.message(row, deliveries, attempts)
 
     # -- below
+
+    @property
+    def _sweep_after(self) -> timedelta:
+        return timedelta(seconds=self._settings.sweep_after_seconds)
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> AsyncIterator[Connection]:

@@ -63,16 +63,39 @@ class Aftermath:
             _suppressions(job, attempts) if wanted.suppress_hard_bounces else (),
         )
 
+    def of_postponed(
+        self,
+        envelope: Envelope,
+        postponed: Sequence[tuple[Recipient, RecipientResult]],
+        wanted: TenantPolicy,
+        now: datetime,
+    ) -> Consequences:
+        """Of those that go back to the queue without an attempt: their senders hear of a long delay all the same."""
+        if not envelope.reverse_path:
+            return NOTHING
+        endings = {}
+        for recipient, result in postponed:
+            _, since = counted(envelope, recipient)
+            told = recipient.delay_reported or not _is_wanted(Action.DELAYED, recipient, wanted.reports)
+            if self._is_late(since, now) and not told:
+                until = since + self._max_age(wanted)
+                endings[recipient.number] = Ending(recipient, Action.DELAYED, result, None, until)
+        return Consequences([self._due(envelope, endings, now)]) if endings else NOTHING
+
+    def _is_late(self, since: datetime, now: datetime) -> bool:
+        return 0 < self._delay_seconds <= (now - since).total_seconds()
+
+    def _max_age(self, wanted: TenantPolicy) -> timedelta:
+        return timedelta(seconds=wanted.max_age_seconds or self._give_up_seconds)
+
     def _endings(self, job: Job, attempts: Sequence[Attempt], wanted: TenantPolicy) -> dict[int, Ending]:
         """By the recipients' numbers."""
-        max_age = timedelta(seconds=wanted.max_age_seconds or self._give_up_seconds)
         found = {}
         for recipient, attempt in zip(job.recipients, attempts, strict=True):
             _, since = counted(job.envelope, recipient)
-            late = 0 < self._delay_seconds <= (attempt.finished_at - since).total_seconds()
-            action = _action(attempt, late=late)
+            action = _action(attempt, late=self._is_late(since, attempt.finished_at))
             if action is not None and _is_wanted(action, recipient, wanted.reports):
-                until = since + max_age if action is Action.DELAYED else None
+                until = since + self._max_age(wanted) if action is Action.DELAYED else None
                 found[recipient.number] = Ending(recipient, action, attempt.result, attempt.finished_at, until)
         return found
 

@@ -66,7 +66,7 @@ class Ending:
     recipient: Recipient
     action: Action
     result: RecipientResult
-    at: datetime  # of the last attempt
+    at: datetime | None  # of the attempt; None: nothing was asked of a next hop
     retry_until: datetime | None = None  # delayed
 
 
@@ -188,14 +188,16 @@ def _of_recipient(ending: Ending, envelope: Envelope, *, utf8: bool) -> list[str
         f"Action: {ending.action.keyword}",
         f"Status: {_status_code(ending)}",
     ]
-    if result.remote:
+    if result.remote and ending.at is not None:
         fields.append(f"Remote-MTA: dns; {_host(result.remote)}")
     said = " ".join(p for p in (str(result.reply_code), result.enhanced_code, result.reply_text) if p)
     if result.reply_code:
         fields.append(_field("Diagnostic-Code", f"smtp; {said}"))
     elif result.reply_text:
         fields.append(_field("Diagnostic-Code", f"x-smtp-proxy; {result.reply_text}"))
-    fields += [f"Last-Attempt-Date: {format_datetime(ending.at)}", f"Final-Log-ID: {envelope.id}"]
+    if ending.at is not None:
+        fields.append(f"Last-Attempt-Date: {format_datetime(ending.at)}")
+    fields.append(f"Final-Log-ID: {envelope.id}")
     if ending.retry_until is not None:
         fields.append(f"Will-Retry-Until: {format_datetime(ending.retry_until)}")
     return fields

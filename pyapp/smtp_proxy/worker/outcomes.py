@@ -47,6 +47,7 @@ class Finished:
     attempts: list[Attempt]
     then: Consequences = NOTHING
     postponed: list[Postponed] = field(default_factory=list)
+    then_postponed: Consequences = NOTHING
 
 
 class Outcomes:
@@ -108,10 +109,10 @@ class Outcomes:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _BACKOFF_MAX_SECONDS)
             except StoreError:
-                if len(batch) == 1 and batch[0].then:
+                if len(batch) == 1 and (batch[0].then or batch[0].then_postponed):
                     # What was sent is sent; better that its sender hears nothing than that it is sent again.
                     log.exception("a report can not be recorded", extra=_named(batch[0]))
-                    batch[0].then = NOTHING
+                    batch[0].then = batch[0].then_postponed = NOTHING
                     continue
                 if len(batch) == 1:
                     log.exception("an outcome can not be recorded", extra=_named(batch[0]))
@@ -126,8 +127,10 @@ class Outcomes:
     async def _record(self, batch: list[Finished]) -> None:
         attempts = [attempt for finished in batch for attempt in finished.attempts]
         then = Consequences.joined([finished.then for finished in batch if finished.then])
+        late = Consequences.joined([finished.then_postponed for finished in batch if finished.then_postponed])
         if postponed := [one for finished in batch for one in finished.postponed]:
-            await self._store.postpone(postponed)  # asked again after a failure of `record`, it finds nothing
+            # Asked again after a failure of `record`, it finds nothing.
+            await self._store.postpone(postponed, late)
         count = await self._store.record(attempts, then) if attempts else 0
         if count < len(attempts):
             FENCED.inc(len(attempts) - count)
@@ -142,9 +145,9 @@ class Outcomes:
                 _COUNTED_KINDS[attempt.result.kind].inc()
         for finished in batch:
             self._recorded(finished)
-        if then.reports:
-            REPORTS.inc(len(then.reports))
-            await self._publish([report.id for report in then.reports])
+        if reports := [*then.reports, *late.reports]:
+            REPORTS.inc(len(reports))
+            await self._publish([report.id for report in reports])
 
 
 def _named(finished: Finished) -> dict[str, object]:

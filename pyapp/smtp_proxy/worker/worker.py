@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
     from smtp_proxy.delivery.transport import Ledger, Transport
-    from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.envelope import Job, Recipient
     from smtp_proxy.model.policy import TenantPolicy
     from smtp_proxy.stream.interface import StreamConsumer, StreamPublisher
     from smtp_proxy.worker.lease import Claim
@@ -196,6 +196,9 @@ class Worker:
         policy = await self.policies.of(job.envelope.tenant_id)
         finished = self._finished(held, results, started_at, policy)
         finished.then = self._aftermath.of(_attempted(job, finished), finished.attempts, policy, self._clock.now())
+        if finished.postponed:
+            left = _postponed(job, results, finished)
+            finished.then_postponed = self._aftermath.of_postponed(job.envelope, left, policy, self._clock.now())
         self.outcomes.add(finished)
 
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
@@ -273,6 +276,11 @@ def _attempted(job: Job, finished: Finished) -> Job:
         return job
     left = {one.recipient_number for one in finished.postponed}
     return replace(job, recipients=tuple(recipient for recipient in job.recipients if recipient.number not in left))
+
+
+def _postponed(job: Job, results: list[RecipientResult], finished: Finished) -> list[tuple[Recipient, RecipientResult]]:
+    left = {one.recipient_number for one in finished.postponed}
+    return [pair for pair in zip(job.recipients, results, strict=True) if pair[0].number in left]
 
 
 def _after_crash(was_sent: bool) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -27,6 +28,7 @@ class Told(House):
             **{"hostname": "mail.example.org", "retry_initial_seconds": 0.1, "retry_jitter": 0.0, **overrides}
         )
         self.fate: dict[str, Outcome] = {}
+        self.busy: set[str] = set()  # nothing is asked of their next hop
         self.dsn = False
         self.transport.deliver = self._deliver  # type: ignore[method-assign]
 
@@ -34,11 +36,13 @@ class Told(House):
         self.transport.jobs.append(job)
         return [
             RecipientResult(
-                r.number, outcome, *CODES[outcome], "so", "mx.example:25", KINDS[outcome],
+                r.number, outcome, *said, "so", "mx.example:25", KINDS[outcome],
                 dsn_passed_on=self.dsn and r.notify is not None,
+                postponed_seconds=0.2 if r.address in self.busy else 0.0,
             )
             for r in job.recipients
             for outcome in [self.fate.get(r.address, Outcome.DELIVERED)]
+            for said in [(0, "") if r.address in self.busy else CODES[outcome]]
         ]  # fmt: skip
 
     async def send(self, *recipients: str, reverse_path: str = "me@example.com", **changes: object) -> UUID:
@@ -157,6 +161,51 @@ async def test_a_long_delay_is_told_once_and_the_end_of_it() -> None:
     assert b"Will-Retry-Until:" in first.body
     assert b"Action: failed" in second.body
     assert b"Status: 5.4.7" in second.body
+    await house.end()
+
+
+@pytest.mark.parametrize(
+    ("notify", "reports", "is_told"),
+    [
+        (None, Reports.ALL, True),
+        (None, Reports.REQUESTED, False),
+        (Notify.DELAY, Reports.REQUESTED, True),
+        (Notify.FAILURE, Reports.ALL, False),
+        (Notify.NEVER, Reports.ALL, False),
+        (Notify.DELAY, Reports.NONE, False),
+    ],
+)
+async def test_a_long_delay_without_an_attempt_is_told_once(
+    notify: Notify | None, reports: Reports, is_told: bool
+) -> None:
+    """Its next hop is kept busy by limits or back-off, so nothing was ever asked of it (RFC 3461 4.1, RFC 3464 2.3)."""
+    house = Told(report_delay_seconds=2, retry_give_up_seconds=9)
+    await house.begin(TenantPolicy(reports=reports))
+    house.fate, house.busy = {"a@x.example": Outcome.DEFERRED}, {"a@x.example"}
+    asked = None if notify is None else (None, None, [(int(notify), None)])
+    envelope_id = await house.send("a@x.example", dsn=asked)
+    await asyncio.sleep(8)
+    assert len(house.transport.jobs) > 10, "it was looked at often"
+    assert (await house.store.message(envelope_id)).deliveries[0].attempts == ()
+    assert len(house.reports) == is_told
+    for report in house.reports:
+        assert b"Action: delayed" in report.body
+        assert b"x-smtp-proxy; so" in report.body
+        assert b"Will-Retry-Until:" in report.body
+        assert b"Last-Attempt-Date:" not in report.body, "there was none"
+        assert b"Remote-MTA:" not in report.body, "nothing was asked of it"
+    await house.end()
+
+
+async def test_a_delay_is_told_once_whether_attempted_or_not() -> None:
+    house = Told(report_delay_seconds=2, retry_give_up_seconds=60, retry_max_seconds=1)
+    await house.begin()
+    house.fate, house.busy = {"a@x.example": Outcome.DEFERRED}, {"a@x.example"}
+    await house.send("a@x.example")
+    await reported(house, 1)
+    house.busy = set()
+    await asyncio.sleep(5)
+    assert len(house.reports) == 1
     await house.end()
 
 
