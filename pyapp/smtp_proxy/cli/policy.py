@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from smtp_proxy.cli.arguments import JsonOption
+from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import print_json
+from smtp_proxy.config import Settings
 from smtp_proxy.errors import InvalidValue
 from smtp_proxy.model.policy import OnUnknown, Reports
 from smtp_proxy.store import Store
@@ -81,8 +82,23 @@ def tenant_policy(
     if as_json:
         print_json(policy)
         return
+    settings = settings_of(context)
     for setting, value in policy.items():
-        typer.echo(f"{setting.replace('_', ' '):<21}  {'none' if value is None else value}")
+        typer.echo(f"{setting.replace('_', ' '):<21}  {_in_words(setting, value, settings)}")
+
+
+def _in_words(setting: str, value: Any, settings: Settings) -> str:
+    """`none` where it means that, else what applies instead."""
+    if setting == "retention_days":
+        return _days(value) if value is not None else f"default ({_days(settings.retention_days)})"
+    if setting == "max_age_seconds" and value is None:
+        return f"default ({settings.retry_give_up_seconds:g})"
+    return "none" if value is None else str(value)
+
+
+def _days(days: int) -> str:
+    """0: what RETENTION_DAYS means by it."""
+    return f"{days} {'day' if days == 1 else 'days'}" if days else "kept until dropped by hand"
 
 
 def _kept(retention_days: str | None, keep_bodies: bool | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from uuid import UUID
 
 import pytest
@@ -104,6 +105,26 @@ def test_enabling(shell: Shell) -> None:
         (row,) = shell.json("credential", "list")
         assert row["disabled_at"] is None
     assert shell("credential", "enable", "nobody") == 1
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "words"),
+    [
+        (30, None, "default (30 days)"),
+        (0, None, "default (kept until dropped by hand)"),
+        (0, "7", "7 days"),
+        (30, "1", "1 day"),
+    ],
+)
+def test_how_long_mail_is_kept_is_said_in_words(shell: Shell, default: int, own: str | None, words: str) -> None:
+    shell("tenant", "create", "acme")
+    changed = ("--retention-days", own) if own is not None else ()
+    assert shell("--set", f"RETENTION_DAYS={default}", "tenant", "policy", "acme", *changed) == 0, shell.err
+    lines = dict(re.split(" {2,}", line, maxsplit=1) for line in shell.out.splitlines())
+    assert lines["retention days"] == words
+    assert lines["max age seconds"] == "default (345600)"
+    assert lines["idempotency seconds"] == "none"
+    assert shell.json("tenant", "policy", "acme")["retention_days"] == (None if own is None else int(own))
 
 
 def test_the_policy_of_a_tenant(shell: Shell) -> None:
