@@ -20,7 +20,7 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.breaker import Breaker
 from smtp_proxy.delivery.line import Line
 from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
-from smtp_proxy.delivery.share import Lease, Shares
+from smtp_proxy.delivery.share import LEASE_SECONDS, Lease, Shares
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
 from smtp_proxy.telemetry.metrics import BREAKER_OPENED, BREAKERS_OPEN, DESTINATIONS_SLOWED, LINE_WAITING, POSTPONED
@@ -92,11 +92,12 @@ class Governor:
         *,
         places: Places | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        place_lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._clock = clock or SystemClock()
         self._chance = chance
         self._patience = patience_seconds
-        self._shares = Shares(self._clock, places)
+        self._shares = Shares(self._clock, places, place_lease_seconds)
         self._destinations: dict[tuple[str, str], _Destination] = {}
         self._breakers: dict[tuple[str, Hashable], Breaker] = {}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.stream.places import Limit
+from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A transaction that lasts longer is no longer counted; a worker that died has its places back by then.
+# A place is renewed while its transaction lasts; those of a worker that died are free by then.
 LEASE_SECONDS: Final = 120.0
 _TRIES: Final = 10
 _TRY_SECONDS: Final = 0.1
@@ -45,9 +46,12 @@ class Lease:
 class Shares:
     """`places` None: this worker is the fleet."""
 
-    def __init__(self, clock: Clock, places: Places | None = None) -> None:
+    def __init__(self, clock: Clock, places: Places | None = None, lease_seconds: float = LEASE_SECONDS) -> None:
         self._clock = clock
         self._places = places
+        self._lease_seconds = lease_seconds
+        self._held: set[Lease] = set()  # places over the fleet
+        self._renewing: asyncio.Task[None] | None = None
         self._own = OwnCount()
         self._away_until = 0.0
         self._giving: set[asyncio.Task[None]] = set()
@@ -69,13 +73,16 @@ class Shares:
         """The transaction is over."""
         if not lease.fleetwide:
             self._own.give_back(lease.limits)
-        elif any(limit.at_once for limit in lease.limits):
+        elif lease in self._held:
+            self._held.discard(lease)
             giving = asyncio.create_task(self._give_back(lease))
             self._giving.add(giving)
             giving.add_done_callback(self._giving.discard)
 
     async def close(self) -> None:
-        """Wait for what is being given back."""
+        """Wait for what is being given back, and renew nothing more."""
+        if self._renewing is not None:
+            await end([self._renewing])
         await asyncio.gather(*self._giving)
 
     async def _try(self, lease: Lease) -> float:
@@ -83,12 +90,33 @@ class Shares:
         if self._places is not None and now >= self._away_until:
             try:
                 lease.fleetwide = True
-                return await self._places.take(lease.name, lease.limits, LEASE_SECONDS)
+                wait = await self._places.take(lease.name, lease.limits, self._lease_seconds)
             except StreamUnavailable as error:
                 self._away_until = self._clock.monotonic() + _AWAY_SECONDS
                 log.warning("limits by this worker's own count: %s", error, extra={"action": "limits_alone"})
+            else:
+                if not wait and any(limit.at_once for limit in lease.limits):
+                    self._hold(lease)
+                return wait
         lease.fleetwide = False
         return self._own.take(lease.limits, now)
+
+    def _hold(self, lease: Lease) -> None:
+        self._held.add(lease)
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name="place leases")
+
+    async def _renew(self) -> None:
+        """Every third of a lease, as long as any is held: a slow server must not make room for more than it wants."""
+        while self._held:
+            began = set(self._held)
+            await asyncio.sleep(self._lease_seconds / 3)
+            lasting = [(lease.name, lease.limits) for lease in self._held & began]
+            if lasting and self._places is not None:
+                try:
+                    await self._places.renew(lasting, self._lease_seconds)
+                except StreamUnavailable as error:
+                    log.warning("places are not renewed: %s", error, extra={"action": "places_not_renewed"})
 
     async def _give_back(self, lease: Lease) -> None:
         try:

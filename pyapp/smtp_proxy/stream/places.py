@@ -32,6 +32,16 @@ _TAKE = Script(
     return 1
     """
 )
+# Only a place that is held still: one that was given back meanwhile stays free. ARGV: lease, for how long in ms.
+_RENEW = Script(
+    """
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[2] + 1000)
+    return 1
+    """
+)
 # The minutes' seconds are fields of a hash. ARGV: how many per minute. Returns 0: counted, or for how many ms to wait.
 _COUNT = Script(
     """
@@ -91,6 +101,18 @@ class Places:
                         await self._give_back(lease, taken)
                         return float(wait_ms) / 1000
         return 0.0
+
+    async def renew(self, leases: Sequence[tuple[str, Sequence[Limit]]], lease_seconds: float) -> None:
+        """These go on for so long from now. Raises StreamUnavailable; they run out unless a later try succeeds."""
+        milliseconds = int(lease_seconds * 1000)
+        calls: list[tuple[str, Sequence[bytes | str | int]]] = [
+            (_key("places", limit.name), [lease, milliseconds])
+            for lease, limits in leases
+            for limit in limits
+            if limit.at_once
+        ]
+        async with stream_errors(self._timeout_seconds):
+            await _RENEW.call_each(self._redis, calls)
 
     async def give_back(self, lease: str, limits: Sequence[Limit]) -> None:
         """The transaction is over. Raises StreamUnavailable; the places run out then."""

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 from certificates import Authority
+from fix_valkey import valkey, valkey_server
 
 from smtp_proxy.delivery.leg import Routes
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
+
+__all__ = ["authority", "transport_to", "valkey", "valkey_server"]
 
 TransportTo = Callable[..., SmtpTransport]
 

@@ -19,9 +19,12 @@ from uuid import UUID
 import boto3
 import pytest
 from aiohttp import web
+from fix_valkey import ValkeyServer
 from mail import BODY, envelope, job
 
 from smtp_proxy.clock import SystemClock
+from smtp_proxy.config import Settings
+from smtp_proxy.delivery.governor import Governor
 from smtp_proxy.delivery.leg import Leg
 from smtp_proxy.delivery.mx.resolver import Resolver
 from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
@@ -33,6 +36,8 @@ from smtp_proxy.delivery.routing.load import Surroundings, build
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+from smtp_proxy.stream.paces import Paces
+from smtp_proxy.stream.places import Places
 
 pytestmark = pytest.mark.integration
 
@@ -68,16 +73,20 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log.close()
 
 
-def transport_by(endpoint: str, **ses: object) -> SmtpTransport:
+def transport_by(
+    endpoint: str, *, paces: Paces | None = None, limits: dict[str, int] | None = None, **ses: object
+) -> SmtpTransport:
     """All mail by SES at `endpoint`, of our tenant `acme`."""
     clock = SystemClock()
     resolver = Resolver([("127.0.0.1", 1)])
     base = Route("unused.example", 25, "none", "proxy.example")
-    around = Surroundings(base, resolver, StsPolicies(resolver, HttpsFetch(), clock), "proxy.example", clock, _acme)
+    policies = StsPolicies(resolver, HttpsFetch(), clock)
+    around = Surroundings(base, resolver, policies, "proxy.example", clock, _acme, paces)
     rule = {
         "kind": "ses",
         "connect_timeout_seconds": 2,
         "command_timeout_seconds": 2,
+        **(limits or {}),
         "ses": {"region": "eu-central-1", "endpoint_url": endpoint, "max_rate_per_second": 1000, **ses},
     }
     return SmtpTransport(build(RoutesFile.model_validate({"default": "ses", "routes": {"ses": rule}}), around))
@@ -257,10 +266,44 @@ async def test_a_throttle_slows_down_and_the_next_candidate_is_asked(refusing: R
     transport = SmtpTransport(Both())
     (result,) = await transport.deliver(job())
     assert result.remote == "127.0.0.1:1"
-    assert client.pace.rate == 50
-    assert client.pace.wait_seconds(clock.monotonic()) > 0.3
+    assert client.pace.own.rate == 50
+    assert client.pace.own.wait_seconds(clock.monotonic()) > 0.3
     await transport.close()
     await way.provider.close()  # type: ignore[union-attr]
+
+
+async def test_a_throttle_slows_every_worker_down(refusing: Refusing, valkey: ValkeyServer) -> None:
+    """Another worker once went on at its full pace until it was refused as often itself."""
+    refusing.error, refusing.status = "TooManyRequestsException", 429
+    paces = [Paces(Settings.load({"redis_url": valkey.url}, {})) for _ in range(2)]
+    one, other = (transport_by(refusing.url, paces=each) for each in paces)
+    for _ in range(5):  # pauses of 1, 2, 4, 8 seconds: until one is longer than anybody waits for
+        (result,) = await one.deliver(job())
+        if "slower" in result.reply_text:
+            break
+    asked = len(refusing.requests)
+    (result,) = await other.deliver(job())
+    assert (result.outcome, result.kind, result.reply_code) == (Outcome.DEFERRED, Kind.QUOTA, 454)
+    assert "sending slower for now" in result.reply_text
+    assert len(refusing.requests) == asked, "the other worker did not ask"
+    for part in (one, other, *paces):
+        await part.close()
+
+
+async def test_limits_of_the_fleet_are_for_ses_too(moto: str, valkey: ValkeyServer) -> None:
+    api = boto3.client("sesv2", region_name="eu-central-1", endpoint_url=moto)
+    api.create_email_identity(EmailIdentity="example.com")
+    settings = Settings.load({"redis_url": valkey.url}, {})
+    places = [Places(settings), Places(settings)]
+    results = []
+    for each in places:  # two workers
+        transport = transport_by(moto, limits={"messages_per_minute": 1, "fleet_connections": 1})
+        transport._governor = Governor(SystemClock(), places=each)
+        results += await transport.deliver(job())
+        await transport.close()
+        await each.close()
+    assert [result.outcome for result in results] == [Outcome.DELIVERED, Outcome.DEFERRED]
+    assert results[1].postponed_seconds > 5, "it waits for the minute to pass, and no attempt is counted"
 
 
 async def test_a_lost_claim_sends_nothing(refusing: Refusing) -> None:

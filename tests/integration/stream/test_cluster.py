@@ -16,6 +16,8 @@ from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.interface import StreamConsumer
 from smtp_proxy.stream.limits import RateRequest, SharedLimits
+from smtp_proxy.stream.paces import Backoff, Paces
+from smtp_proxy.stream.places import Limit, Places
 from smtp_proxy.stream.publisher import Publisher
 
 pytestmark = pytest.mark.integration
@@ -107,3 +109,38 @@ async def test_limits_of_many_tenants_in_one_round(valkey_cluster: ValkeyCluster
 def test_what_no_cluster_can_be(url: str) -> None:
     with pytest.raises(ConfigurationError, match="REDIS_CLUSTER needs"):
         Settings.load({"redis_url": url, "redis_cluster": True}, {})
+
+
+async def test_limits_of_routes_are_the_fleets_on_a_cluster(valkey_cluster: ValkeyCluster) -> None:
+    """Each destination and tenant has a key of its own, wherever it lies; no call names two (decision 0032)."""
+    one, other = (Places(settings_for(valkey_cluster)) for _ in range(2))
+    for n in range(20):  # over all nodes
+        route, tenant = Limit(f"relay mx{n}.example", 2, 5), Limit(f"relay mx{n}.example tenant", 1, 3)
+        assert await one.take("a", [route, tenant], 30.0) == 0
+        assert await other.take("b", [route, tenant], 30.0) > 0, "the tenant has its one place"
+        assert await other.take("c", [route], 30.0) == 0
+        await one.renew([("a", [route, tenant]), ("c", [route])], 30.0)
+        await one.give_back("a", [route, tenant])
+        assert await other.take("b", [route, tenant], 30.0) == 0
+        await other.give_back("b", [route, tenant])
+        assert await one.take("d", [route, tenant], 30.0) == 0
+        assert await other.take("e", [route], 30.0) > 0, "two at once"
+        await one.give_back("d", [route, tenant])
+        assert await other.take("f", [route, tenant], 30.0) > 50, "the tenant's three of this minute are gone"
+    keys = [node.command(b"KEYS", b"smtp-proxy:places:*").count(b"smtp-proxy:places:") for node in valkey_cluster.nodes]
+    assert all(keys), keys
+    await one.close()
+    await other.close()
+
+
+async def test_a_pace_is_the_fleets_on_a_cluster(valkey_cluster: ValkeyCluster) -> None:
+    one, other = (Paces(settings_for(valkey_cluster)) for _ in range(2))
+    for n in range(10):
+        assert await one.too_fast(f"ses region-{n}", 100.0, Backoff(0.2, 1.0, 60.0, 1.0))
+        assert not await other.too_fast(f"ses region-{n}", 100.0, Backoff(0.2, 1.0, 60.0, 1.0))
+        turn = await other.take(f"ses region-{n}", 100.0, 1, 5.0)
+        assert 0.5 < turn.wait_seconds <= 1.0
+        assert turn.is_slowed
+        await one.went_well(f"ses region-{n}", 100.0, 1.0)
+    await one.close()
+    await other.close()

@@ -42,6 +42,18 @@ async def test_places_of_a_dead_worker_run_out(fleet: tuple[Places, Places]) -> 
     assert await fleet[1].take("alive", limit, 30.0) == 0
 
 
+async def test_a_place_that_is_renewed_goes_on_and_one_given_back_does_not(fleet: tuple[Places, Places]) -> None:
+    limit = [Limit("relay mx.example", 1, 5), Limit("relay tenant", 1, 0)]
+    assert await fleet[0].take("slow", limit, 0.3) == 0
+    for _ in range(4):
+        await asyncio.sleep(0.15)
+        await fleet[0].renew([("slow", limit)], 0.3)
+        assert await fleet[1].take("next", limit, 30.0) > 0
+    await fleet[0].give_back("slow", limit)
+    await fleet[0].renew([("slow", limit)], 30.0)
+    assert await fleet[1].take("next", limit, 30.0) == 0
+
+
 async def test_no_more_in_a_minute_over_all_workers(fleet: tuple[Places, Places]) -> None:
     limit = [Limit("relay mx.example", 0, 5)]
     took = [await fleet[n % 2].take(f"lease-{n}", limit, 30.0) for n in range(8)]

@@ -1,21 +1,32 @@
 """How fast to call an API that says "slow down" and nothing more. No I/O; time is given.
 
 Additive increase, multiplicative decrease, as TCP does it: each refusal halves the rate and pauses, each success adds a
-little. So all processes of a fleet settle at their share of the account's rate without being told what it is.
+little. Over the fleet it is one pace in Redis (`stream.paces`); a process that is alone, or without Redis, has its own.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.stream.paces import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from smtp_proxy.clock import Clock
+    from smtp_proxy.stream.paces import Paces
+
+log = logging.getLogger(__name__)
 
 _LEAST_RATE: Final = 0.2  # a second
 _PAUSE_FIRST_SECONDS: Final = 1.0
 _PAUSE_MOST_SECONDS: Final = 60.0
 _INCREASE: Final = 0.01  # of the most, by each success
+# Redis that was away is asked again after so long.
+_AWAY_SECONDS: Final = 2.0
 
 
 class Pace:
@@ -48,3 +59,64 @@ class Pace:
         self.rate = max(_LEAST_RATE, self.rate / 2)
         self._paused_until = now + self._pause * (0.5 + self._chance())
         self._pause = min(self._pause * 2, _PAUSE_MOST_SECONDS)
+
+
+class FleetPace:
+    """One pace for all workers, by `name`; `paces` None: this process is the fleet."""
+
+    def __init__(
+        self,
+        name: str,
+        most: float,
+        clock: Clock,
+        paces: Paces | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.own = Pace(most, chance)
+        self._name = name
+        self._clock = clock
+        self._paces = paces
+        self._chance = chance
+        self._away_until = 0.0
+        self._slowed = False
+
+    async def take(self, count: int, patience_seconds: float) -> float:
+        """How long to wait before `count` are sent; where that is longer than the patience, nothing is taken."""
+        if (paces := self._fleet()) is not None:
+            try:
+                turn = await paces.take(self._name, self.own.most, count, patience_seconds)
+            except StreamUnavailable as error:
+                self._is_away(error)
+            else:
+                self._slowed = turn.is_slowed
+                return turn.wait_seconds
+        now = self._clock.monotonic()
+        wait = self.own.wait_seconds(now)
+        if wait <= patience_seconds:
+            self.own.take(count, now)
+        return wait
+
+    async def went_well(self) -> None:
+        self.own.went_well()
+        if self._slowed and (paces := self._fleet()) is not None:
+            try:
+                await paces.went_well(self._name, self.own.most, self.own.most * _INCREASE)
+            except StreamUnavailable as error:
+                self._is_away(error)
+
+    async def too_fast(self) -> None:
+        """The API refused one of this worker's calls: all workers go slower."""
+        self.own.too_fast(self._clock.monotonic())
+        if (paces := self._fleet()) is not None:
+            backoff = Backoff(_LEAST_RATE, _PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS, 0.5 + self._chance())
+            try:
+                await paces.too_fast(self._name, self.own.most, backoff)
+            except StreamUnavailable as error:
+                self._is_away(error)
+
+    def _fleet(self) -> Paces | None:
+        return self._paces if self._clock.monotonic() >= self._away_until else None
+
+    def _is_away(self, error: StreamUnavailable) -> None:
+        self._away_until = self._clock.monotonic() + _AWAY_SECONDS
+        log.warning("%s: at this worker's own pace: %s", self._name, error, extra={"action": "pace_alone"})

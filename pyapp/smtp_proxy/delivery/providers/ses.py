@@ -32,7 +32,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 
 from smtp_proxy.delivery.provider import Offered
-from smtp_proxy.delivery.providers.pace import Pace
+from smtp_proxy.delivery.providers.pace import FleetPace
 from smtp_proxy.delivery.reply import printable
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.delivery.transport import Ledger
+    from smtp_proxy.stream.paces import Paces
 
 log = logging.getLogger(__name__)
 
@@ -111,20 +112,21 @@ class SesAccount:
     endpoint_url: str | None = None
     configuration_set: str | None = None
     from_arn: str | None = None
-    max_rate_per_second: float = 14.0
+    max_rate_per_second: float = 14.0  # recipients, over the fleet
     connections: int = 16
     connect_timeout_seconds: float = 30.0
     timeout_seconds: float = 60.0
 
 
 class SesClient:
-    """One account in one region: its threads and its pace, which all tenants share."""
+    """One account in one region: its threads, and its pace, which all tenants and workers share."""
 
-    def __init__(self, account: SesAccount, clock: Clock) -> None:
+    def __init__(self, account: SesAccount, clock: Clock, paces: Paces | None = None) -> None:
         self.account = account
-        self.clock = clock
-        self.pace = Pace(account.max_rate_per_second)
         self.remote = f"email.{account.region}.amazonaws.com:443"
+        # The limits are the account's in its region, whichever routes lead there.
+        name = f"ses {account.region} {account.endpoint_url or ''}".rstrip()
+        self.pace = FleetPace(name, account.max_rate_per_second, clock, paces)
         self._threads = ThreadPoolExecutor(account.connections, thread_name_prefix="ses")
         self._api: Any = boto3.session.Session().client(
             "sesv2",
@@ -194,10 +196,9 @@ class Ses:
 
     async def _send(self, raw: bytes, part: Sequence[tuple[int, str]], ledger: Ledger) -> tuple[Verdict, str]:
         client = self._client
-        if (wait := client.pace.wait_seconds(client.clock.monotonic())) > _PATIENCE_SECONDS:
+        if (wait := await client.pace.take(len(part), _PATIENCE_SECONDS)) > _PATIENCE_SECONDS:
             # It refused us a moment ago; asking again before its time would only make it worse.
             return Verdict(Outcome.DEFERRED, 454, "4.7.0", Kind.QUOTA, turned_away=True), "SES: sending slower for now"
-        client.pace.take(len(part), client.clock.monotonic())
         if wait:
             await asyncio.sleep(wait)
         if not await ledger.sending([number for number, _ in part]):
@@ -205,8 +206,8 @@ class Ses:
         try:
             message_id = await client.send(self._request(raw, [address for _, address in part]))
         except (ClientError, BotoCoreError) as error:
-            return self._failed(error)
-        client.pace.went_well()
+            return await self._failed(error)
+        await client.pace.went_well()
         return Verdict(Outcome.DELIVERED, 250, "2.0.0", Kind.ACCEPTED), f"Ok {message_id}"
 
     def _request(self, raw: bytes, addresses: list[str]) -> dict[str, Any]:
@@ -220,10 +221,10 @@ class Ses:
         }
         return {name: value for name, value in request.items() if value is not None}
 
-    def _failed(self, error: ClientError | BotoCoreError) -> tuple[Verdict, str]:
+    async def _failed(self, error: ClientError | BotoCoreError) -> tuple[Verdict, str]:
         verdict, text = verdict_of(error)
         if verdict.slow_down:
-            self._client.pace.too_fast(self._client.clock.monotonic())
+            await self._client.pace.too_fast()
         if verdict.operator:
             log.error("%s: %s", self._client.remote, text, extra={"action": "ses_refused"})
         return verdict, text

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.mx.sts import StsPolicies
     from smtp_proxy.delivery.routing.planner import TenantName
     from smtp_proxy.delivery.routing.secret import SecretReference
+    from smtp_proxy.stream.paces import Paces
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Surroundings:
     hostname: str
     clock: Clock
     tenant_name: TenantName
+    paces: Paces | None = None  # of providers, over the fleet
 
 
 def load(file: Path, surroundings: Surroundings) -> RoutePlanner:
@@ -60,7 +62,7 @@ def _way(name: str, rule: RouteRule, around: Surroundings, where: str) -> Way:
         return DirectMx(name, rule, around.base, around.resolver, around.policies, around.hostname)
     if rule.kind == "ses":
         module = importlib.import_module("smtp_proxy.delivery.routing.ses_way")
-        return cast("Way", module.SesWay(name, rule, around.base, around.clock))
+        return cast("Way", module.SesWay(name, rule, around.base, around.clock, around.paces))
     return Smarthosts(name, rule, _with_login(name, rule, around, where))
 
 

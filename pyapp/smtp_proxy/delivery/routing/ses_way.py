@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError
 
 from smtp_proxy.delivery.providers.ses import Ses, SesAccount, SesClient
+from smtp_proxy.delivery.routing.ways import of_rule
 from smtp_proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
     from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.routing.file import RouteRule
+    from smtp_proxy.stream.paces import Paces
 
 
 class SesWay:
     """One account in one region; a candidate for each tenant that SES knows, and one for all others."""
 
-    def __init__(self, name: str, rule: RouteRule, base: Route, clock: Clock) -> None:
+    def __init__(self, name: str, rule: RouteRule, base: Route, clock: Clock, paces: Paces | None = None) -> None:
         ses = rule.ses
         if ses is None:
             raise ConfigurationError(f"routes.{name} has no table ses")
@@ -36,12 +38,11 @@ class SesWay:
             timeout_seconds=rule.command_timeout_seconds,
         )
         try:
-            client = SesClient(account, clock)
+            client = SesClient(account, clock, paces)
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"routes.{name}.ses: {error}") from None
         self._template = replace(
-            base,
-            name=name,
+            of_rule(name, rule, base),
             host=f"email.{ses.region}.amazonaws.com",
             port=443,
             tls="implicit",

@@ -11,6 +11,7 @@ from smtp_proxy.delivery.mx.sts import HttpsFetch, PublicHosts, StsPolicies
 from smtp_proxy.delivery.route import smarthost
 from smtp_proxy.delivery.routing.load import Surroundings
 from smtp_proxy.delivery.routing.watch import RoutesOfFile
+from smtp_proxy.stream.paces import Paces
 
 if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
@@ -21,10 +22,17 @@ if TYPE_CHECKING:
 class RoutesOfSettings:
     """`planner` for the transport; `watched.run` beside it, where there is a file; `close` at the end."""
 
-    def __init__(self, planner: Planner, watched: RoutesOfFile | None = None, fetch: HttpsFetch | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        watched: RoutesOfFile | None = None,
+        fetch: HttpsFetch | None = None,
+        paces: Paces | None = None,
+    ) -> None:
         self.planner = planner
         self.watched = watched
         self._fetch = fetch
+        self._paces = paces
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock, tenant_name: TenantName) -> RoutesOfSettings:
@@ -35,10 +43,13 @@ class RoutesOfSettings:
         resolver = Resolver.of(settings)
         fetch = HttpsFetch(PublicHosts(MailHosts(resolver)))
         policies = StsPolicies(resolver, fetch, clock)
-        around = Surroundings(base, resolver, policies, settings.hostname, clock, tenant_name)
+        paces = Paces(settings)
+        around = Surroundings(base, resolver, policies, settings.hostname, clock, tenant_name, paces)
         watched = RoutesOfFile(settings.routes_file, around)
-        return cls(watched, watched, fetch)
+        return cls(watched, watched, fetch, paces)
 
     async def close(self) -> None:
         if self._fetch is not None:
             await self._fetch.close()
+        if self._paces is not None:
+            await self._paces.close()

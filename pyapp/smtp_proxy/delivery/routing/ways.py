@@ -65,7 +65,7 @@ class Smarthosts:
         context = context_of(name, rule)
         wire = _WIRE_OF_POLICY[rule.policy]
         usual = _SUBMISSIONS_PORT if wire == "implicit" else _SUBMISSION_PORT
-        template = _of_rule(name, rule, base)
+        template = of_rule(name, rule, base)
         self._chance = chance
         self._hosts = [
             (
@@ -98,7 +98,7 @@ class DirectMx:
             private_addresses=rule.private_addresses,
             address_literals=rule.address_literals,
         )
-        self._template = replace(_of_rule(name, rule, base), port=rule.port or _SMTP_PORT, password=None, token=None)
+        self._template = replace(of_rule(name, rule, base), port=rule.port or _SMTP_PORT, password=None, token=None)
         self._verified = tls_context(rule.ca_file, f"routes.{name}.ca_file")
         self._any = unverified_context()
         self._own_policy = StsPolicy("enforce", rule.mx_names) if rule.mx_names else None
@@ -182,7 +182,7 @@ def context_of(name: str, rule: RouteRule) -> ssl.SSLContext | None:
     return tls_context(rule.ca_file, f"routes.{name}.ca_file")
 
 
-def _of_rule(name: str, rule: RouteRule, base: Route) -> Route:
+def of_rule(name: str, rule: RouteRule, base: Route) -> Route:
     """What all candidates of a rule have in common; `base` is the smarthost of the settings, with the rule's login."""
     return replace(
         base,

@@ -58,6 +58,55 @@ class AwayPlaces:
         pass
 
 
+class RunningOut:
+    """Places that run out, as those in Redis do."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self.until: dict[str, float] = {}
+        self._clock = clock
+        self.renewals = 0
+
+    async def take(self, lease: str, limits: Sequence[Limit], lease_seconds: float) -> float:
+        now = self._clock.monotonic()
+        if sum(until > now for until in self.until.values()) >= limits[0].at_once:
+            return 2.0
+        self.until[lease] = now + lease_seconds
+        return 0.0
+
+    async def renew(self, leases: Sequence[tuple[str, Sequence[Limit]]], lease_seconds: float) -> None:
+        self.renewals += 1
+        if self.renewals == 2:
+            raise StreamUnavailable
+        for name, _ in leases:
+            if name in self.until:
+                self.until[name] = self._clock.monotonic() + lease_seconds
+
+    async def give_back(self, lease: str, limits: Sequence[Limit]) -> None:
+        self.until.pop(lease, None)
+
+
+async def test_a_transaction_longer_than_the_lease_keeps_its_place() -> None:
+    """It once ran out after two minutes, and a second worker was let in beside it."""
+    clock = LoopClock()
+    places = RunningOut(clock)
+    one, other = (Governor(clock, lambda: 0.5, places=places) for _ in range(2))  # type: ignore[arg-type]
+    route = replace(ROUTE, fleet_connections=1)
+    permit = await one.enter(route, "a", FREE_TURN)
+    for _ in range(20):
+        await asyncio.sleep(60)  # up to twenty minutes; one renewal fails meanwhile
+        with pytest.raises(Busy):
+            await other.enter(route, "a", FREE_TURN)
+    one.leave(permit, NOTHING)
+    await asyncio.sleep(1)
+    other.leave(await other.enter(route, "a", FREE_TURN), NOTHING)
+    await asyncio.sleep(1)
+    renewals = places.renewals
+    await asyncio.sleep(600)
+    assert places.renewals == renewals, "nothing is held, so nothing is renewed"
+    await one.close()
+    await other.close()
+
+
 async def test_without_redis_each_worker_counts_for_itself_and_does_not_ask_each_time() -> None:
     places = AwayPlaces()
     ruler = Governor(LoopClock(), lambda: 0.5, places=places)  # type: ignore[arg-type]

@@ -1,0 +1,77 @@
+"""One pace for all workers, in a real Valkey: two processes' views of one Redis, and Redis away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fix_valkey import ValkeyServer
+
+from smtp_proxy.clock import SystemClock
+from smtp_proxy.config import Settings
+from smtp_proxy.delivery.providers.pace import FleetPace
+from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.stream.paces import Paces
+
+pytestmark = pytest.mark.integration
+
+PATIENCE = 5.0
+
+
+@pytest.fixture
+async def fleet(valkey: ValkeyServer) -> AsyncIterator[tuple[FleetPace, FleetPace]]:
+    paces = [Paces(Settings.load({"redis_url": valkey.url}, {})) for _ in range(2)]
+    yield tuple(FleetPace("ses eu", 100.0, SystemClock(), each, lambda: 0.5) for each in paces)  # type: ignore[misc]
+    for each in paces:
+        await each.close()
+
+
+async def test_all_workers_share_the_accounts_rate(fleet: tuple[FleetPace, FleetPace]) -> None:
+    one, other = fleet
+    assert await one.take(100, PATIENCE) == 0, "a second's worth may go at once"
+    assert await other.take(100, PATIENCE) == pytest.approx(0, abs=0.01)
+    assert await one.take(100, PATIENCE) == pytest.approx(1, abs=0.1)
+    assert await other.take(100, PATIENCE) == pytest.approx(2, abs=0.2)
+
+
+async def test_a_refusal_of_one_slows_all_and_success_mends_it(fleet: tuple[FleetPace, FleetPace]) -> None:
+    one, other = fleet
+    await one.too_fast()
+    assert await other.take(1, PATIENCE) == pytest.approx(1, abs=0.1), "the pause is everybody's"
+    await other.too_fast()  # a call that was under way: together with the first, it counts once
+    await asyncio.sleep(1.1)
+    assert await other.take(50, PATIENCE) == 0
+    assert await one.take(50, PATIENCE) == pytest.approx(0, abs=0.1)
+    assert await one.take(1, PATIENCE) == pytest.approx(1, abs=0.2), "50 a second now, so a hundred are two seconds"
+    for _ in range(50):
+        await other.went_well()
+    await asyncio.sleep(2.1)
+    assert await one.take(200, PATIENCE) == 0
+    assert await other.take(1, PATIENCE) == pytest.approx(1, abs=0.2), "100 a second again"
+
+
+async def test_pauses_double_and_beyond_patience_nothing_is_taken(fleet: tuple[FleetPace, FleetPace]) -> None:
+    one, other = fleet
+    waits = []
+    for _ in range(3):
+        await one.too_fast()
+        waits.append(await other.take(1, 0.0))
+        await asyncio.sleep(waits[-1] + 0.05)
+    assert waits == [pytest.approx(wait, abs=0.2) for wait in (1, 2, 4)]
+    assert await one.take(1, PATIENCE) == 0, "what was not taken counts for nobody"
+
+
+async def test_without_redis_each_worker_has_its_own_pace(
+    fleet: tuple[FleetPace, FleetPace], valkey: ValkeyServer
+) -> None:
+    one, other = fleet
+    valkey.kill()
+    paces = Paces(Settings.load({"redis_url": valkey.url}, {}))
+    with pytest.raises(StreamUnavailable):
+        await paces.take("ses eu", 100.0, 1, PATIENCE)
+    await paces.close()
+    await one.too_fast()
+    assert await one.take(1, PATIENCE) > 0.3
+    assert await other.take(1, PATIENCE) == 0
+    assert (one.own.rate, other.own.rate) == (50.0, 100.0)
