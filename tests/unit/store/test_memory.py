@@ -12,7 +12,7 @@ from store_suite import SWEEP_AFTER, Stores, StoreSuite, core_envelope
 from smtp_proxy.clock import ManualClock
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.store import Leadership, MemoryStore, Store
-from smtp_proxy.store.memory import MemoryLeadership
+from smtp_proxy.store.memory_leader import MemoryLeadership
 
 
 @pytest.fixture
