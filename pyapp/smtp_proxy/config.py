@@ -55,12 +55,21 @@ class Settings(BaseModel):
         default=None, description="seals secrets in the database; `smtp-proxy secrets new-key FILE` makes it"
     )
 
+    secret_key_secret: str = Field(
+        default="", description="secret of AWS (ARN) with what would be in SECRET_KEY_FILE, instead of it"
+    )
+
     # -- Postgres
     db_host: str = "127.0.0.1"
     db_port: int = Field(default=5432, ge=1, le=65535)
     db_name: str = "smtp_proxy"
     db_user: str = "smtp_proxy"
     db_password: SecretStr = SecretStr("")
+    db_secret: str = Field(
+        default="",
+        description="secret of AWS (ARN, or ARN#KEY) with the login of Postgres, instead of DB_PASSWORD; read again"
+        " when Postgres refuses it",
+    )
     db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     db_pool_size: int = Field(default=8, ge=2, le=100, description="per process (REQ-INFRA-SCALE-003)")
     db_timeout_seconds: float = Field(default=15.0, gt=0)
@@ -85,6 +94,9 @@ class Settings(BaseModel):
 
     # -- Redis or Valkey
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379")
+    redis_secret: str = Field(
+        default="", description="secret of AWS (ARN, or ARN#KEY) with the login of Redis, instead of one in REDIS_URL"
+    )
     redis_timeout_seconds: float = Field(default=2.0, gt=0)
     redis_cluster: bool = Field(
         default=False, description="REDIS_URL names a node of a Redis Cluster (or its configuration endpoint)"
@@ -296,6 +308,9 @@ class Settings(BaseModel):
     )
     smarthost_username: str = ""
     smarthost_password: SecretStr = SecretStr("")
+    smarthost_secret: str = Field(
+        default="", description="secret of AWS (ARN, or ARN#KEY) with SMARTHOST_PASSWORD, and SMARTHOST_USERNAME"
+    )
     smarthost_connections: int = Field(default=48, ge=1)
     smarthost_messages_per_connection: int = Field(default=1000, ge=1)
     smarthost_connection_max_seconds: float = Field(
@@ -352,6 +367,27 @@ class Settings(BaseModel):
     def _redis_url_can_be_used(cls, value: SecretStr) -> SecretStr:
         config_checks.redis_url(value.get_secret_value())
         return value
+
+    @field_validator("db_secret", "redis_secret", "smarthost_secret", "secret_key_secret")
+    @classmethod
+    def _secrets_are_named(cls, value: str) -> str:
+        return config_checks.secret_reference(value)
+
+    @model_validator(mode="after")
+    def _secrets_are_given_once(self) -> Self:
+        for secret, name, given in (
+            ("DB_SECRET", "DB_PASSWORD", self.db_secret and self.db_password),
+            ("SMARTHOST_SECRET", "SMARTHOST_PASSWORD", self.smarthost_secret and self.smarthost_password),
+            ("SECRET_KEY_SECRET", "SECRET_KEY_FILE", self.secret_key_secret and self.secret_key_file),
+            (
+                "REDIS_SECRET",
+                "a password in REDIS_URL",
+                self.redis_secret and config_checks.redis_login(self.redis_url.get_secret_value()),
+            ),
+        ):
+            if given:
+                raise ValueError(f"{secret} takes the place of {name}: set one of them")
+        return self
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 _HOSTNAME_MAX_BYTES = 253
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
+# Of AWS: GetSecretValue, CreateSecret in its API reference.
+_SECRET_NAME = re.compile(r"(arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:)?[A-Za-z0-9/_+=.@-]{1,512}", re.ASCII)
 # 32 bytes in base64 (RFC 4648 4).
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=", re.ASCII)
 
@@ -71,6 +73,25 @@ def redis_cluster_url(url: str) -> None:
         raise ValueError(
             "REDIS_CLUSTER needs a REDIS_URL that begins with redis:// or rediss:// and names no database but 0"
         )
+
+
+def redis_login(url: str) -> bool:
+    """Whether a user or a password is in it."""
+    parts = urlsplit(url)
+    return bool(parts.username or parts.password)
+
+
+def secret_reference(value: str) -> str:
+    """A secret of AWS. Nothing of it is repeated, since somebody may have put the secret itself there."""
+    name, _, _ = value.partition("#")
+    if name and not _SECRET_NAME.fullmatch(name):
+        raise ValueError(
+            "must be the ARN or the name of a secret of AWS, and after a # the key of a value within its JSON: "
+            "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME#password"
+        )
+    if value and not name:
+        raise ValueError("must name a secret before the #")
+    return value
 
 
 def _listed(texts: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@
     │   ├── NotFound            client: no such tenant, credential or message
     │   └── AlreadyExists       client: the name is taken
     ├── StreamUnavailable       temporary: Redis/Valkey cannot be reached; mail is accepted all the same
+    ├── SecretUnavailable       temporary: Secrets Manager does not answer
     ├── DeliveryError           remote: what the next hop did; see `delivery.classify`
     ├── CertificateProblem      operator: a certificate or key file cannot be used
     ├── ControlUnreachable      us: no service answers at its control socket
@@ -96,6 +97,12 @@ class AlreadyExists(StoreError):
 
 class StreamUnavailable(SmtpProxyError):
     """Redis can not be reached at present; accepted mail waits in Postgres until the sweeper publishes it."""
+
+    temporary = True
+
+
+class SecretUnavailable(SmtpProxyError):
+    """A setting's value can not be read from Secrets Manager at present."""
 
     temporary = True
 

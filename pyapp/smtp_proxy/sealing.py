@@ -83,21 +83,34 @@ def read_keys(file: Path | None) -> SecretKeys:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
         raise ConfigurationError(f"SECRET_KEY_FILE names {file}, which can not be read: {reason}") from None
-    keys: dict[str, bytes] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            key_id, key = _read_line(line.strip(), f"{file}, line {number}")
-            if key_id in keys:
-                raise ConfigurationError(f"{file}, line {number}: the id {key_id} is there twice")
-            keys[key_id] = key
+    keys = _read_lines(lines, str(file))
     if not keys:
         raise ConfigurationError(f"{file} (SECRET_KEY_FILE) holds no key; `smtp-proxy secrets new-key FILE` makes one")
     return SecretKeys(keys, str(file))
 
 
+def parse_keys(text: str, setting: str) -> SecretKeys:
+    """What would be in the file, from elsewhere. Raises ConfigurationError, which shows nothing of the text."""
+    keys = _read_lines(text.splitlines(), setting)
+    if not keys:
+        raise ConfigurationError(f"{setting} holds no key; store what `smtp-proxy secrets new-key FILE` writes")
+    return SecretKeys(keys, setting)
+
+
 def new_key_line() -> str:
     """A new key as a line of the file."""
     return f"{os.urandom(4).hex()}:{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}\n"
+
+
+def _read_lines(lines: list[str], where: str) -> dict[str, bytes]:
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            key_id, key = _read_line(line.strip(), f"{where}, line {number}")
+            if key_id in keys:
+                raise ConfigurationError(f"{where}, line {number}: the id {key_id} is there twice")
+            keys[key_id] = key
+    return keys
 
 
 def _read_line(line: str, where: str) -> tuple[str, bytes]:

@@ -233,3 +233,30 @@ def test_networks_are_a_list_by_commas_or_in_toml(tmp_path: Path) -> None:
 def test_what_is_no_network_is_named(bad: str) -> None:
     with pytest.raises(ConfigurationError, match=r"SMTP_PROXY_PROTOCOL_NETWORKS: .*; write networks such as"):
         Settings.load({}, {"SMTP_PROXY_PROTOCOL_NETWORKS": bad})
+
+
+ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:smtp-proxy/db-AbCdEf"
+
+
+def test_a_secret_is_named_by_arn_or_name_and_key() -> None:
+    for reference in (ARN, f"{ARN}#password", "smtp-proxy/db", "smtp-proxy/db#a key"):
+        assert Settings.load({}, {"DB_SECRET": reference}).db_secret == reference
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"DB_SECRET": "p!ss word"}, "environment variable DB_SECRET: must be the ARN or the name of a secret"),
+        ({"DB_SECRET": "arn:aws:s3:::bucket"}, "environment variable DB_SECRET: must be the ARN"),
+        ({"DB_SECRET": "#password"}, "environment variable DB_SECRET: must name a secret before the #"),
+        ({"DB_SECRET": ARN, "DB_PASSWORD": "hush"}, "DB_SECRET takes the place of DB_PASSWORD: set one"),
+        ({"REDIS_SECRET": ARN, "REDIS_URL": "redis://:hush@h"}, "REDIS_SECRET takes the place of a password in REDIS"),
+        ({"SMARTHOST_SECRET": ARN, "SMARTHOST_PASSWORD": "hush"}, "SMARTHOST_SECRET takes the place of SMARTHOST_PASS"),
+        ({"SECRET_KEY_SECRET": ARN, "SECRET_KEY_FILE": "/k"}, "SECRET_KEY_SECRET takes the place of SECRET_KEY_FILE"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_said_without_it(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        Settings.load({}, environ)
+    assert "hush" not in str(caught.value)
+    assert "p!ss" not in str(caught.value)

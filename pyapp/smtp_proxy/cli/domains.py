@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from smtp_proxy.aws.logins import sealing_keys
 from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError, InvalidValue
 from smtp_proxy.model.domain import Domain
-from smtp_proxy.sealing import new_key_line, read_keys
+from smtp_proxy.sealing import new_key_line
 from smtp_proxy.store import Store
 from smtp_proxy.tenants import domains
 
@@ -56,7 +57,7 @@ def domains_add(
 ) -> None:
     """Give a tenant a domain with its first keys, and print the DNS records to publish."""
     settings = settings_of(context)
-    keys = read_keys(settings.secret_key_file)
+    keys = sealing_keys(settings)
     after = settings.dkim_publish_seconds if sign_after is None else sign_after
 
     async def work(store: Store) -> Domain:
@@ -105,7 +106,7 @@ def domains_rotate(
 ) -> None:
     """Make the next keys and print their records; they sign later, and the old ones until then."""
     settings = settings_of(context)
-    keys = read_keys(settings.secret_key_file)
+    keys = sealing_keys(settings)
     after = settings.dkim_publish_seconds if sign_after is None else sign_after
 
     async def work(store: Store) -> Domain:
@@ -155,7 +156,7 @@ def secrets_new_key(file: Annotated[Path, typer.Argument(metavar="FILE", help="M
 @secrets_app.command("reseal")
 def secrets_reseal(context: typer.Context) -> None:
     """Seal everything with the first key of SECRET_KEY_FILE, after which the others can be taken out."""
-    keys = read_keys(settings_of(context).secret_key_file)
+    keys = sealing_keys(settings_of(context))
 
     async def work(store: Store) -> int:
         count = 0

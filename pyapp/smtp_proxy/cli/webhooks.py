@@ -9,13 +9,14 @@ from uuid import UUID
 
 import typer
 
+from smtp_proxy.aws.logins import sealing_keys
 from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import InvalidValue, NotFound, ServiceFailed
 from smtp_proxy.model.webhook import EVENTS_COUNTED, Event, Webhook
-from smtp_proxy.sealing import Sealed, read_keys
+from smtp_proxy.sealing import Sealed
 from smtp_proxy.store import Store
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.worker.webhook_post import Poster, check_url
@@ -39,7 +40,7 @@ def webhooks_add(
 ) -> None:
     """Tell this endpoint what becomes of a tenant's mail. The secret that signs is shown once, now."""
     settings = settings_of(context)
-    keys, secret, now = read_keys(settings.secret_key_file), secrets.token_urlsafe(32), datetime.now(UTC)
+    keys, secret, now = sealing_keys(settings), secrets.token_urlsafe(32), datetime.now(UTC)
     check_url(url, https_only=settings.webhook_https_only)
     wanted = _events(event or [])
 
@@ -160,7 +161,7 @@ def webhooks_replay(
 
 
 async def _post_test(settings: Settings, webhook: Webhook) -> str:
-    secret = read_keys(settings.secret_key_file).open(webhook.sealed, webhook.context)
+    secret = sealing_keys(settings).open(webhook.sealed, webhook.context)
     now, poster = datetime.now(UTC), Poster(settings)
     payload = {"id": f"test-{webhook.id}", "event": "test", "occurred_at": now.isoformat()}
     try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from smtp_proxy.errors import StoreMisconfigured
+from smtp_proxy.aws import logins
+from smtp_proxy.errors import SecretUnavailable, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False)
         **({"statement_cache_size": 0} if pooled else {}),
         "server_settings": names if pooled else {**names, **_session_settings(settings), **_KEEPALIVE_SETTINGS},
     }
+
+
+def where(settings: Settings) -> str:
+    """Where Postgres is, for messages."""
+    if settings.db_secret and "db_host" not in settings.model_fields_set:
+        return "the host of DB_SECRET"
+    return f"{settings.db_host}:{settings.db_port}"
 
 
 def local_settings(settings: Settings) -> str:
@@ -122,25 +130,61 @@ def pooler_not_named(settings: Settings) -> StoreMisconfigured:
 
 async def open_connection(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
     """One connection outside the pool, to where the pool goes."""
-    return await _open(connect_arguments(settings, purpose))
+    return await _open(settings, purpose)
 
 
 async def open_session(settings: Settings, purpose: str) -> asyncpg.Connection[asyncpg.Record]:
     """One connection to Postgres itself: for locks and notifications, which live as long as it does."""
-    return await _open(connect_arguments(settings, purpose, direct=True))
+    return await _open(settings, purpose, direct=True)
 
 
-async def _open(arguments: dict[str, Any]) -> asyncpg.Connection[asyncpg.Record]:
-    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**arguments)
+async def _open(settings: Settings, purpose: str, *, direct: bool = False) -> asyncpg.Connection[asyncpg.Record]:
+    connection = await _log_in(settings, purpose, direct=direct)
     await keep_alive(connection)
+    return connection
+
+
+async def _log_in(
+    settings: Settings, purpose: str, *, direct: bool = False, **options: Any
+) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect; with a login out of a secret, read that again when it is refused, since it may have been rotated.
+
+    Raises what asyncpg.connect raises, ConfigurationError, StoreUnavailable (no secret to be had).
+    """
+    login = logins.database_login(settings)
+    if login is None:
+        return await _connect(connect_arguments(settings, purpose, direct=direct), options)
+    pauses = iter(logins.PAUSES_SECONDS)
+    while True:
+        try:
+            value = await login.read()
+        except SecretUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+        filled = logins.with_database(settings, login, value)
+        try:
+            return await _connect(connect_arguments(filled, purpose, direct=direct), options)
+        except asyncpg.InvalidAuthorizationSpecificationError:  # InvalidPasswordError is one
+            seconds = next(pauses, None)
+            if seconds is None:
+                raise
+            await logins.pause(seconds)
+            await login.renew(value)
+
+
+async def _connect(arguments: dict[str, Any], options: dict[str, Any]) -> asyncpg.Connection[asyncpg.Record]:
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(**arguments, **options)
     return connection
 
 
 async def open_pool(settings: Settings, purpose: str, most: int) -> Pool:
     """The pool of up to so many; connects once, so that a wrong setting is found at start."""
+
+    async def connect(*_: object, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
+        return await _log_in(settings, purpose, **options)
+
     try:
         return await asyncpg.create_pool(
-            **connect_arguments(settings, purpose),
+            connect=connect,
             min_size=1,
             max_size=most,
             max_inactive_connection_lifetime=300,

@@ -37,7 +37,7 @@ from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.outcomes import OutcomeStore
-from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled
+from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled, where
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.store.retention import Retentions, forget_settled
@@ -91,7 +91,7 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
             StoreUnavailable: cannot be reached (StoreMisconfigured: turned away, or not Postgres itself).
             SchemaMismatch: migrations are missing, changed, or of a newer release.
         """
-        with store_errors(f"connecting to Postgres at {settings.db_host}:{settings.db_port}"):
+        with store_errors(f"connecting to Postgres at {where(settings)}"):
             kind = Writers if settings.db_pooler == "none" else PooledWriters
             writers = kind(settings, purpose) if accepts else None
             pool = await open_pool(
@@ -121,7 +121,7 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
             SchemaMismatch: an applied migration was changed afterwards.
         """
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(store_errors(f"migrating Postgres at {settings.db_host}:{settings.db_port}"))
+            stack.enter_context(store_errors(f"migrating Postgres at {where(settings)}"))
             connection, onlooker = [
                 await stack.enter_async_context(_opened(settings, purpose)) for purpose in ("migrate", "migrate watch")
             ]

@@ -10,21 +10,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis._parsers.commands import AsyncCommandsParser
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import AuthenticationError, NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
-from smtp_proxy.errors import ConfigurationError, StreamUnavailable
+from smtp_proxy.aws.logins import redis_login
+from smtp_proxy.errors import ConfigurationError, SecretUnavailable, StreamUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from smtp_proxy.aws.logins import Login
+    from smtp_proxy.aws.secrets import SecretValue
     from smtp_proxy.config import Settings
+
+_T = TypeVar("_T")
 
 MAX_BLOCK_SECONDS: Final = 5.0
 # Of a cluster, within one call: a node that failed or gave its slots away has the map of nodes read anew.
@@ -40,17 +46,29 @@ class Connection:
 
     def __init__(self, settings: Settings, *, blocking_seconds: float = 0.0) -> None:
         """Raises ConfigurationError: an option in redis_url can not be used."""
-        self._redis = _client(settings, blocking_seconds)
+        login = redis_login(settings)
+        self._provider = None if login is None else _Credentials(login)
+        self._redis = _client(settings, blocking_seconds, self._provider)
         for command in _RAW:
             self._redis.set_response_callback(command, _as_it_came)
 
     async def call(self, *command: bytes | str | int) -> Any:
         """Send one command; the answer is lists, bytes and integers. Raises what redis-py raises."""
+        return await self._logged_in(lambda: self._call(command))
+
+    async def _call(self, command: Sequence[bytes | str | int]) -> Any:
         with _closed_meanwhile():
             return await self._redis.execute_command(*command)
 
     async def call_each(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
         """Send several commands in one round trip; an answer may be a ResponseError. Raises what redis-py raises."""
+        answers = await self._logged_in(lambda: self._call_each(commands))
+        if self._provider is not None and any(isinstance(a, RedisError) and _is_refused(a) for a in answers):
+            # By one node of a cluster. Others have done as told, so it is for the caller to come again.
+            await self._provider.renew()
+        return answers
+
+    async def _call_each(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
         with _closed_meanwhile():
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for command in commands:
@@ -60,6 +78,19 @@ class Connection:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+    async def _logged_in(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Call; when the login out of a secret is refused, and there is a new one by now, call once more.
+
+        The caller's time is short (`stream_errors`), and comes again: there is no waiting here.
+        """
+        try:
+            return await call()
+        except (RedisError, RedisClusterException) as error:
+            # Whoever is refused was not heard: nothing was done.
+            if self._provider is None or not _is_refused(error) or not await self._provider.renew():
+                raise
+        return await call()
 
 
 @contextmanager
@@ -73,6 +104,36 @@ def _closed_meanwhile() -> Iterator[None]:
         yield
     except (AttributeError, RuntimeError) as error:
         raise RedisConnectionError("the connection was closed while it was opened") from error
+
+
+class _Credentials(CredentialProvider):
+    """Gives redis-py what a secret says, whenever it connects."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._given: SecretValue | None = None
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        try:
+            value = await self._login.read()
+        except SecretUnavailable as error:
+            raise RedisConnectionError(str(error)) from error
+        self._given = value
+        user, password = value.fields.get("username"), self._login.password(value)
+        return (user, password) if user else (password,)
+
+    async def renew(self) -> bool:
+        """Read again, since what was given last was refused. Whether there is another now."""
+        return self._given is not None and await self._login.renew(self._given)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """A refused login, perhaps as the cause of what redis-py says of a whole cluster."""
+    while error is not None:
+        if isinstance(error, AuthenticationError) or is_error(error, "WRONGPASS") or is_error(error, "NOAUTH"):
+            return True
+        error = error.__cause__
+    return False
 
 
 class _NoCommands(AsyncCommandsParser):
@@ -104,7 +165,7 @@ class _Cluster(RedisCluster):
         return int(self.keyslot(key))
 
 
-def _client(settings: Settings, blocking_seconds: float) -> Redis | RedisCluster:
+def _client(settings: Settings, blocking_seconds: float, provider: CredentialProvider | None) -> Redis | RedisCluster:
     url, timeout = settings.redis_url.get_secret_value(), settings.redis_timeout_seconds
     options: dict[str, Any] = {
         "protocol": 2,
@@ -112,6 +173,8 @@ def _client(settings: Settings, blocking_seconds: float) -> Redis | RedisCluster
         "socket_connect_timeout": timeout,
         "socket_timeout": timeout + blocking_seconds,
     }
+    if provider is not None:
+        options["credential_provider"] = provider
     if not url.lower().startswith("unix:"):
         options["socket_keepalive"] = True
     try:
@@ -147,7 +210,7 @@ async def stream_errors(seconds: float) -> AsyncIterator[None]:
         raise StreamUnavailable(f"Redis: {error or type(error).__name__}") from error
 
 
-def is_error(error: ResponseError, word: str) -> bool:
+def is_error(error: BaseException, word: str) -> bool:
     """Redis names the kind of an error by its first word; redis-py has no class for these."""
     return str(error).startswith(word)
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.aws import logins
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.governor import Governor
 from smtp_proxy.delivery.routing.start import RoutesOfSettings
@@ -30,7 +31,6 @@ from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
 from smtp_proxy.model.policy import OnUnknown
-from smtp_proxy.sealing import read_keys
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.consumer import Consumer
@@ -326,6 +326,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Deliver until `lifecycle` is told to stop; raises as `run`."""
     clock = SystemClock()
     names = TenantNames(clock)
+    settings = await asyncio.to_thread(logins.with_smarthost, settings)
     # What is wrong with the routes is said before Postgres is waited for.
     routes = RoutesOfSettings.of(settings, clock, names)
     try:
@@ -343,7 +344,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
 
 async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: RoutesOfSettings) -> None:
     clock = SystemClock()
-    secret_keys = read_keys(settings.secret_key_file)
+    secret_keys = await asyncio.to_thread(logins.sealing_keys, settings)
     signer, poster = DomainSigner(store, secret_keys, clock), Poster(settings)
     await signer.load()
     publisher, depth, places = Publisher(settings), Depth(settings), Places(settings)

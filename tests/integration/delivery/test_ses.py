@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
-import socket
-import subprocess
-import sys
-import time as wall
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
 import boto3
 import pytest
 from aiohttp import web
+from fix_moto import keys, moto
 from fix_valkey import ValkeyServer
 from mail import BODY, envelope, job
 
@@ -39,38 +35,9 @@ from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.stream.paces import Paces
 from smtp_proxy.stream.places import Places
 
+__all__ = ["keys", "moto"]
+
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-
-
-@pytest.fixture(scope="session")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a moto server, in a process of its own."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONSAFEPATH": "1"})
-    url = f"http://127.0.0.1:{port}"
-    deadline = wall.monotonic() + 60
-    while wall.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()
-            break
-        except (urllib.error.URLError, OSError):
-            wall.sleep(0.1)
-    yield url
-    process.terminate()
-    process.wait(10)
-    log.close()
 
 
 def transport_by(
