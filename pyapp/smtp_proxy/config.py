@@ -45,6 +45,12 @@ class Settings(BaseModel):
     metrics_service: str = Field(
         default="", max_length=255, description="what CloudWatch calls this service, such as submissions"
     )
+    task_protection: Literal["auto", "on", "off"] = Field(
+        default="auto", description="have ECS not scale this task in while it has work; auto: where ECS has its agent"
+    )
+    task_protection_minutes: int = Field(
+        default=10, ge=1, le=2880, description="for so long at a time; renewed at half of it"
+    )
     shutdown_timeout_seconds: float = Field(
         default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)"
     )

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from smtp_proxy.aws.protection import protecting
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
@@ -305,6 +306,7 @@ async def _serve(
         checks = {"service": service.well, "postgres": lambda: _pinged(store)}
         async with (
             contextlib.AsyncExitStack() as stack,
+            protecting(settings, lambda: core.stats()["connections_active"] > 0, clock=SystemClock()),
             emf.reporting(settings, "smtp", clock=SystemClock()),
             health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
         ):

@@ -34,11 +34,12 @@ _LENT_LEAST: Final = 256
 class Held:
     """A job in hand, with the stream entries that spoke of it."""
 
-    __slots__ = ("claim", "entries")
+    __slots__ = ("began_at", "claim", "entries")
 
     def __init__(self, claim: Claim, entries: Sequence[Entry]) -> None:
         self.claim = claim
         self.entries = entries
+        self.began_at = 0.0  # monotonic, when it was handed out
 
 
 class Turn:

@@ -24,6 +24,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.aws import logins
+from smtp_proxy.aws.protection import protecting
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.governor import Governor
 from smtp_proxy.delivery.routing.start import RoutesOfSettings
@@ -74,6 +75,8 @@ log = logging.getLogger(__name__)
 
 # What is left to do after the deadline: give back what is claimed, leave the group.
 _LEAVING_SECONDS: Final = 3.0
+# A delivery that goes on for longer is worth keeping the process for.
+_LONG_SECONDS: Final = 5.0
 _CRASHED: Final = "internal error, see the worker's log"
 
 
@@ -143,6 +146,11 @@ class Worker:
         except (StoreUnavailable, TimeoutError) as error:
             log.warning("claims are left to run out: %s", error, extra={"action": "release_failed"})
 
+    def is_long_at_it(self) -> bool:
+        """Something is under way that may outlast a stop; the rest is done, or given back, in less than that."""
+        oldest = next(iter(self._held.values()), None)
+        return oldest is not None and self._clock.monotonic() - oldest.began_at > _LONG_SECONDS
+
     def _start(self, stage: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(stage, name=name)
         self._lifecycle.watch(task)
@@ -155,6 +163,7 @@ class Worker:
         while True:
             held, turn = await self.hand.take()
             if self.leases.holds(held.claim):
+                held.began_at = self._clock.monotonic()
                 self._held[held.claim] = held
                 delivery = asyncio.create_task(self._deliver(held, turn))
                 self._deliveries.add(delivery)
@@ -380,6 +389,7 @@ async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, ro
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
     try:
         async with (
+            protecting(settings, worker.is_long_at_it, clock=clock),
             emf.reporting(settings, "worker", clock=clock),
             health.serve(settings.health_host, settings.health_port, checks, service="worker"),
         ):

@@ -43,6 +43,27 @@ async def test_a_slow_delivery_blocks_no_other(house: House) -> None:
     await house.all_are([slow], DeliveryState.DELIVERED)
 
 
+async def test_what_goes_on_for_long_is_worth_protecting(house: House) -> None:
+    """REQ-INFRA-SCALE-010; what is done within the stop time-out is not."""
+    stuck = asyncio.Event()
+
+    async def answer(_job: Job) -> Outcome:
+        await stuck.wait()
+        return Outcome.DELIVERED
+
+    house.transport.answer = answer
+    house.start()
+    ids = await house.accept(1)
+    await asyncio.sleep(2)
+    assert house.transport.at_once == 1
+    assert not house.worker.is_long_at_it()
+    await asyncio.sleep(4)
+    assert house.worker.is_long_at_it()
+    stuck.set()
+    await house.all_are(ids, DeliveryState.DELIVERED)
+    assert not house.worker.is_long_at_it()
+
+
 async def test_a_doubled_entry_delivers_once(house: House) -> None:
     ids = await house.accept(10)
     await house.publisher.publish(ids + ids)
