@@ -144,6 +144,10 @@ class Settings(BaseModel):
     tls_cert_dir: Path | None = Field(
         default=None, description="NAME/fullchain.pem (or cert.pem) with NAME/privkey.pem (or key.pem), of every NAME"
     )
+    tls_cert_source: Literal["files", "store"] = Field(
+        default="files",
+        description="store: the certificates in the database, written to TLS_CERT_DIR, which then is the service's own",
+    )
     tls_default_name: str = Field(
         default="", description="shown to who names no server; else TLS_CERT_FILE, else the first of TLS_CERT_DIR"
     )
@@ -406,6 +410,9 @@ class Settings(BaseModel):
                 f"DB_POOLER={self.db_pooler} needs DB_DIRECT_HOST or DB_DIRECT_PORT, which is Postgres itself: locks, "
                 "notifications and migrations can not go through a pooler"
             )
+        sealed = self.secret_key_file is None and not self.secret_key_secret
+        if self.tls_cert_source == "store" and (self.tls_cert_dir is None or sealed):
+            raise ValueError("TLS_CERT_SOURCE=store needs TLS_CERT_DIR, and SECRET_KEY_FILE or SECRET_KEY_SECRET")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
         if self.tls_ocsp_file is not None and self.tls_cert_file is None:

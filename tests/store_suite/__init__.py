@@ -1,6 +1,7 @@
 """What every store must do: the same suite runs on Postgres and on `store.memory`."""
 
 from store_suite.accounts import AccountSuite
+from store_suite.certificates import CertificateSuite
 from store_suite.changes import ChangeSuite
 from store_suite.deliveries import DeliverySuite
 from store_suite.domains import DomainSuite
@@ -34,6 +35,7 @@ class StoreSuite(
     LimitSuite,
     AccountSuite,
     DomainSuite,
+    CertificateSuite,
     WebhookSuite,
     RetentionSuite,
     LookupSuite,

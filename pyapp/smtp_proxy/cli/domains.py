@@ -17,7 +17,7 @@ from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError, InvalidValue
 from smtp_proxy.model.domain import Domain
-from smtp_proxy.sealing import new_key_line
+from smtp_proxy.sealing import SecretKeys, new_key_line
 from smtp_proxy.store import Store
 from smtp_proxy.tenants import domains
 
@@ -168,12 +168,25 @@ def secrets_reseal(context: typer.Context) -> None:
             if webhook.sealed.key_id != keys.current:
                 sealed = keys.seal(keys.open(webhook.sealed, webhook.context), webhook.context)
                 count += await store.reseal_webhook(webhook, sealed)
-        return count
+        return count + await _reseal_certificates(store, keys)
 
     typer.echo(f"sealed {with_store(context, work)} secrets anew with the key {keys.current}")
 
 
 # -- below
+
+
+async def _reseal_certificates(store: Store, keys: SecretKeys) -> int:
+    count = 0
+    for certificate in await store.list_fleet_certificates(current_only=False):
+        if certificate.sealed.key_id != keys.current:
+            sealed = keys.seal(keys.open(certificate.sealed, certificate.context), certificate.context)
+            count += await store.reseal_fleet_certificate(certificate, sealed)
+    for account in await store.list_acme_accounts():
+        if account.sealed.key_id != keys.current:
+            sealed = keys.seal(keys.open(account.sealed, account.context), account.context)
+            count += await store.reseal_acme_account(account, sealed)
+    return count
 
 
 async def _one(store: Store, name: str, tenant: str | None) -> Domain:

@@ -10,6 +10,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from smtp_proxy.certfiles.sync import CertificateSync
 from smtp_proxy.errors import SmtpProxyError
 from smtp_proxy.ingress import control
 from smtp_proxy.telemetry.tasks import end
@@ -36,8 +37,12 @@ async def reloading(
     store: CertificateNews,
     reloader: Reloader,
     verbs: Mapping[str, Verb],
+    sync: CertificateSync | None = None,
 ) -> AsyncIterator[None]:
-    """Reload certificates, whoever asks for it, while the block runs; `verbs`: what else a command may ask for."""
+    """Reload certificates, whoever asks for it, while the block runs.
+
+    `verbs`: what else a command may ask for; `sync`: brings the store's certificates into the files first.
+    """
     loop, asked = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
     async def at_signal() -> None:
@@ -57,7 +62,10 @@ async def reloading(
 
     watches = [
         asyncio.create_task(reloader.watch(), name="certificate-watch"),
-        asyncio.create_task(store.listen_certificates(reloader.notice), name="certificate-news"),
+        asyncio.create_task(
+            store.listen_certificates(reloader.notice) if sync is None else sync.run(reloader.notice),
+            name="certificate-news",
+        ),
     ]
     for watch in watches:
         lifecycle.watch(watch)

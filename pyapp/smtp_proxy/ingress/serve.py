@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from smtp_proxy.aws.protection import protecting
+from smtp_proxy.certfiles.sync import CertificateSync, is_synced
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
@@ -121,13 +122,18 @@ async def run(settings: Settings) -> None:
     give_back_large_blocks()
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
-    serving = read_certificates(settings)
+    serving = None if is_synced(settings) else read_certificates(settings)
     store = await connect_when_there(settings, "smtp", lifecycle, accepts=True)
     if store is None:
         return
     try:
+        sync = await CertificateSync.of(settings, store)
+        if sync is not None:
+            await sync.once()
+        if serving is None:
+            serving = read_certificates(settings)  # Some of them came from the store a moment ago.
         core = make_core(settings, serving, await _plaintext_identity(settings, store))
-        await _serve(settings, lifecycle, store, core, serving)
+        await _serve(settings, lifecycle, store, core, serving, sync)
     finally:
         await store.close(_LEAVING_SECONDS)
     log.info("left", extra={"action": "left"})
@@ -295,7 +301,12 @@ class Service:
 
 
 async def _serve(
-    settings: Settings, lifecycle: Lifecycle, store: Store, core: CoreServer, serving: CertificateSet
+    settings: Settings,
+    lifecycle: Lifecycle,
+    store: Store,
+    core: CoreServer,
+    serving: CertificateSet,
+    sync: CertificateSync | None,
 ) -> None:
     publisher, depth, shared_limits = Publisher(settings), Depth(settings), SharedLimits(settings)
     service = Service(settings, lifecycle, store, core, publisher, depth, shared_limits)
@@ -311,7 +322,7 @@ async def _serve(
             health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
         ):
             reloader = Reloader(settings, core, SystemClock(), serving)
-            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader, bans.verbs(core)))
+            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader, bans.verbs(core), sync))
             # A successor may want the control socket while we drain.
             lifecycle.on_close("certificates", stack.aclose)
             await lifecycle.run_until_stopped()

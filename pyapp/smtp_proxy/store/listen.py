@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 CREDENTIALS_CHANNEL = "smtp_proxy_credentials"
-# `NOTIFY smtp_proxy_certificates` makes every SMTP service read its certificate files again.
+# `NOTIFY smtp_proxy_certificates` makes every SMTP service fetch the fleet's certificates and read its files again.
 CERTIFICATES_CHANNEL = "smtp_proxy_certificates"
+# An operator declared a certificate, or wants one now.
+CERTIFICATE_ORDERS_CHANNEL = "smtp_proxy_certificate_orders"
 DOMAINS_CHANNEL = "smtp_proxy_domains"
 WEBHOOKS_CHANNEL = "smtp_proxy_webhooks"
 _PING_SECONDS = 10.0

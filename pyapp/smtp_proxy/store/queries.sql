@@ -846,3 +846,81 @@ SELECT number, kind, name, checksum FROM schema_migrations ORDER BY number;
 
 -- name: add_migration
 INSERT INTO schema_migrations (number, kind, name, checksum) VALUES ($1, $2, $3, $4);
+
+-- Certificates (certificates.py).
+
+-- name: certificate_by_id
+SELECT * FROM certificates WHERE id = $1;
+
+-- name: list_certificates_of_fleet
+-- $1 of that name or of any; $2 current ones alone
+SELECT * FROM certificates WHERE ($1::text IS NULL OR name = $1) AND (NOT $2 OR state = 'current')
+ORDER BY name, created_at DESC, id DESC;
+
+-- name: retire_certificate
+-- The state goes first, since one alone can be current; who replaces it can be named once that is there.
+UPDATE certificates SET state = 'replaced' WHERE name = $1 AND state = 'current' RETURNING id;
+
+-- name: name_successor
+UPDATE certificates SET replaced_by = $2 WHERE id = $1;
+
+-- name: add_certificate_of_fleet
+INSERT INTO certificates (id, name, names, chain, sealed_key, secret_key_id, not_before, not_after, directory, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: set_certificate_state
+UPDATE certificates SET state = $2 WHERE id = $1 RETURNING id;
+
+-- name: set_renewal_time
+UPDATE certificates SET renew_at = $2, ask_again_at = $3 WHERE id = $1;
+
+-- name: forget_certificates
+DELETE FROM certificates WHERE state <> 'current' AND not_after < $1
+    AND NOT EXISTS (SELECT FROM certificates other WHERE other.replaced_by = certificates.id AND other.not_after >= $1);
+
+-- name: reseal_certificate
+UPDATE certificates SET secret_key_id = $3, sealed_key = $4 WHERE id = $1 AND sealed_key = $2 RETURNING id;
+
+-- name: list_acme_accounts
+SELECT * FROM acme_accounts ORDER BY directory;
+
+-- name: add_acme_account
+INSERT INTO acme_accounts (id, directory, kid, sealed_key, secret_key_id) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (directory) DO UPDATE
+    SET id = excluded.id, kid = excluded.kid, sealed_key = excluded.sealed_key, secret_key_id = excluded.secret_key_id;
+
+-- name: reseal_acme_account
+UPDATE acme_accounts SET secret_key_id = $3, sealed_key = $4 WHERE id = $1 AND sealed_key = $2 RETURNING id;
+
+-- name: put_acme_challenge
+INSERT INTO acme_challenges (token, key_authorization, expires_at) VALUES ($1, $2, $3)
+ON CONFLICT (token) DO UPDATE SET key_authorization = excluded.key_authorization, expires_at = excluded.expires_at;
+
+-- name: acme_challenge
+SELECT key_authorization FROM acme_challenges WHERE token = $1 AND expires_at > $2;
+
+-- name: remove_acme_challenge
+DELETE FROM acme_challenges WHERE token = $1 OR expires_at <= $2;
+
+-- name: list_certificate_orders
+SELECT * FROM certificate_orders ORDER BY name;
+
+-- name: put_certificate_order
+-- What is declared anew keeps its attempts, unless it is about other names.
+INSERT INTO certificate_orders (name, names, challenge, declared_by) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET names = excluded.names, challenge = excluded.challenge,
+    declared_by = excluded.declared_by,
+    attempts = CASE WHEN certificate_orders.names = excluded.names THEN certificate_orders.attempts ELSE 0 END,
+    next_try_at = CASE WHEN certificate_orders.names = excluded.names THEN certificate_orders.next_try_at END;
+
+-- name: remove_certificate_order
+DELETE FROM certificate_orders WHERE name = $1 RETURNING name;
+
+-- name: ask_for_certificate
+UPDATE certificate_orders SET asked_at = $2 WHERE name = $1 RETURNING name;
+
+-- name: record_certificate_attempt
+-- $2 failed; $3 next try, $4 why, $5 alerted; an operator's wish is done with, unless it is younger than the attempt ($6)
+UPDATE certificate_orders SET attempts = CASE WHEN $2 THEN attempts + 1 ELSE 0 END, next_try_at = $3, last_error = $4,
+    alerted_at = $5, asked_at = CASE WHEN asked_at > $6 THEN asked_at END
+WHERE name = $1;

@@ -30,6 +30,7 @@ from smtp_proxy.model.submission import SubmissionKey
 from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, once, partitions, record
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
+from smtp_proxy.store.certificates import FleetCertificates
 from smtp_proxy.store.domains import Domains
 from smtp_proxy.store.faults import READ_ONLY, store_errors
 from smtp_proxy.store.ids import first_id
@@ -57,7 +58,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions):
+class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:

@@ -1,0 +1,1 @@
+"""Certificates of the fleet as files: checked, written whole, and kept in step with the store."""
