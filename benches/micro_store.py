@@ -43,7 +43,7 @@ def letters(count: int, size_bytes: int) -> list[accept.CoreEnvelope]:
     tenant, credential, microseconds = new_id(now).bytes, new_id(now).bytes, int(now.timestamp() * 1e6)
     return [
         (new_id(now).bytes, tenant, credential, "a@example.com", ["b@example.org"], body, 0, False,
-         "client.example", "192.0.2.1", True, microseconds, None)
+         "client.example", "192.0.2.1", True, microseconds, None, 0)
         for _ in range(count)
     ]  # fmt: skip
 

@@ -15,6 +15,7 @@ from smtp_proxy.delivery.transport import NO_LEDGER, Ledger
 from smtp_proxy.delivery.turn import FREE_TURN, Turn
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.store.memory import MemoryStore
 from smtp_proxy.stream.memory import MemoryConsumer, MemoryDepth, MemoryPublisher, MemoryServer
 from smtp_proxy.telemetry.lifecycle import Lifecycle
@@ -104,12 +105,14 @@ class House:
         if sweeping:
             self._sweeping = asyncio.create_task(self.sweeper.run())
 
-    async def accept(self, count: int = 1, *recipients: str, publish: bool = True) -> list[UUID]:
-        batch = [core_envelope(*recipients) for _ in range(count)]
+    async def accept(
+        self, count: int = 1, *recipients: str, publish: bool = True, lane: Lane = Lane.TRANSACTIONAL
+    ) -> list[UUID]:
+        batch = [core_envelope(*recipients, lane=lane) for _ in range(count)]
         await self.store.accept(batch, sweep_after_seconds=self.settings.sweep_after_seconds)
         ids = [UUID(bytes=row[0]) for row in batch]
         if publish:
-            await self.publisher.publish(ids)
+            await self.publisher.publish(ids, lane)
         return ids
 
     async def states(self, envelope_id: UUID) -> list[DeliveryState]:

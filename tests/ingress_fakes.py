@@ -11,6 +11,7 @@ from smtp_proxy.core import (
     BODY,
     DEFERRED,
     ID,
+    LANE,
     OVER_RATE,
     QUEUED,
     RECIPIENTS,
@@ -22,6 +23,7 @@ from smtp_proxy.core import (
     Outline,
 )
 from smtp_proxy.errors import StoreError, StoreUnavailable, StreamUnavailable
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.store.accept import Encoded, Encoder, encode
 from smtp_proxy.store.decode import decode
@@ -88,6 +90,9 @@ class FakeBatch:
 
     def ids(self) -> list[bytes]:
         return [row[ID] for row in self._here]
+
+    def bulk_ids(self) -> list[bytes]:
+        return [row[ID] for row in self._here if row[LANE] == Lane.BULK]
 
     def outlines(self) -> list[Outline]:
         return [(row[ID], row[TENANT_ID], len(row[RECIPIENTS]), len(row[BODY])) for row in self._here]
@@ -193,12 +198,14 @@ class FakePublisher:
 
     def __init__(self, log: list[str] | None = None) -> None:
         self.calls: list[list[UUID]] = []
+        self.lanes: list[Lane] = []  # of each call
         self.error: Exception | None = None
         self.open = asyncio.Event()
         self.open.set()
         self._log = [] if log is None else log
 
-    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+    async def publish_packed(self, packed: Sequence[bytes], lane: Lane = Lane.TRANSACTIONAL) -> None:
+        self.lanes.append(lane)
         self.calls.append([UUID(bytes=each) for each in packed])
         await self.open.wait()
         if self.error is not None:

@@ -43,8 +43,8 @@ def job(*recipients: str, attempt_number: int = 1, of: Envelope | None = None) -
 
 
 def core_envelope(
-    *recipients: str, body: bytes = BODY, received_at_us: int | None = None
-) -> tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, None]:
+    *recipients: str, body: bytes = BODY, received_at_us: int | None = None, lane: int = 0
+) -> tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, bool, int, None, int]:
     """As the core hands it over the border."""
     return (
         envelope_id().bytes,
@@ -60,4 +60,5 @@ def core_envelope(
         True,
         received_at_us if received_at_us is not None else int(time.time() * 1e6),
         None,
+        lane,
     )

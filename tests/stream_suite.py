@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from smtp_proxy.model.lane import Lane
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,6 +32,10 @@ class Streams:
     consumer: Callable[[str], StreamConsumer]
 
 
+async def unread(streams: Streams) -> int:
+    return sum(standing.unread for standing in (await streams.depth.standings()).values())
+
+
 async def read_all(consumer: StreamConsumer, expected: int, seconds: float = 5.0) -> list[Entry]:
     entries: list[Entry] = []
     deadline = time.monotonic() + seconds
@@ -44,7 +50,7 @@ class StreamSuite:
         ids = [envelope_id() for _ in range(250)]
         await streams.publisher.publish(ids)
         entries = await read_all(consumer, 250)
-        assert sorted(e.envelope_id for e in entries) == sorted(ids)
+        assert sorted(e.envelope_id for e in entries) == sorted(ids), (len(entries), len(ids))
         await consumer.done(entries)
         assert await consumer.read(10, 20) == []
         assert await streams.depth.depth() == 0
@@ -57,11 +63,11 @@ class StreamSuite:
         consumer = streams.consumer("a")
         await consumer.read(1, 10)
         await streams.publisher.publish([envelope_id() for _ in range(40)])
-        assert (await streams.depth.depth(), await streams.depth.unread()) == (40, 40)
+        assert (await streams.depth.depth(), await unread(streams)) == (40, 40)
         entries = await read_all(consumer, 40)
-        assert (await streams.depth.depth(), await streams.depth.unread()) == (40, 0)
+        assert (await streams.depth.depth(), await unread(streams)) == (40, 0)
         await consumer.done(entries[:30])
-        assert (await streams.depth.depth(), await streams.depth.unread()) == (10, 0)
+        assert (await streams.depth.depth(), await unread(streams)) == (10, 0)
 
     async def test_depth_before_any_group(self, streams: Streams) -> None:
         await streams.publisher.publish([envelope_id() for _ in range(7)])
@@ -73,7 +79,7 @@ class StreamSuite:
         await streams.publisher.publish(ids)
         entries = [*(await one.read(40, 50)), *(await read_all(two, 60))]
         entries += await read_all(one, 100 - len(entries), 1.0)
-        assert sorted(e.envelope_id for e in entries) == sorted(ids)
+        assert sorted(e.envelope_id for e in entries) == sorted(ids), (len(entries), len(ids))
 
     async def test_a_waiting_read_wakes_up(self, streams: Streams) -> None:
         consumer = streams.consumer("a")
@@ -100,7 +106,7 @@ class StreamSuite:
         assert len(await read_all(dead, 5)) == 5
         assert await alive.reclaim(60.0) == []
         entries = await alive.reclaim(0.0)
-        assert sorted(e.envelope_id for e in entries) == sorted(ids)
+        assert sorted(e.envelope_id for e in entries) == sorted(ids), (len(entries), len(ids))
         await alive.done(entries)
         assert await streams.depth.depth() == 0
 
@@ -127,3 +133,54 @@ class StreamSuite:
         assert old in await streams.depth.missing([old, new])
         await read_all(consumer, 80 - read)
         assert await streams.depth.missing([old, new]) == [old, new], "everything was read"
+
+    # -- lanes
+
+    async def test_transactional_mail_goes_first_and_bulk_is_never_starved(self, streams: Streams) -> None:
+        consumer = streams.consumer("a")
+        await consumer.read(1, 10)
+        bulk = {envelope_id() for _ in range(600)}
+        first = {envelope_id() for _ in range(600)}
+        await streams.publisher.publish(list(bulk), Lane.BULK)
+        await read_all(consumer, 100)
+        await streams.publisher.publish(list(first))
+        read: list[UUID] = []
+        while len(read) < 400:
+            entries = await consumer.read(100, 1000)
+            read += [entry.envelope_id for entry in entries]
+            await consumer.done(entries)
+        share = sum(i in bulk for i in read) / len(read)
+        assert 0.1 < share < 0.45, "most is transactional, and some is bulk"
+
+    async def test_bulk_alone_takes_all_places(self, streams: Streams) -> None:
+        consumer = streams.consumer("a")
+        ids = [envelope_id() for _ in range(300)]
+        await streams.publisher.publish(ids, Lane.BULK)
+        assert await streams.depth.depth() == 300
+        standings = await streams.depth.standings()
+        assert {lane: standing.unread for lane, standing in standings.items()} == {
+            Lane.TRANSACTIONAL: 0, Lane.BULK: 300,
+        }  # fmt: skip
+        entries = await read_all(consumer, 300)
+        assert sorted(e.envelope_id for e in entries) == sorted(ids), (len(entries), len(ids))
+        await consumer.done(entries)
+        assert await streams.depth.depth() == 0
+
+    async def test_bulk_that_the_dead_held_is_reclaimed(self, streams: Streams) -> None:
+        dead, alive = streams.consumer("dead"), streams.consumer("alive")
+        ids = [envelope_id() for _ in range(5)]
+        await streams.publisher.publish(ids, Lane.BULK)
+        await read_all(dead, 5)
+        entries = await alive.reclaim(0.0)
+        assert sorted(e.envelope_id for e in entries) == sorted(ids), (len(entries), len(ids))
+        await alive.done(entries)
+        assert await streams.depth.depth() == 0
+
+    async def test_what_waits_in_one_lane_is_missing_in_the_other(self, streams: Streams) -> None:
+        consumer = streams.consumer("a")
+        new = envelope_id(age_seconds=-60)
+        for _ in range(2):
+            await streams.publisher.publish([envelope_id() for _ in range(40)], Lane.BULK)
+            await consumer.read(40, 100)
+        await streams.publisher.publish([new, *(envelope_id() for _ in range(40))], Lane.BULK)
+        assert await streams.depth.missing([new]) == [new]

@@ -191,6 +191,16 @@ class Server:
             ValueError: an id has not 16 bytes; nothing is changed.
         """
 
+    def set_lanes(self, lanes: Sequence[tuple[bytes, int]]) -> None:
+        """Say which lane (0: transactional, 1: bulk) mail of these tenants and credentials goes in, by their ids.
+
+        A message whose header asks for a lane goes in that one (core_rs/proto/src/lane.rs); else a credential's counts,
+        then its tenant's, and all other mail is transactional. From the next batch on; replaces what was said before.
+
+        Raises:
+            ValueError: an id has not 16 bytes, or another number; nothing is changed.
+        """
+
     def tenant_sessions(self) -> list[tuple[bytes, int]]:
         """Return how many sessions each tenant has here that has any."""
 
@@ -293,7 +303,7 @@ class Batch:
 
     def envelopes(
         self,
-    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, _Dsn | None]]:
+    ) -> list[tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, _Dsn | None, int]]:
         """Return the envelopes, of each tenant the oldest first; the same list each time.
 
         Each: id (UUIDv7), tenant id, credential id, reverse-path ("" is null), recipients, body (CRLF lines, dots
@@ -301,7 +311,7 @@ class Batch:
         (0: none; else the number of its cipher suite in IANA's registry), time of the final dot in microseconds since
         1970, DSN (RFC 3461): None as a rule; else RET (1: FULL, 2: HDRS), ENVID as it was written, and for each
         recipient NOTIFY (bits: 1 success, 2 failure, 4 delay; 0: NEVER) and ORCPT as it was written, where None is
-        what was not given.
+        what was not given; lane (0: transactional, 1: bulk).
         """
 
     def encode(self, sweep_at_us: int) -> Pieces:
@@ -318,6 +328,9 @@ class Batch:
         Raises:
             ValueError: the envelopes have left, by `envelopes` or with the answer.
         """
+
+    def bulk_ids(self) -> list[bytes]:
+        """Return the ids of those that are bulk mail, as encoded; nothing after `envelopes`, nor after the answer."""
 
     def tenants(self) -> list[bytes]:
         """Return whose the envelopes are, each tenant once; nothing after `envelopes`."""

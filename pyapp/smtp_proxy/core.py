@@ -26,6 +26,7 @@ __all__ = [
     "DSN",
     "HELO",
     "ID",
+    "LANE",
     "OVER_RATE",
     "QUEUED",
     "RECEIVED_AT_US",
@@ -54,7 +55,9 @@ __all__ = [
 ]
 
 # One envelope as `Batch.envelopes()` gives it; the places are named below.
-EnvelopeRow: TypeAlias = tuple[bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None]
+EnvelopeRow: TypeAlias = tuple[
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None, int
+]
 ID: Final = 0  # UUIDv7, 16 bytes
 TENANT_ID: Final = 1
 CREDENTIAL_ID: Final = 2
@@ -68,6 +71,7 @@ CLIENT_ADDRESS: Final = 9  # IP address
 TLS: Final = 10  # 0: none; else the number of its cipher suite
 RECEIVED_AT_US: Final = 11  # microseconds since 1970
 DSN: Final = 12  # None: nothing was asked for
+LANE: Final = 13  # model.lane.Lane
 
 # What may decide about one before it is stored, as `Batch.outlines()` gives it; ID and TENANT_ID are as above.
 Outline: TypeAlias = tuple[bytes, bytes, int, int]
@@ -189,6 +193,10 @@ class CoreServer:
     def limit_sessions(self, limits: Sequence[tuple[bytes, int]]) -> None:
         """Let these tenants have so many sessions here, all others any number; more hear 421 4.7.0 at login."""
         self.server.limit_sessions(limits)
+
+    def set_lanes(self, lanes: Sequence[tuple[bytes, int]]) -> None:
+        """Say which lane mail of these tenants and credentials goes in; see `Server.set_lanes`."""
+        self.server.set_lanes(lanes)
 
     def tenant_sessions(self) -> dict[bytes, int]:
         """How many sessions each tenant has here that has any."""

@@ -5,6 +5,7 @@ from store_suite.certificates import CertificateSuite
 from store_suite.changes import ChangeSuite
 from store_suite.deliveries import DeliverySuite
 from store_suite.domains import DomainSuite
+from store_suite.lanes import LaneSuite
 from store_suite.ledger import LedgerSuite
 from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
@@ -40,5 +41,6 @@ class StoreSuite(
     RetentionSuite,
     LookupSuite,
     OnceSuite,
+    LaneSuite,
 ):
     """All of it."""

@@ -286,7 +286,7 @@ class DeliverySuite:
         jobs = await stores.store.claim(ids[:2], leaving, LEASE)
         await stores.store.claim(ids[2:], staying, LEASE)
         await stores.store.record([attempt_for(jobs[0], leaving, Outcome.DELIVERED)])
-        assert await stores.store.release(leaving) == [jobs[1].envelope.id]
+        assert list(await stores.store.release(leaving)) == [jobs[1].envelope.id]
         assert [job.envelope.id for job in await stores.store.claim(ids, staying, LEASE)] == [jobs[1].envelope.id]
 
     async def test_one_leads(self, stores: Stores) -> None:

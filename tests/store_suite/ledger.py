@@ -114,6 +114,6 @@ class LedgerSuite:
         worker = uuid4()
         (job,) = await stores.store.claim([envelope_id], worker, LEASE)
         await stores.store.sending(sendings(job, worker))
-        assert await stores.store.release(worker) == [envelope_id]
+        assert list(await stores.store.release(worker)) == [envelope_id]
         (job,) = await stores.store.claim([envelope_id], worker, LEASE)
         assert job.recipients[0].attempt_number == 2

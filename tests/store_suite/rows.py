@@ -37,6 +37,7 @@ def core_envelope(
         "tls": True,
         "received_at_us": int(time.time() * 1e6),
         "dsn": None,
+        "lane": 0,
     }
     return tuple({**row, **changes}.values())
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Dsn, Missing, Reply, Senders};
+use crate::{Dsn, Lane, Missing, Reply, Senders};
 
 /// Who is logged in. Cheap to hand on: a session and its envelopes share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct Envelope {
     pub missing: Missing,
     /// RFC 3461, if anything was asked for; most mail asks for nothing.
     pub dsn: Option<Box<Dsn>>,
+    /// As its header asks; `None`: it does not.
+    pub lane: Option<Lane>,
 }
 
 impl fmt::Debug for Envelope {
@@ -83,6 +85,7 @@ impl fmt::Debug for Envelope {
             .field("security", &self.security)
             .field("missing", &self.missing)
             .field("dsn", &self.dsn)
+            .field("lane", &self.lane)
             .finish()
     }
 }

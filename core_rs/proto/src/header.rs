@@ -8,6 +8,8 @@
 
 use memchr::memchr;
 
+use crate::Lane;
+
 /// A field by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
@@ -16,6 +18,9 @@ enum Field {
     Date,
     MessageId,
     Received,
+    /// `X-Priority-Lane`.
+    Lane,
+    Precedence,
     Other,
 }
 
@@ -45,6 +50,12 @@ pub struct Header {
     pub has_bcc: bool,
     /// A `Date` or a `Message-ID` that says nothing, at least once. It does not count as one.
     pub has_blank: bool,
+    /// `X-Priority-Lane`, at least once, whatever it says.
+    pub has_lane: bool,
+    /// What the first `X-Priority-Lane` says that says something.
+    lane: Option<Lane>,
+    /// What a `Precedence` says.
+    precedence: Option<Lane>,
     /// Behind the last field that stands before anything odd, bytes: where a field can be added so that everybody sees it.
     pub fields_end: usize,
     /// Text follows there without an empty line before it.
@@ -67,7 +78,7 @@ impl Header {
                     return header;
                 }
                 Line::Odd => sound = sound.or(Some(header)),
-                Line::Field(field) => header.count(field, || is_blank(message, at, end)),
+                Line::Field(field) => header.count(field, || value(message, at, end)),
                 Line::Continuation => {}
             }
             is_first = false;
@@ -91,6 +102,12 @@ impl Header {
         })
     }
 
+    /// Which lane it asks for: our own field has the last word.
+    #[must_use]
+    pub fn lane(&self) -> Option<Lane> {
+        self.lane.or(self.precedence)
+    }
+
     /// Where the text begins, if that is not told by an empty line, bytes; else beyond all.
     fn text_at(&self) -> usize {
         if self.is_open {
@@ -100,13 +117,20 @@ impl Header {
         }
     }
 
-    fn count(&mut self, field: Field, is_blank: impl Fn() -> bool) {
+    fn count<'a>(&mut self, field: Field, value: impl Fn() -> &'a [u8]) {
         match field {
             Field::Bcc => self.has_bcc = true,
-            Field::Date | Field::MessageId if is_blank() => self.has_blank = true,
+            Field::Date | Field::MessageId if value().is_empty() => self.has_blank = true,
             Field::Date => self.has_date = true,
             Field::MessageId => self.has_message_id = true,
             Field::Received => self.received = self.received.saturating_add(1),
+            Field::Lane => {
+                self.has_lane = true;
+                self.lane = self.lane.or_else(|| Lane::from_field(value()));
+            }
+            Field::Precedence => {
+                self.precedence = self.precedence.or_else(|| Lane::from_precedence(value()));
+            }
             Field::Other => {}
         }
     }
@@ -119,6 +143,8 @@ pub struct Unwanted {
     pub bcc: bool,
     /// [`Header::has_blank`].
     pub blank: bool,
+    /// `X-Priority-Lane`.
+    pub lane: bool,
 }
 
 impl Unwanted {
@@ -126,7 +152,8 @@ impl Unwanted {
         match field {
             Field::Bcc => self.bcc,
             Field::Date | Field::MessageId => self.blank && is_blank(),
-            Field::Received | Field::Other => false,
+            Field::Lane => self.lane,
+            Field::Received | Field::Precedence | Field::Other => false,
         }
     }
 }
@@ -179,24 +206,19 @@ fn mbox_line(message: &[u8]) -> usize {
 
 /// The field between `at` and `end` has nothing behind its colon, nor in its continuations (RFC 5322 2.2.3).
 fn is_blank(message: &[u8], at: usize, end: usize) -> bool {
-    let first = message.get(at..end).unwrap_or_default();
-    let value = memchr(b':', first).and_then(|colon| first.get(colon + 1..));
-    if !is_white(value.unwrap_or_default()) {
-        return false;
-    }
-    let mut at = end;
-    while let Some((end, Line::Continuation)) = line_at(message, at) {
-        if !message.get(at..end).is_none_or(is_white) {
-            return false;
-        }
-        at = end;
-    }
-    true
+    value(message, at, end).is_empty()
 }
 
-fn is_white(text: &[u8]) -> bool {
-    text.iter()
-        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+/// What is behind the colon of the field between `at` and `end`, and in its continuations, without the blanks and line
+/// ends around it.
+fn value(message: &[u8], at: usize, end: usize) -> &[u8] {
+    let mut until = end;
+    while let Some((end, Line::Continuation)) = line_at(message, until) {
+        until = end;
+    }
+    let field = message.get(at..until).unwrap_or_default();
+    let value = memchr(b':', field).and_then(|colon| field.get(colon + 1..));
+    value.unwrap_or_default().trim_ascii()
 }
 
 /// The line that begins at `at`: where it ends, and what it is. `None`: there is no more.
@@ -231,7 +253,9 @@ fn field(name: &[u8]) -> Field {
         4 if is(b"Date") => Field::Date,
         8 if is(b"Received") => Field::Received,
         10 if is(b"Message-ID") => Field::MessageId,
+        10 if is(b"Precedence") => Field::Precedence,
         10 if is(b"Resent-Bcc") => Field::Bcc,
+        15 if is(b"X-Priority-Lane") => Field::Lane,
         _ => Field::Other,
     }
 }
@@ -249,6 +273,7 @@ mod tests {
             Unwanted {
                 bcc: true,
                 blank: true,
+                lane: true,
             },
         );
         String::from_utf8(bytes).unwrap_or_default()

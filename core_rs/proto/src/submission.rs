@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::header::{self, Header, Unwanted};
-use crate::{Envelope, EnvelopeId, Reply, reply};
+use crate::{Envelope, EnvelopeId, Lane, Reply, reply};
 
 /// Which mistakes of a message are mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,35 +29,49 @@ impl Default for Submission {
 }
 
 impl Submission {
-    /// Takes out what must go, and says what is missing. Errors: the reply after the final dot, when more than `hops`
+    /// Takes out what must go, and says what is missing and asked for. Errors: the reply after the final dot, when more than `hops`
     /// servers have had it.
-    pub fn mend(self, message: &mut Vec<u8>, hops: u32) -> Result<Missing, Reply> {
+    pub fn mend(self, message: &mut Vec<u8>, hops: u32) -> Result<Mended, Reply> {
         let mut header = Header::read(message);
         if header.received > hops {
             return Err(reply::TOO_MANY_HOPS);
         }
+        let mut lane = header.lane();
         // Twice at the most: what is taken out may uncover a mailbox file's line, behind which a header goes on.
         for _ in 0..2 {
             let unwanted = Unwanted {
                 bcc: header.has_bcc && self.strip_bcc,
                 blank: header.has_blank && self.add_missing_headers,
+                lane: header.has_lane,
             };
-            if !(unwanted.bcc || unwanted.blank) {
+            if !(unwanted.bcc || unwanted.blank || unwanted.lane) {
                 break;
             }
             header::strip(message, &header, unwanted);
             header = Header::read(message);
+            lane = lane.or(header.lane());
         }
-        if !self.add_missing_headers {
-            return Ok(Missing::default());
-        }
-        Ok(Missing {
-            at: header.fields_end,
-            date: !header.has_date,
-            message_id: !header.has_message_id,
-            empty_line: header.is_open,
-        })
+        let missing = if self.add_missing_headers {
+            Missing {
+                at: header.fields_end,
+                date: !header.has_date,
+                message_id: !header.has_message_id,
+                empty_line: header.is_open,
+            }
+        } else {
+            Missing::default()
+        };
+        Ok(Mended { missing, lane })
     }
+}
+
+/// What was found while a message was mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mended {
+    /// What it lacks.
+    pub missing: Missing,
+    /// As it asks; `None`: it does not.
+    pub lane: Option<Lane>,
 }
 
 /// What a message lacks.
@@ -205,7 +219,7 @@ mod tests {
     /// What becomes of a message.
     fn mended(message: &str, submission: Submission) -> String {
         let mut body = message.as_bytes().to_vec();
-        let missing = submission.mend(&mut body, 100).unwrap_or_default();
+        let Mended { missing, lane } = submission.mend(&mut body, 100).unwrap_or_default();
         let envelope = Envelope {
             identity: Arc::new(Identity {
                 tenant_id: [1; 16],
@@ -222,6 +236,7 @@ mod tests {
             security: Security::Tls,
             missing,
             dsn: None,
+            lane,
         };
         let facts = Facts {
             id: EnvelopeId([7; 16]),
@@ -314,6 +329,56 @@ mod tests {
         assert_eq!(mended(message, add_nothing), "A: b\r\n\r\n");
         assert_eq!(mended("Date:\r\n\r\n", add_nothing), "Date:\r\n\r\n");
         assert_eq!(mended("text\r\n", add_nothing), "text\r\n");
+    }
+
+    #[test]
+    fn a_lane_is_asked_for_and_our_own_field_goes() {
+        for (message, wanted, lane) in [
+            ("A: b\r\n\r\n", "A: b\r\n\r\n", None),
+            (
+                "X-Priority-Lane: bulk\r\nA: b\r\n\r\n",
+                "A: b\r\n\r\n",
+                Some(Lane::Bulk),
+            ),
+            (
+                "A: b\r\nx-priority-lane :\r\n\tBULK \r\n\r\n",
+                "A: b\r\n\r\n",
+                Some(Lane::Bulk),
+            ),
+            (
+                "Precedence: list\r\nX-Priority-Lane: Transactional\r\nX-Priority-Lane: bulk\r\n\r\n",
+                "Precedence: list\r\n\r\n",
+                Some(Lane::Transactional),
+            ),
+            (
+                "X-Priority-Lane: now!\r\nA: b\r\n\r\n",
+                "A: b\r\n\r\n",
+                None,
+            ),
+            (
+                "Precedence: Junk\r\n\r\n",
+                "Precedence: Junk\r\n\r\n",
+                Some(Lane::Bulk),
+            ),
+            (
+                "Precedence: first-class\r\n\r\n",
+                "Precedence: first-class\r\n\r\n",
+                None,
+            ),
+            (
+                "A: b\r\n\r\nX-Priority-Lane: bulk\r\n",
+                "A: b\r\n\r\nX-Priority-Lane: bulk\r\n",
+                None,
+            ),
+        ] {
+            let as_it_is = Submission {
+                add_missing_headers: false,
+                ..Submission::default()
+            };
+            let mut body = message.as_bytes().to_vec();
+            let found = as_it_is.mend(&mut body, 100).unwrap_or_default();
+            assert_eq!((body, found.lane), (wanted.into(), lane), "{message:?}");
+        }
     }
 
     #[test]

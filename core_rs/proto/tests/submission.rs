@@ -7,7 +7,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::select;
 use smtp_proxy_proto::header::Header;
-use smtp_proxy_proto::{EnvelopeId, Facts, Missing, SenderPattern, Senders, Submission, address};
+use smtp_proxy_proto::{
+    EnvelopeId, Facts, Mended, Missing, SenderPattern, Senders, Submission, address,
+};
 
 /// Lines that matter, well-formed and odd ones; strung together they make headers and texts of every shape.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -158,7 +160,7 @@ proptest! {
     fn bcc_is_taken_out_as_the_reference_does_it(message in message()) {
         let mut stripped = message.clone();
         let only_strip = Submission { add_missing_headers: false, strip_bcc: true };
-        prop_assert_eq!(only_strip.mend(&mut stripped, u32::MAX), Ok(Missing::default()));
+        prop_assert_eq!(only_strip.mend(&mut stripped, u32::MAX), Ok(Mended::default()));
         let wanted = without_bcc(&message);
         prop_assert_eq!(String::from_utf8_lossy(&stripped), String::from_utf8_lossy(&wanted));
     }
@@ -176,19 +178,19 @@ proptest! {
     #[test]
     fn a_mended_message_has_all_and_is_not_mended_again(message in message()) {
         let mut body = message.clone();
-        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap();
+        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap().missing;
         let whole = completed(&body, missing);
         let header = Header::read(&whole);
         prop_assert!(header.has_date && header.has_message_id && !header.has_blank && !header.has_bcc && !header.is_open, "{}", String::from_utf8_lossy(&whole));
         let mut again = whole.clone();
-        prop_assert!(Submission::default().mend(&mut again, u32::MAX).unwrap().is_nothing());
+        prop_assert!(Submission::default().mend(&mut again, u32::MAX).unwrap().missing.is_nothing());
         prop_assert_eq!(again, whole);
     }
 
     #[test]
     fn even_who_stops_at_an_odd_line_sees_what_was_added(message in message()) {
         let mut body = message.clone();
-        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap();
+        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap().missing;
         let whole = completed(&body, missing);
         let lines = lines(&whole);
         let odd = |line: &&[u8]| name(line).is_none() && !line.starts_with(b" ") && !line.starts_with(b"\t") && !line.starts_with(b"From ");
@@ -201,7 +203,7 @@ proptest! {
     #[test]
     fn the_text_is_not_touched(message in message(), text in message()) {
         let mut body = [b"A: b\r\n", without_empty(&message).as_slice(), b"\r\n", &text].concat();
-        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap();
+        let missing = Submission::default().mend(&mut body, u32::MAX).unwrap().missing;
         prop_assert!(body.ends_with(&[b"\r\n", text.as_slice()].concat()));
         prop_assert!(missing.at <= body.len() - text.len() - 2 && !missing.empty_line);
     }
@@ -262,7 +264,10 @@ fn a_header_of_megabytes_is_read_in_linear_time() {
     for shape in shapes {
         let mut message = b"A: b\r\n".to_vec();
         message.extend(shape.repeat((4 << 20) / shape.len()));
-        let missing = Submission::default().mend(&mut message, u32::MAX).unwrap();
+        let missing = Submission::default()
+            .mend(&mut message, u32::MAX)
+            .unwrap()
+            .missing;
         assert!(missing.date && !Header::read(&message).has_bcc);
     }
 }

@@ -73,6 +73,11 @@ impl Batch {
         PyList::new(py, ids.iter().map(|id| PyBytes::new(py, &id.0)))
     }
 
+    fn bulk_ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let ids = self.inner().bulk_ids();
+        PyList::new(py, ids.iter().map(|id| PyBytes::new(py, &id.0)))
+    }
+
     fn tenants<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let tenants = self.inner().tenants();
         PyList::new(py, tenants.iter().map(|id| PyBytes::new(py, id)))
@@ -243,6 +248,7 @@ fn row<'py>(
         tls_suite,
         received_at_us,
         additions,
+        lane,
     } = letter;
     let is_tls = envelope.security == Security::Tls;
     let (tenant, credential) = identities.ids(py, &envelope.identity);
@@ -272,6 +278,7 @@ fn row<'py>(
                 None => py.None().into_bound(py),
                 Some(dsn) => dsn_row(py, &dsn)?.into_any(),
             },
+            PyInt::new(py, lane as u8).into_any(),
         ],
     )
 }

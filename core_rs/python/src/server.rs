@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use smtp_proxy_server::{self as server, ClientTrust, Gate, Interest};
+use smtp_proxy_server::{self as server, ClientTrust, Gate, Interest, Lane};
 
 use crate::batch::Batch;
 use crate::config::{Pem, ServerConfig, pems, seconds as read_seconds, uuid};
@@ -103,6 +103,18 @@ impl Server {
             .map(|(tenant_id, most)| Ok((read_tenant(&tenant_id)?, most)))
             .collect::<PyResult<Vec<_>>>()?;
         self.server.limit_sessions(&limits);
+        Ok(())
+    }
+
+    fn set_lanes(&self, lanes: Vec<(Vec<u8>, u8)>) -> PyResult<()> {
+        let read = |(id, number): (Vec<u8>, u8)| {
+            let id = uuid(&id).ok_or_else(|| PyValueError::new_err("an id has 16 bytes"))?;
+            let lane = Lane::from_number(number)
+                .ok_or_else(|| PyValueError::new_err(format!("{number} is no lane: 0 or 1 is")))?;
+            Ok((id, lane))
+        };
+        let lanes = lanes.into_iter().map(read).collect::<PyResult<_>>()?;
+        self.server.set_lanes(lanes);
         Ok(())
     }
 

@@ -1,12 +1,12 @@
 //! Complete envelopes wait here together, are taken together, and are answered together. Each keeps
 //! its reply slot: dropped unanswered, it says 451.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict, Facts, reply};
+use smtp_proxy_proto::{Envelope, EnvelopeId, EnvelopeVerdict, Facts, Lane, reply};
 use tokio::runtime::Handle;
 
 use crate::budget::Charge;
@@ -36,16 +36,25 @@ pub struct Letter {
     pub received_at_us: i64,
     /// What its header lacked ([`Envelope::pieces`] puts it in its place). Empty for most.
     pub additions: Vec<u8>,
+    /// Which mail it goes with: as its header asks, else as its credential's or its tenant's mail does.
+    pub lane: Lane,
 }
 
 impl Letter {
-    fn complete(&mut self, hostname: &str) {
+    fn complete(&mut self, hostname: &str, lanes: &HashMap<[u8; 16], Lane>) {
         let facts = Facts {
             id: self.id,
             hostname,
             received_at: Duration::from_micros(self.received_at_us.unsigned_abs()),
         };
         self.additions = self.envelope.additions(&facts);
+        let identity = &self.envelope.identity;
+        let usual = || {
+            let of_credential = lanes.get(&identity.credential_id);
+            of_credential.or_else(|| lanes.get(&identity.tenant_id))
+        };
+        let asked = self.envelope.lane;
+        self.lane = asked.or_else(|| usual().copied()).unwrap_or_default();
     }
 }
 
@@ -98,6 +107,8 @@ impl Answer {
 /// The queue between the connections and whoever commits.
 pub(crate) struct Waiting {
     inner: Mutex<Inner>,
+    /// Of tenants and of credentials, by their ids; a credential's counts before its tenant's.
+    lanes: Mutex<Arc<HashMap<[u8; 16], Lane>>>,
     wakeup: Arc<Wakeup>,
     /// In the Message-IDs that we make.
     hostname: Arc<str>,
@@ -132,6 +143,7 @@ impl Waiting {
                 ids: Ids::new(),
                 closed: false,
             }),
+            lanes: Mutex::default(),
             wakeup,
             hostname,
         })
@@ -165,6 +177,7 @@ impl Waiting {
             tls_suite,
             received_at_us: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
             additions: Vec::new(),
+            lane: Lane::default(),
         };
         let slot = Slot {
             id,
@@ -210,6 +223,15 @@ impl Waiting {
             Of::All => lines.take(max_messages, max_bytes, now),
             Of::Newcomers => lines.take_newcomers(max_messages, max_bytes, now),
         }
+    }
+
+    /// From the next batch on.
+    pub(crate) fn set_lanes(&self, lanes: HashMap<[u8; 16], Lane>) {
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(lanes);
+    }
+
+    fn lanes(&self) -> Arc<HashMap<[u8; 16], Lane>> {
+        Arc::clone(&self.lanes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn done(&self, tenants: &[(TenantId, usize)]) {
@@ -263,8 +285,9 @@ impl Batch {
         }
         let (mut letters, slots): (Vec<Letter>, _) = taken.items.into_iter().unzip();
         // Here and not when they came: nobody waits for the lock meanwhile.
+        let lanes = waiting.lanes();
         for letter in &mut letters {
-            letter.complete(&waiting.hostname);
+            letter.complete(&waiting.hostname, &lanes);
         }
         Some(Self {
             letters,
@@ -306,6 +329,16 @@ impl Batch {
             }
         }
         found
+    }
+
+    /// The ids of those that are bulk mail. Empty once the envelopes have left.
+    #[must_use]
+    pub fn bulk_ids(&self) -> Vec<EnvelopeId> {
+        let bulk = self
+            .letters
+            .iter()
+            .filter(|letter| letter.lane == Lane::Bulk);
+        bulk.map(|letter| letter.id).collect()
     }
 
     /// Of each envelope, in the order of [`Batch::ids`]; they stay. Empty once they have left.

@@ -106,13 +106,14 @@ fn deliveries(rows: &mut Vec<u8>, letter: &Letter, sweep_at_us: i64) {
     let dsn = letter.envelope.dsn.as_deref();
     for (nth, recipient) in letter.envelope.recipients.iter().enumerate() {
         let asked = dsn.and_then(|dsn| dsn.recipients.get(nth));
-        rows.extend_from_slice(&6_i16.to_be_bytes());
+        rows.extend_from_slice(&7_i16.to_be_bytes());
         field(rows, &letter.id.0);
         field(rows, &i16::try_from(nth).unwrap_or(i16::MAX).to_be_bytes());
         field(rows, recipient.as_bytes());
         field(rows, &sweep_at);
         number(rows, asked.and_then(|asked| asked.notify).map(Notify::bits));
         text(rows, asked.and_then(|asked| asked.orcpt.as_deref()));
+        number(rows, Some(letter.lane as u8));
     }
 }
 
@@ -150,7 +151,8 @@ pub(in crate::copy) mod tests {
     use std::sync::Arc;
 
     use smtp_proxy_proto::{
-        BodyType, Dsn, Envelope, EnvelopeId, Identity, Missing, RecipientDsn, Ret, Senders, dsn,
+        BodyType, Dsn, Envelope, EnvelopeId, Identity, Lane, Missing, RecipientDsn, Ret, Senders,
+        dsn,
     };
 
     use super::*;
@@ -177,11 +179,13 @@ pub(in crate::copy) mod tests {
                     ..Missing::default()
                 },
                 dsn: None,
+                lane: None,
             },
             client_address: Arc::from("192.0.2.1"),
             tls_suite: Some(0xc02f),
             received_at_us: EPOCH_US + 7,
             additions: Vec::new(),
+            lane: Lane::Transactional,
         }
     }
 
@@ -235,6 +239,7 @@ pub(in crate::copy) mod tests {
     fn two_tables() {
         let mut letters = [letter(8, 4, &["a@b", "c@d"]), letter(9, 0, &["e@f"])];
         letters[1].tls_suite = None;
+        letters[1].lane = Lane::Bulk;
         letters[0].additions = b"-".to_vec();
         letters[0].envelope.dsn = Some(Box::new(Dsn {
             ret: Some(Ret::Headers),
@@ -264,8 +269,9 @@ pub(in crate::copy) mod tests {
         assert_eq!(deliveries.len(), 3);
         assert_eq!(deliveries[1][1..3], [vec![0, 1], b"c@d".to_vec()]);
         assert_eq!(deliveries[2][3], [0xff; 8]);
-        assert_eq!(deliveries[0][4..], [vec![0, 3], b"rfc822;a".to_vec()]);
-        assert_eq!(deliveries[1][4..], [vec![0, 0], Vec::new()]);
+        assert_eq!(deliveries[0][4..6], [vec![0, 3], b"rfc822;a".to_vec()]);
+        assert_eq!(deliveries[1][4..6], [vec![0, 0], Vec::new()]);
+        assert_eq!([0, 1, 2].map(|nth| deliveries[nth][6][1]), [0, 0, 1]);
         assert_eq!(envelopes[0][12..14], [vec![0, 2], b"id".to_vec()]);
         assert_eq!(envelopes[0][14], [0, 0, 0xc0, 0x2f]);
         assert_eq!(

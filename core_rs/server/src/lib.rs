@@ -48,4 +48,4 @@ pub use crate::logins::{Login, LoginBatch};
 pub use crate::protection::{Network, Protection};
 pub use crate::server::{Addresses, Server};
 pub use crate::wakeup::Interest;
-pub use smtp_proxy_proto::Gate;
+pub use smtp_proxy_proto::{Gate, Lane};

@@ -1,11 +1,12 @@
 //! The server as a whole: what the outside starts, takes batches from, and stops.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use smtp_proxy_proto::{Gate, SessionConfig};
+use smtp_proxy_proto::{Gate, Lane, SessionConfig};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::batch::{Batch, Of, Waiting};
@@ -240,6 +241,12 @@ impl Server {
     /// A tenant over its rate: its sessions hear 450 4.7.1 at MAIL for so long. Zero: no longer.
     pub fn shut_tenant(&self, tenant_id: [u8; 16], duration: Duration) {
         self.shared.tenants.shut(tenant_id, duration);
+    }
+
+    /// Which mail that of these tenants and credentials goes with, unless its header asks; a credential's counts before its
+    /// tenant's. All others' is transactional.
+    pub fn set_lanes(&self, lanes: HashMap<[u8; 16], Lane>) {
+        self.shared.waiting.set_lanes(lanes);
     }
 
     /// So many sessions these tenants may have here, all others any number; more hear 421 4.7.0 when

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +15,7 @@ from smtp_proxy.cli.messages import parse_id
 from smtp_proxy.cli.output import when
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.store import Store
 
@@ -53,6 +54,12 @@ def explain(context: typer.Context, message_id: Annotated[str, typer.Argument(me
         typer.echo(line)
 
 
+_LANES: Final = {
+    Lane.TRANSACTIONAL: " Its lane is transactional: it goes before bulk mail.",
+    Lane.BULK: " Its lane is bulk: transactional mail goes before it, but for a fifth of the places.",
+}
+
+
 def tell(message: Message, around: Circumstances) -> Iterator[str]:
     """The lines. Pure."""
     yield _accepted(message.summary, around)
@@ -71,6 +78,7 @@ def _accepted(summary: MessageSummary, around: Circumstances) -> str:
         f"{summary.id} was accepted {when(summary.received_at)} from {around.credential} of tenant {around.tenant} at "
         f"{summary.client_address}, {how}: {summary.size_bytes} bytes from <{summary.reverse_path}> to "
         f"{many} {'recipient' if many == 1 else 'recipients'}. It is in the database since before the client heard 250."
+        f"{_LANES[summary.lane]}"
     )
 
 

@@ -49,7 +49,7 @@ def messages_list(
     if as_json:
         print_json([asdict(summary) for summary in found])
         return
-    table = make_table("id", "received", "from", "to", "bytes", "state")
+    table = make_table("id", "received", "from", "to", "bytes", "lane", "state")
     for summary in found:
         first, more = summary.recipients[0] if summary.recipients else "", len(summary.recipients) - 1
         table.add_row(
@@ -58,6 +58,7 @@ def messages_list(
             f"<{summary.reverse_path}>",
             f"<{first}>" + (f" and {more} more" if more > 0 else ""),
             str(summary.size_bytes),
+            summary.lane.name.lower(),
             describe_states(summary.states),
         )
     print_table(table)
@@ -214,6 +215,7 @@ def _print_message(message: Message) -> None:
     typer.echo(f"received  {when(summary.received_at)} from {summary.client_address} ({summary.helo}), ", nl=False)
     typer.echo(" ".join(("TLS", summary.tls_suite or "")).rstrip() if summary.tls else "without TLS")
     typer.echo(f"from      <{summary.reverse_path}>, {summary.size_bytes} bytes")
+    typer.echo(f"lane      {summary.lane.name.lower()}")
     if asked := describe_dsn(message):
         typer.echo(f"DSN       {asked}")
     table = make_table("to", "state", "attempts", "next attempt", "finished")

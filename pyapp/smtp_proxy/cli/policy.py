@@ -12,6 +12,7 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import print_json
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import InvalidValue
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.policy import OnUnknown, Reports
 from smtp_proxy.store import Store
 
@@ -51,6 +52,13 @@ def tenant_policy(
     keep_bodies: Annotated[
         bool | None, typer.Option(help="Without: no content is kept once the last recipient is settled.")
     ] = None,
+    lane: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LANE",
+            help="transactional; bulk: leaves behind all that is transactional. A credential, a message may differ.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what becomes of a tenant's mail; what is not named stays. Without options: show it."""
@@ -67,6 +75,9 @@ def tenant_policy(
     if suppress_hard_bounces is not None:
         changes["suppress_hard_bounces"] = suppress_hard_bounces
 
+    if lane is not None:
+        changes["lane"] = parse_lane(lane, "--lane")
+
     kept = _kept(retention_days, keep_bodies)
 
     async def work(store: Store) -> dict[str, Any]:
@@ -76,7 +87,12 @@ def tenant_policy(
         if kept:
             retention = replace(retention, **kept)
             await store.set_retention(retention)
-        return {**asdict(policy), "retention_days": retention.days, "keep_bodies": retention.keep_bodies}
+        return {
+            **asdict(policy),
+            "lane": policy.lane.name.lower(),
+            "retention_days": retention.days,
+            "keep_bodies": retention.keep_bodies,
+        }
 
     policy = with_store(context, work)
     if as_json:
@@ -106,6 +122,14 @@ def _kept(retention_days: str | None, keep_bodies: bool | None) -> dict[str, Any
     if retention_days is not None:
         kept["days"] = parse_whole(retention_days, "--retention-days")
     return kept
+
+
+def parse_lane(text: str, what: str) -> Lane:
+    """By its name, in any case of letters. Raises InvalidValue."""
+    try:
+        return Lane[text.upper()]
+    except KeyError:
+        raise InvalidValue(f"{what} {text}: use one of {', '.join(lane.name.lower() for lane in Lane)}") from None
 
 
 def parse_whole(text: str, option: str) -> int | None:

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import PUBLISH_FAILED, PUBLISHED
 
 if TYPE_CHECKING:
@@ -37,18 +38,18 @@ class Announcer:
         self._publisher = publisher
         self._gather_seconds = gather_seconds
         self._most = waiting_ids
-        self._ids: list[bytes] = []
+        self._ids: dict[Lane, list[bytes]] = {lane: [] for lane in Lane}
         self._some = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._away = False
 
-    def announce(self, envelope_ids: Sequence[bytes]) -> None:
+    def announce(self, envelope_ids: Sequence[bytes], lane: Lane = Lane.TRANSACTIONAL) -> None:
         """These are committed. Returns at once and never fails."""
-        if len(self._ids) + len(envelope_ids) > self._most:
+        if sum(map(len, self._ids.values())) + len(envelope_ids) > self._most:
             PUBLISH_FAILED.inc()
             return
-        self._ids.extend(envelope_ids)
+        self._ids[lane].extend(envelope_ids)
         self._idle.clear()
         self._some.set()
 
@@ -57,9 +58,11 @@ class Announcer:
         while True:
             await self._some.wait()
             self._some.clear()
-            ids, self._ids = self._ids, []
-            await self._publish(ids)
-            if not self._ids:
+            gathered, self._ids = self._ids, {lane: [] for lane in Lane}
+            for lane, ids in gathered.items():
+                if ids:
+                    await self._publish(ids, lane)
+            if not any(self._ids.values()):
                 self._idle.set()
             await asyncio.sleep(self._gather_seconds)
 
@@ -67,9 +70,9 @@ class Announcer:
         """Wait until nothing waits."""
         await self._idle.wait()
 
-    async def _publish(self, ids: list[bytes]) -> None:
+    async def _publish(self, ids: list[bytes], lane: Lane) -> None:
         try:
-            await self._publisher.publish_packed(ids)
+            await self._publisher.publish_packed(ids, lane)
         except StreamUnavailable as error:
             PUBLISH_FAILED.inc()
             if not self._away:

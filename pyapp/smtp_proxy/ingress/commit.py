@@ -16,8 +16,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from smtp_proxy.core import BODY, DEFERRED, ID, OVER_RATE, QUEUED, TENANT_ID
+from smtp_proxy.core import BODY, DEFERRED, ID, LANE, OVER_RATE, QUEUED, TENANT_ID
 from smtp_proxy.errors import StoreError, StoreUnavailable
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import (
     ACCEPTED_BYTES,
     COMMIT_BATCH,
@@ -195,11 +196,12 @@ class Committer:
 
     async def _commit_whole(self, batch: Envelopes, ids: list[bytes]) -> None:
         """The usual way: as the core encodes it, without a look at the single messages."""
+        bulk = batch.bulk_ids()
         storing = self._store.accept_encoded(batch.encode, len(ids), sweep_after_seconds=self._sweep_after_seconds)
         outcome = await self._outcome_of(storing)
         if outcome is True:
             batch.commit()
-            self._accepted(ids, batch.size_bytes)
+            self._accepted(ids, bulk, batch.size_bytes)
         elif outcome is False:
             batch.defer()
             ENVELOPES_DEFERRED.inc(len(ids))
@@ -280,14 +282,20 @@ class Committer:
         stored = zip(rows, answers, strict=True)
         accepted = [row for row, answer in stored if answer == QUEUED and row[ID] not in known]
         if accepted:
-            ready = [row[ID] for row in accepted if row[ID] not in (placements or {})]
-            self._accepted(ready, sum(len(row[BODY]) for row in accepted), len(accepted) - len(ready))
+            ready = [row for row in accepted if row[ID] not in (placements or {})]
+            bulk = [row[ID] for row in ready if row[LANE] == Lane.BULK]
+            size_bytes = sum(len(row[BODY]) for row in accepted)
+            self._accepted([row[ID] for row in ready], bulk, size_bytes, len(accepted) - len(ready))
 
-    def _accepted(self, ready: list[bytes], size_bytes: int, placed: int = 0) -> None:
-        """`placed`: how many more are stored that the stream is not to hear of yet."""
+    def _accepted(self, ready: list[bytes], bulk: Collection[bytes], size_bytes: int, placed: int = 0) -> None:
+        """`bulk`: those of `ready` that are. `placed`: how many more are stored, for later than now."""
         self._watch.succeeded()
         ENVELOPES_ACCEPTED.inc(len(ready) + placed)
         ACCEPTED_BYTES.inc(size_bytes)
+        if bulk:
+            bulk = frozenset(bulk)
+            self._announcer.announce([i for i in ready if i in bulk], Lane.BULK)
+            ready = [i for i in ready if i not in bulk]
         if ready:
             self._announcer.announce(ready)
 

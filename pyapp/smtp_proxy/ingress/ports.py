@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from smtp_proxy.core import EnvelopeRow, Gate, Keep, LoginRequest, LoginVerdict, Outline
+    from smtp_proxy.model.lane import Lane
     from smtp_proxy.model.limits import Placement
     from smtp_proxy.model.submission import SubmissionKey
     from smtp_proxy.store.accept import Encoded, Encoder
@@ -32,6 +33,8 @@ class Envelopes(Protocol):
     def encode(self, sweep_at_us: int) -> Encoded: ...
 
     def ids(self) -> list[bytes]: ...
+
+    def bulk_ids(self) -> list[bytes]: ...
 
     def outlines(self) -> list[Outline]: ...
 
@@ -130,7 +133,7 @@ class Depth(Protocol):
 class Publisher(Protocol):
     """Puts ids, 16 bytes each, on the stream. Raises StreamUnavailable."""
 
-    async def publish_packed(self, packed: Sequence[bytes]) -> None: ...
+    async def publish_packed(self, packed: Sequence[bytes], lane: Lane = ...) -> None: ...
 
 
 class GateSetter(Protocol):

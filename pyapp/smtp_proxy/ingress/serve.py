@@ -23,6 +23,7 @@ from smtp_proxy.ingress.allocator import give_back_large_blocks
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.held import HeldWatch
+from smtp_proxy.ingress.lanes import LaneDesk
 from smtp_proxy.ingress.limits import LimitDesk
 from smtp_proxy.ingress.login import LoginDesk
 from smtp_proxy.ingress.once import Once
@@ -229,6 +230,7 @@ class Service:
         self._held_watch = HeldWatch(store, held, self.limiter, clock=clock)
         self._limits = LimitDesk(core, store, self.limiter, shared_limits, clock=clock)
         self._once = Once(store)
+        self._lanes = LaneDesk(core, store)
         turns = Turns(busy_share=settings.ingress_busy_percent / 100)
         self._takers: list[Committer | Discarder] = [
             Discarder(core)
@@ -256,6 +258,7 @@ class Service:
         self._start(self._store.listen_credentials(self._tenants_changed), "credentials")
         self._start(self._limits.run(), "limits")
         self._start(self._once.run(), "idempotency")
+        self._start(self._lanes.run(), "lanes")
         self._start(self._held_watch.run(), "held-watch")
         self._start(self._announcer.run(), "announcer")
         self._start(self._store_watch.run(), "store-watch")
@@ -288,6 +291,7 @@ class Service:
         self._certificates.forget()
         self._limits.changed()
         self._once.changed()
+        self._lanes.changed()
 
     async def _drain(self) -> None:
         await self._core.drain()

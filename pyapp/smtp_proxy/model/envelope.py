@@ -8,6 +8,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from smtp_proxy.model.dsn import Notify, Ret
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.unknown import Tolerant
 
 
@@ -73,3 +74,4 @@ class Job:
 
     envelope: Envelope
     recipients: tuple[Recipient, ...]
+    lane: Lane = Lane.TRANSACTIONAL

@@ -9,6 +9,7 @@ from uuid import UUID
 from smtp_proxy.model.attempt import Kind, Outcome
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.lane import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class MessageSummary:
     recipients: tuple[str, ...]
     states: tuple[DeliveryState, ...]
     tls_suite: str | None = None  # as `model.tls` names it; None: no TLS, or not known
+    lane: Lane = Lane.TRANSACTIONAL
 
 
 @dataclass(frozen=True, slots=True)

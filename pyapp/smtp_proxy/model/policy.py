@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from smtp_proxy.model.lane import Lane
+
 
 class OnUnknown(StrEnum):
     """What becomes of a message that was sent with its final dot when no answer came, or nobody was left to hear it."""
@@ -31,3 +33,4 @@ class TenantPolicy:
     max_age_seconds: int | None = None  # what is not delivered after so long is given up
     reports: Reports = Reports.ALL
     suppress_hard_bounces: bool = False  # an address that is refused for good gets no more mail
+    lane: Lane = Lane.TRANSACTIONAL  # of its mail, unless the credential or the message says otherwise

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 from uuid import UUID
 
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import TenantLimits
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -36,6 +37,7 @@ class Credential:
     disabled_at: datetime | None = None
     allowed_senders: tuple[str, ...] = ()  # patterns of reverse-paths; none: any
     allowed_networks: tuple[Network, ...] = ()
+    lane: Lane | None = None  # of its mail, unless the message says otherwise; None: as its tenant's
 
     def __repr__(self) -> str:
         return f"Credential(id={self.id}, username={self.username!r})"

@@ -22,9 +22,9 @@ from smtp_proxy.store.writer import Writer, query_message
 
 # As `_core.Batch.envelopes()` hands it over: id, tenant and credential (16 bytes each), reverse-path, recipients,
 # body, body type, SMTPUTF8, HELO, client address, TLS (0: none; else the number of its cipher suite, or True where that
-# is not known), time of receipt (microseconds since 1970), DSN if asked for.
+# is not known), time of receipt (microseconds since 1970), DSN if asked for, lane.
 CoreEnvelope: TypeAlias = tuple[
-    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None
+    bytes, bytes, bytes, str, list[str], bytes, int, bool, str, str, int, int, DsnRow | None, int
 ]
 
 
@@ -110,7 +110,7 @@ async def rehearse(writer: Writer, now: datetime) -> None:
 
     The savepoint makes the transaction one that has written, so its commit goes to disk like any other.
     """
-    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0, None)
+    row = (new_id(now).bytes, _NOBODY, _NOBODY, "", [""], b"", 0, False, "", "", False, 0, None, 0)
     try:
         await writer.copy(_REHEARSE, encode([row], microseconds(now)), 1)
     except BaseException:
@@ -176,6 +176,7 @@ def _envelope(row: CoreEnvelope) -> bytes:
         tls,
         received,
         dsn,
+        _,
     ) = row
     ret, envid, _ = dsn or (None, None, [])
     return _row(
@@ -206,6 +207,7 @@ def tls_suite(tls: int) -> int | None:
 def _deliveries(row: CoreEnvelope, sweep_at: bytes, *more: bytes) -> Iterator[bytes]:
     """One for each recipient; `more`: further columns, the same for all."""
     asked = row[12][2] if row[12] is not None else itertools.repeat((None, None), len(row[4]))
+    lane = _INT2.pack(row[13])
     for number, (recipient, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True)):
         yield _row(
             row[0],
@@ -214,6 +216,7 @@ def _deliveries(row: CoreEnvelope, sweep_at: bytes, *more: bytes) -> Iterator[by
             sweep_at,
             _optional_int2(notify),
             _optional_text(orcpt),
+            lane,
             *more,
         )
 

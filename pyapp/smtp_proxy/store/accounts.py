@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from smtp_proxy.errors import NotFound
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import TenantLimits
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
@@ -78,6 +79,7 @@ class Accounts:
             policy.max_age_seconds,
             policy.reports.value,
             policy.suppress_hard_bounces,
+            int(policy.lane),
         )
         async with self._connection(f"changing the policy of tenant {name}") as connection:
             row = await connection.fetchrow(QUERIES["set_tenant_policy"], name, *values)
@@ -134,6 +136,15 @@ class Accounts:
     async def set_allowed_networks(self, username: str, networks: Sequence[Network]) -> Credential:
         """From where it may log in; none: from everywhere. Raises NotFound."""
         return await self._change_credential("set_allowed_networks", username, networks)
+
+    async def set_credential_lane(self, username: str, lane: Lane | None) -> Credential:
+        """Which lane its mail goes in, from the next message on; None: its tenant's. Raises NotFound."""
+        return await self._change_credential("set_credential_lane", username, lane)
+
+    async def lanes(self) -> dict[UUID, Lane]:
+        """Of tenants and credentials that have one of their own, by their ids."""
+        async with self._connection("listing lanes") as connection:
+            return {row["id"]: Lane(row["lane"]) for row in await connection.fetch(QUERIES["lanes"])}
 
     async def listen_credentials(self, callback: Callable[[], None]) -> None:
         """Call back when tenants or credentials may have changed. Runs until cancelled; reconnects by itself."""

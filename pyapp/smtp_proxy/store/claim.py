@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.queries import QUERIES
 
@@ -84,7 +85,8 @@ def _job(rows: list[asyncpg.Record], body: bytes) -> Job:
         envid=first["dsn_envid"],
         tls_suite=suite_name(first["tls_suite"]),
     )
-    return Job(envelope, tuple(sorted(map(_recipient, rows), key=lambda recipient: recipient.number)))
+    recipients = tuple(sorted(map(_recipient, rows), key=lambda recipient: recipient.number))
+    return Job(envelope, recipients, Lane(first["lane"]))
 
 
 def _recipient(row: asyncpg.Record) -> Recipient:

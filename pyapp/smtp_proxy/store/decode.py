@@ -21,9 +21,11 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
         contents[envelope_id].append(content)
     recipients: dict[bytes, list[str]] = {row[0]: [] for row in envelopes}
     asked: dict[bytes, list[tuple[int | None, str | None]]] = {row[0]: [] for row in envelopes}
+    lanes: dict[bytes, int] = {}
     for row in deliveries:
         recipients[row[0]].append(_text(row[2]) or "")
         asked[row[0]].append((_int2(row[4]), _text(row[5])))
+        lanes[row[0]] = _int2(row[6]) or 0
     return [
         (
             row[0],
@@ -39,6 +41,7 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
             int(row[10] == b"\1") if row[14] is None else _INT4.unpack(row[14])[0],
             _INT8.unpack(row[11])[0] + EPOCH_US,
             _dsn(_int2(row[12]), _text(row[13]), asked[row[0]]),
+            lanes[row[0]],
         )
         for row in envelopes
     ]

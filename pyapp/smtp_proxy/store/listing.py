@@ -56,4 +56,4 @@ async def _list(
     rows = await connection.fetch(
         QUERIES["list_messages"], wanted.tenant_id, wanted.state, wanted.before, limit, until, ids
     )
-    return [lookup.summary(row, row["recipients"], row["states"]) for row in rows]
+    return [lookup.summary(row, row["recipients"], row["states"], row["lane"]) for row in rows]

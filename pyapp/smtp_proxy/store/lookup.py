@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from smtp_proxy.model.attempt import Kind, Outcome
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import AtLimit, TenantLimits
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
 from smtp_proxy.model.policy import OnUnknown, Reports, TenantPolicy
@@ -34,19 +35,22 @@ def policy(row: asyncpg.Record) -> TenantPolicy:
     # Likewise, it reports all.
     reports = Reports(row["reports"]) if row["reports"] in set(Reports) else Reports.ALL
     known = {field.name: row[field.name] for field in fields(TenantPolicy)}
-    return TenantPolicy(**{**known, "on_unknown": on_unknown, "reports": reports})
+    return TenantPolicy(**{**known, "on_unknown": on_unknown, "reports": reports, "lane": Lane(row["lane"])})
 
 
 def credential(row: asyncpg.Record) -> Credential:
     lists = {name: tuple(row[name]) for name in ("allowed_senders", "allowed_networks")}
-    return Credential(**{**dict(row), **lists})
+    lane = None if row["lane"] is None else Lane(row["lane"])
+    return Credential(**{**dict(row), **lists, "lane": lane})
 
 
 def certificate_identity(row: asyncpg.Record) -> CertificateIdentity:
     return CertificateIdentity(**dict(row))
 
 
-def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None) -> MessageSummary:
+def summary(
+    row: asyncpg.Record, recipients: Iterable[str] | None, states: Iterable[int] | None, lane: int | None
+) -> MessageSummary:
     return MessageSummary(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -60,6 +64,7 @@ def summary(row: asyncpg.Record, recipients: Iterable[str] | None, states: Itera
         recipients=tuple(recipients or ()),
         states=tuple(DeliveryState(state) for state in states or ()),
         tls_suite=suite_name(row["tls_suite"]),
+        lane=Lane(lane or 0),
     )
 
 
@@ -68,7 +73,12 @@ def message(row: asyncpg.Record, deliveries: Sequence[asyncpg.Record], attempts:
     for attempt in attempts:
         by_recipient.setdefault(attempt["recipient_number"], []).append(_attempt(attempt))
     return Message(
-        summary(row, [d["recipient"] for d in deliveries], [d["state"] for d in deliveries]),
+        summary(
+            row,
+            [d["recipient"] for d in deliveries],
+            [d["state"] for d in deliveries],
+            min((d["lane"] for d in deliveries), default=None),
+        ),
         tuple(_delivery(d, by_recipient.get(d["recipient_number"], [])) for d in deliveries),
         ret=optional(Ret, row["dsn_ret"]),
         envid=row["dsn_envid"],

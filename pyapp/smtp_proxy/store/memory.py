@@ -15,6 +15,7 @@ from smtp_proxy.errors import AlreadyExists, NotFound
 from smtp_proxy.model.attempt import Attempt, Outcome, Postponed, RecipientResult, Sending
 from smtp_proxy.model.dsn import Notify, optional
 from smtp_proxy.model.envelope import DeliveryState, Job, Recipient
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.model.message import AttemptRecord, Message, MessageSummary
 from smtp_proxy.model.outcome import Consequences
@@ -72,7 +73,16 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             self._envelopes[envelope.id] = envelope
             asked = row[12][2] if row[12] else [(None, None)] * len(row[4])
             self._rows[envelope.id] = [
-                Row(envelope.id, n, address, now, sweep_at, notify=optional(Notify, notify), orcpt=orcpt)
+                Row(
+                    envelope.id,
+                    n,
+                    address,
+                    now,
+                    sweep_at,
+                    notify=optional(Notify, notify),
+                    orcpt=orcpt,
+                    lane=Lane(row[13]),
+                )
                 for n, (address, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True))
             ]
             if placements and row[0] in placements:
@@ -148,6 +158,7 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             Job(
                 self._envelopes[i],
                 tuple(self._recipient(r) for r in due[i]),
+                due[i][0].lane,
             )
             for i in kept
         ]
@@ -196,17 +207,18 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             written.add((row.envelope_id, row.number))
         return written
 
-    async def release(self, worker_id: UUID) -> list[UUID]:
+    async def release(self, worker_id: UUID) -> dict[UUID, Lane]:
         self._reachable()
         held = self._held(worker_id)
         for row in held:
             self._put_back(row, self._clock.now())
-        return list(dict.fromkeys(row.envelope_id for row in held))
+        return {row.envelope_id: row.lane for row in held}
 
-    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
+    async def sweep(self, limit: int, sweep_after_seconds: float, lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
         self._reachable()
         now = self._clock.now()
-        due = sorted((r for r in self._all_rows() if r.state in _OPEN and r.sweep_at <= now), key=lambda r: r.sweep_at)
+        rows = (r for r in self._all_rows() if r.lane is lane and r.state in _OPEN and r.sweep_at <= now)
+        due = sorted(rows, key=lambda r: r.sweep_at)
         for row in due[:limit]:
             self._put_back(row, now + timedelta(seconds=sweep_after_seconds))
         return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
@@ -359,5 +371,5 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         return MessageSummary(
             e.id, e.tenant_id, e.credential_id, e.reverse_path, len(e.body), e.received_at, e.helo,
             e.client_address, e.tls, tuple(row.recipient for row in rows), tuple(row.state for row in rows),
-            e.tls_suite,
+            e.tls_suite, min((row.lane for row in rows), default=Lane.TRANSACTIONAL),
         )  # fmt: skip

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import AlreadyExists, NotFound, StoreUnavailable
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import TenantLimits
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.tenant import CertificateIdentity, Credential, Network, Tenant
@@ -65,6 +66,15 @@ class MemoryAccounts:
         self._policies[name] = policy
         self._notify()
         return policy
+
+    async def lanes(self) -> dict[UUID, Lane]:
+        self._reachable()
+        wanted = {self._tenants[name].id: policy.lane for name, policy in self._policies.items()}
+        found = {tenant_id: lane for tenant_id, lane in wanted.items() if lane is not Lane.TRANSACTIONAL}
+        return found | {c.id: c.lane for c in self._credentials.values() if c.lane is not None}
+
+    async def set_credential_lane(self, username: str, lane: Lane | None) -> Credential:
+        return self._put(replace(self._existing(username), lane=lane))
 
     async def create_credential(
         self,

@@ -9,6 +9,7 @@ from uuid import UUID
 from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.message import AttemptRecord, Delivery
 from smtp_proxy.model.outcome import DeadLetter
 from smtp_proxy.model.tls import suite_name
@@ -36,6 +37,7 @@ class Row:
     delay_reported: bool = False
     replayed_at: datetime | None = None
     replayed_attempts: int = 0
+    lane: Lane = Lane.TRANSACTIONAL
 
 
 def envelope_of(row: CoreEnvelope) -> Envelope:

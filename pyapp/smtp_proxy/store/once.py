@@ -99,4 +99,4 @@ def _deliveries(row: CoreEnvelope, placement: Placement | None, times: Times) ->
         due = times.now + timedelta(seconds=placement.delay_seconds)
         swept = max(swept, due)
     for number, (recipient, (notify, orcpt)) in enumerate(zip(row[4], asked, strict=True)):
-        yield UUID(bytes=row[0]), number, recipient, swept, notify, orcpt, int(state), due
+        yield UUID(bytes=row[0]), number, recipient, swept, notify, orcpt, row[13], int(state), due

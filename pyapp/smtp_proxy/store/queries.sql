@@ -12,11 +12,11 @@ SELECT pg_backend_pid();
 -- (core_rs/server/src/copy.rs), so columns change there and here together.
 COPY envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
     helo, client_address, tls, received_at, dsn_ret, dsn_envid, tls_suite, content) FROM STDIN (FORMAT binary);
-COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt) FROM STDIN (FORMAT binary);
+COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, lane) FROM STDIN (FORMAT binary);
 
 -- name: copy_placed
 -- Behind copy_accepted, in the same query: deliveries that are held (state 4), or not to leave yet.
-COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, next_attempt_at)
+COPY deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, lane, state, next_attempt_at)
     FROM STDIN (FORMAT binary);
 
 -- name: copy_parts
@@ -49,11 +49,13 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer
     $15::integer[], $16::bytea[]);
 
 -- name: insert_deliveries
-INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, next_attempt_at)
-SELECT envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state, coalesce(next_attempt_at, now())
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, lane, state,
+    next_attempt_at)
+SELECT envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, lane, state,
+    coalesce(next_attempt_at, now())
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::timestamptz[], $5::smallint[], $6::text[], $7::smallint[],
-    $8::timestamptz[]) AS made (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt, state,
-    next_attempt_at);
+    $8::smallint[], $9::timestamptz[]) AS made (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, dsn_orcpt,
+    lane, state, next_attempt_at);
 
 -- name: idempotent_tenants
 SELECT id, idempotency_seconds FROM tenants WHERE idempotency_seconds IS NOT NULL;
@@ -77,7 +79,7 @@ SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval
 FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
-RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt,
+RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt, d.lane, d.route,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
     d.delay_reported_at IS NOT NULL AS delay_reported,
@@ -119,7 +121,7 @@ WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval;
 -- $1 worker, $2 longest lease
 UPDATE deliveries SET state = 0, claimed_by = NULL, sweep_at = now()
 WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
-RETURNING envelope_id;
+RETURNING envelope_id, lane;
 
 -- name: record
 -- Attempts and what they did to their deliveries, where the claim still holds (fencing).
@@ -262,9 +264,9 @@ ORDER BY address LIMIT $3;
 
 -- name: tenant_policies
 -- Of tenants that want anything else than the rest.
-SELECT id, on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces FROM tenants
+SELECT id, on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces, lane FROM tenants
 WHERE on_unknown <> 'retry' OR idempotency_seconds IS NOT NULL OR max_age_seconds IS NOT NULL OR reports <> 'all'
-    OR suppress_hard_bounces;
+    OR suppress_hard_bounces OR lane <> 0;
 
 -- name: dead_until
 -- With which message the next so many dead letters end, newest first. $1 before this id, $2 how many
@@ -303,12 +305,12 @@ WHERE d.state = 3 AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN
 RETURNING d.envelope_id;
 
 -- name: sweep
--- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while.
--- $1 limit, $2 sweep after
+-- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while. Of one lane.
+-- "state < 2" is said as deliveries_by_lane says it. $1 limit, $2 sweep after, $3 lane
 WITH due AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
-    WHERE state IN (0, 1) AND sweep_at <= now()
+    WHERE lane = $3 AND state < 2 AND sweep_at <= now()
     ORDER BY sweep_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
@@ -400,43 +402,52 @@ UPDATE tenants SET messages_per_minute = $2, recipients_per_minute = $3, max_ses
 RETURNING id, name, created_at, disabled_at, messages_per_minute, recipients_per_minute, max_sessions, at_limit;
 
 -- name: tenant_policy
-SELECT on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces FROM tenants WHERE name = $1;
+SELECT on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces, lane FROM tenants WHERE name = $1;
 
 -- name: set_tenant_policy
-UPDATE tenants SET on_unknown = $2, idempotency_seconds = $3, max_age_seconds = $4, reports = $5, suppress_hard_bounces = $6
+UPDATE tenants SET on_unknown = $2, idempotency_seconds = $3, max_age_seconds = $4, reports = $5, suppress_hard_bounces = $6,
+    lane = $7
 WHERE name = $1
-RETURNING on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces;
+RETURNING on_unknown, idempotency_seconds, max_age_seconds, reports, suppress_hard_bounces, lane;
+
+-- name: lanes
+-- Of tenants and credentials, as far as they have one of their own.
+SELECT id, lane FROM tenants WHERE lane <> 0 UNION ALL SELECT id, lane FROM credentials WHERE lane IS NOT NULL;
 
 -- name: create_credential
 INSERT INTO credentials (id, tenant_id, username, password_hash, allowed_senders, allowed_networks)
 VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: list_credentials
-SELECT id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks FROM credentials
+SELECT id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane FROM credentials
 WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY username;
 
 -- name: credential_by_username
 -- Of a disabled tenant every credential counts as disabled.
 SELECT c.id, c.tenant_id, c.username, c.password_hash, c.created_at, coalesce(c.disabled_at, t.disabled_at) AS disabled_at,
-    c.allowed_senders, c.allowed_networks
+    c.allowed_senders, c.allowed_networks, c.lane
 FROM credentials c JOIN tenants t ON t.id = c.tenant_id WHERE c.username = $1;
 
 -- name: disable_credential
 UPDATE credentials SET disabled_at = coalesce(disabled_at, now()) WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: enable_credential
 UPDATE credentials SET disabled_at = NULL WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: set_password_hash
 UPDATE credentials SET password_hash = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: set_allowed_senders
 UPDATE credentials SET allowed_senders = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
+
+-- name: set_credential_lane
+UPDATE credentials SET lane = $2 WHERE username = $1
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: add_certificate
 INSERT INTO credential_certificates (identity, credential_id) SELECT $2, id FROM credentials WHERE username = $1
@@ -457,7 +468,7 @@ WHERE i.identity = ANY ($1::text[]);
 
 -- name: set_allowed_networks
 UPDATE credentials SET allowed_networks = $2 WHERE username = $1
-RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks;
+RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
 -- name: add_domain
 INSERT INTO domains (id, tenant_id, name) VALUES ($1, $2, $3) RETURNING id, tenant_id, name, created_at;
@@ -776,10 +787,11 @@ WITH chosen AS MATERIALIZED (
     LIMIT $4
 )
 SELECT e.id, e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.received_at, e.helo, e.client_address, e.tls,
-    e.tls_suite, d.recipients, d.states
+    e.tls_suite, d.recipients, d.states, d.lane
 FROM chosen JOIN envelopes e ON e.id = chosen.id
 CROSS JOIN LATERAL (
-    SELECT array_agg(recipient ORDER BY recipient_number) AS recipients, array_agg(state ORDER BY recipient_number) AS states
+    SELECT array_agg(recipient ORDER BY recipient_number) AS recipients, array_agg(state ORDER BY recipient_number) AS states,
+        min(lane) AS lane
     FROM deliveries WHERE envelope_id = chosen.id
 ) d
 ORDER BY e.id DESC;
@@ -791,7 +803,7 @@ FROM envelopes WHERE id = $1;
 
 -- name: message_deliveries
 SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at,
-    dsn_notify, dsn_orcpt
+    dsn_notify, dsn_orcpt, lane, route
 FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
 
 -- name: message_attempts

@@ -23,6 +23,7 @@ from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Attempt, Postponed, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.outcome import Consequences
@@ -309,24 +310,25 @@ class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertific
             rows = await connection.fetch(QUERIES["sending"], *record.sending_columns(sendings))
         return {(row["envelope_id"], row["recipient_number"]) for row in rows}
 
-    async def release(self, worker_id: UUID) -> list[UUID]:
+    async def release(self, worker_id: UUID) -> dict[UUID, Lane]:
         """Give back all that this worker has claimed and not recorded; returns the envelopes, for publishing.
 
         Those among them that may have been sent are counted, and may be held now: see `sending`.
         """
         longest = timedelta(seconds=self._settings.worker_lease_seconds)
         async with self._connection("releasing claims") as connection:
-            released = _distinct(await connection.fetch(QUERIES["release"], worker_id, longest))
-            await _count_unknown(connection, released)
+            rows = await connection.fetch(QUERIES["release"], worker_id, longest)
+            released = {row["envelope_id"]: Lane(row["lane"]) for row in rows}
+            await _count_unknown(connection, list(released))
         return released
 
-    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]:
-        """Deliveries that are due and untaken, or whose lease ran out: queued, and returned for publishing.
+    async def sweep(self, limit: int, sweep_after_seconds: float, lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
+        """Deliveries of a lane that are due and untaken, or whose lease ran out: queued, and returned for publishing.
 
         `limit` counts deliveries. They are left alone for `sweep_after_seconds`, so that the stream can do its work.
         """
         async with self._connection("sweeping") as connection:
-            rows = await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds))
+            rows = await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds), lane)
             await _count_unknown(connection, _distinct([row for row in rows if row["was_taken"]]))
         return _distinct(rows)
 

@@ -225,12 +225,15 @@ class Script:
         self._source = source
         self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def call(self, connection: Connection, key: str, arguments: Sequence[bytes | str | int]) -> Any:
-        """Run on the one `key`. Raises what redis-py raises."""
+    async def call(
+        self, connection: Connection, key: str | tuple[str, ...], arguments: Sequence[bytes | str | int]
+    ) -> Any:
+        """Run on the one `key`, or on several of one slot. Raises what redis-py raises."""
+        keys = (key,) if isinstance(key, str) else key
         try:
-            return await connection.call("EVALSHA", self._sha, 1, key, *arguments)
+            return await connection.call("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await connection.call("EVAL", self._source, 1, key, *arguments)
+            return await connection.call("EVAL", self._source, len(keys), *keys, *arguments)
 
     async def call_each(
         self, connection: Connection, calls: Sequence[tuple[str, Sequence[bytes | str | int]]]

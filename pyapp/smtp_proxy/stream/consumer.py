@@ -3,21 +3,27 @@
 `done` acknowledges *and deletes*, in one scripted call per shard: the stream holds only what still needs doing.
 A group that has vanished (FLUSHALL, an empty Redis after a failure) is made again where it is missed, from the
 stream's beginning; an entry seen twice costs one look at Postgres.
+
+Each shard has a stream for transactional mail and one for bulk mail, in one slot. While there is little, one command
+waits for both, and all that comes is taken. While there is much, a script takes transactional mail first, and leaves
+a share to bulk mail.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from redis.exceptions import ResponseError
 
 from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.model.lane import Lane, Shares
 from smtp_proxy.stream.connection import MAX_BLOCK_SECONDS, Connection, Script, is_error, stream_errors
 from smtp_proxy.stream.interface import Entry
-from smtp_proxy.stream.keys import FIELD, GROUP, stream_keys
+from smtp_proxy.stream.keys import FIELD, GROUP, lane_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +35,31 @@ _CONSUMER_UNUSED_MS: Final = 300_000
 # Lua's unpack has room for some 8,000 values.
 _ENTRIES_PER_CALL: Final = 1000
 
+# ARGV: group, consumer, how many, how many of them are kept for bulk mail. Returns transactional and bulk entries.
+_TAKE = Script(
+    """
+    local function take(key, count)
+        if count < 1 then return {} end
+        local command = {'XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', count, 'STREAMS', key, '>'}
+        local answer = redis.pcall(unpack(command))
+        if answer and answer.err then
+            if not string.find(answer.err, 'NOGROUP') then return answer end
+            redis.call('XGROUP', 'CREATE', key, ARGV[1], '0', 'MKSTREAM')
+            answer = redis.call(unpack(command))
+        end
+        return answer and answer[1][2] or {}
+    end
+    local count = tonumber(ARGV[3])
+    local bulk = take(KEYS[2], tonumber(ARGV[4]))
+    if bulk.err then return bulk end
+    local transactional = take(KEYS[1], count - #bulk)
+    if not transactional.err then
+        for _, entry in ipairs(take(KEYS[2], count - #bulk - #transactional)) do table.insert(bulk, entry) end
+        return {transactional, bulk}
+    end
+    return transactional
+    """
+)
 _DONE = Script(
     "local ids = {unpack(ARGV, 2)} "
     "redis.call('XACK', KEYS[1], ARGV[1], unpack(ids)) "
@@ -51,16 +82,29 @@ _FORGET = Script(
 )
 
 
+@dataclass(eq=False, slots=True)
+class _Shard:
+    """The two keys of a shard, and what is known of them."""
+
+    transactional: str
+    bulk: str
+    has_more: bool = False  # the last read did not take all
+    shares: Shares = field(default_factory=Shares)
+
+
 class Consumer:
     """One worker's place in the group; see `stream.interface.StreamConsumer`. `name` is unique per process."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.name = name
-        self._keys = stream_keys(settings.stream_name, settings.stream_shards)
+        keys = lane_keys(settings.stream_name, settings.stream_shards)
+        pairs = zip(keys[Lane.TRANSACTIONAL], keys[Lane.BULK], strict=True)
+        self._shards = [_Shard(*pair) for pair in pairs]
+        self._keys = [*keys[Lane.TRANSACTIONAL], *keys[Lane.BULK]]
         self._timeout_seconds = settings.redis_timeout_seconds
         self._reader = Connection(settings, blocking_seconds=MAX_BLOCK_SECONDS)
         self._redis = Connection(settings)
-        self._reads: dict[asyncio.Task[list[Entry]], str] = {}
+        self._reads: dict[asyncio.Task[list[Entry]], _Shard] = {}
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Up to about `count` new entries; waits at most `block_ms` for the first.
@@ -68,9 +112,9 @@ class Consumer:
         Raises StreamUnavailable within `redis_timeout_seconds` beyond `block_ms`.
         """
         block_ms = max(1, min(block_ms, int(MAX_BLOCK_SECONDS * 1000)))
-        if len(self._keys) == 1:
-            return await self._read_shard(self._keys[0], count, block_ms)
-        return await self._read_shards(max(1, count // len(self._keys)), block_ms)
+        if len(self._shards) == 1:
+            return await self._read_shard(self._shards[0], count, block_ms)
+        return await self._read_shards(max(1, count // len(self._shards)), block_ms)
 
     async def _read_shards(self, count: int, block_ms: int) -> list[Entry]:
         """Read every shard at once: they lie in different slots, so each has a blocking read of its own.
@@ -81,9 +125,9 @@ class Consumer:
         for read in [read for read in self._reads if read.done() and read.exception()]:
             del self._reads[read]  # It failed while nobody asked; this call finds out for itself.
         reading = set(self._reads.values())
-        for key in self._keys:
-            if key not in reading:
-                self._reads[asyncio.ensure_future(self._read_shard(key, count, block_ms))] = key
+        for shard in self._shards:
+            if shard not in reading:
+                self._reads[asyncio.ensure_future(self._read_shard(shard, count, block_ms))] = shard
         done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
         entries: list[Entry] = []
         trouble: StreamUnavailable | None = None
@@ -97,17 +141,50 @@ class Consumer:
             raise trouble
         return entries
 
-    async def _read_shard(self, key: str, count: int, block_ms: int) -> list[Entry]:
-        command = ("XREADGROUP", "GROUP", GROUP, self.name, "COUNT", count, "BLOCK", block_ms, "STREAMS", key, ">")
+    async def _read_shard(self, shard: _Shard, count: int, block_ms: int) -> list[Entry]:
+        if shard.has_more:
+            entries = await self._take(shard, count)
+            shard.has_more = len(entries) >= count
+            if entries:
+                return entries
+        return await self._wait(shard, count, block_ms)
+
+    async def _take(self, shard: _Shard, count: int) -> list[Entry]:
+        """What is there, in the lanes' shares."""
+        arguments: list[bytes | str | int] = [GROUP, self.name, count, shard.shares.bulk(count)]
+        async with stream_errors(self._timeout_seconds):
+            answer = await _TAKE.call(self._redis, (shard.transactional, shard.bulk), arguments)
+        return [*_entries(shard.transactional, answer[0]), *_entries(shard.bulk, answer[1])]
+
+    async def _wait(self, shard: _Shard, count: int, block_ms: int) -> list[Entry]:
+        """What comes first, in whichever lane; up to twice as much where both have had nothing and now have much."""
+        keys = (shard.transactional, shard.bulk)
+        command = (
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            self.name,
+            "COUNT",
+            count,
+            "BLOCK",
+            block_ms,
+            "STREAMS",
+            *keys,
+            ">",
+            ">",
+        )
         async with stream_errors(block_ms / 1000 + self._timeout_seconds):
             try:
                 answer = await self._reader.call(*command)
             except ResponseError as error:
                 if not is_error(error, "NOGROUP"):
                     raise
-                await self._create_group(key)
+                for key in keys:
+                    await self._create_group(key)
                 answer = await self._reader.call(*command)
-        return _entries(key, answer[0][1]) if answer else []
+        found = {key.decode(): raw for key, raw in answer or ()}
+        shard.has_more = any(len(raw) >= count for raw in found.values())
+        return [entry for key in keys for entry in _entries(key, found.get(key, ()))]
 
     async def _create_group(self, key: str) -> None:
         try:

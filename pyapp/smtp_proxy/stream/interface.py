@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from smtp_proxy.model.lane import Lane
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -19,17 +21,29 @@ class Entry:
     envelope_id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of one lane waits."""
+
+    unread: int = 0  # what a new entry has ahead of it
+    pending: int = 0  # read and not yet done
+
+    @property
+    def depth(self) -> int:
+        return self.unread + self.pending
+
+
 class StreamPublisher(Protocol):
     """Says which envelopes are ready."""
 
-    async def publish(self, envelope_ids: Sequence[UUID]) -> None:
-        """Add one entry per id.
+    async def publish(self, envelope_ids: Sequence[UUID], lane: Lane = Lane.TRANSACTIONAL) -> None:
+        """Add one entry per id to this lane.
 
         Raises StreamUnavailable within `redis_timeout_seconds`; part of a sharded batch may have been added.
         """
         ...
 
-    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+    async def publish_packed(self, packed: Sequence[bytes], lane: Lane = Lane.TRANSACTIONAL) -> None:
         """As `publish`; each id is its 16 bytes."""
         ...
 
@@ -40,7 +54,10 @@ class StreamConsumer(Protocol):
     """One worker's place in the group."""
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
-        """Up to about `count` new entries; waits at most `block_ms` for the first. Raises StreamUnavailable."""
+        """Up to about `count` new entries; waits at most `block_ms` for the first. Raises StreamUnavailable.
+
+        Transactional before bulk, but of many at least `model.lane.BULK_SHARE` are bulk, as long as there are any.
+        """
         ...
 
     async def done(self, entries: Sequence[Entry]) -> None:
@@ -63,15 +80,15 @@ class StreamDepth(Protocol):
     """How much work waits in the stream."""
 
     async def depth(self) -> int:
-        """Entries not yet read, plus entries read and not yet `done`. Raises StreamUnavailable."""
+        """Entries not yet read, plus entries read and not yet `done`, of all lanes. Raises StreamUnavailable."""
         ...
 
-    async def unread(self) -> int:
-        """Entries not yet read: what a new one has ahead of it. Raises StreamUnavailable."""
+    async def standings(self) -> dict[Lane, Standing]:
+        """How much waits in each lane. Raises StreamUnavailable."""
         ...
 
-    async def missing(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
-        """Those ids whose entry is surely not waiting unread any more: read, lost or never added.
+    async def missing(self, envelope_ids: Sequence[UUID], lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
+        """Those ids whose entry is surely not waiting unread in this lane any more: read, lost or never added.
 
         The sweeper publishes only these, so that a backlog is not doubled by being swept. Raises StreamUnavailable.
         """

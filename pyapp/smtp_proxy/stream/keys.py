@@ -3,11 +3,16 @@
 One shard (the default) is the key `email-processing`. Several are `email-processing:{0}`, `email-processing:{1}`, …:
 the braces make each number a Redis Cluster hash tag, so the shards spread over slots, and nothing here ever names
 two of them in one command.
+
+Bulk mail has a key of its own beside each: `{email-processing}:bulk`, or `email-processing:bulk:{0}`, …. Its hash tag
+is what the slot of the other key is made of, so the two lanes of a shard lie in one slot, and one command reads both.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from smtp_proxy.model.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +27,18 @@ def stream_keys(name: str, shards: int) -> tuple[str, ...]:
     if shards == 1:
         return (name,)
     return tuple(f"{name}:{{{number}}}" for number in range(shards))
+
+
+def bulk_keys(name: str, shards: int) -> tuple[str, ...]:
+    """Name the keys of all shards' bulk mail, in order of their number; each in the slot of its shard's other key."""
+    if shards == 1:
+        return (f"{{{name}}}:bulk" if "{" not in name else f"{name}:bulk",)
+    return tuple(f"{name}:bulk:{{{number}}}" for number in range(shards))
+
+
+def lane_keys(name: str, shards: int) -> dict[Lane, tuple[str, ...]]:
+    """The keys of all shards, of each lane."""
+    return {Lane.TRANSACTIONAL: stream_keys(name, shards), Lane.BULK: bulk_keys(name, shards)}
 
 
 def shard_of(envelope_id: UUID, shards: int) -> int:

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StreamUnavailable
-from smtp_proxy.stream.interface import Entry
-from smtp_proxy.stream.keys import accepted_ms
+from smtp_proxy.model.lane import Lane, Shares
+from smtp_proxy.stream.interface import Entry, Standing
+from smtp_proxy.stream.keys import accepted_ms, lane_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,22 +28,38 @@ class _Pending:
 
 
 @dataclass
+class _Lane:
+    """One stream and its group."""
+
+    unread: list[tuple[bytes, UUID]] = field(default_factory=list)
+    pending: dict[bytes, _Pending] = field(default_factory=dict)
+    last_delivered_ms: int = 0
+
+
+@dataclass
 class MemoryServer:
     """What all publishers and consumers of one test share."""
 
     clock: Clock = field(default_factory=SystemClock)
     key: str = "email-processing"
     available: bool = True
-    unread: list[tuple[bytes, UUID]] = field(default_factory=list)
-    pending: dict[bytes, _Pending] = field(default_factory=dict)
-    last_delivered_ms: int = 0
+    lanes: dict[Lane, _Lane] = field(default_factory=lambda: {lane: _Lane() for lane in Lane})
     added: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def unread(self) -> list[tuple[bytes, UUID]]:
+        return [entry for lane in self.lanes.values() for entry in lane.unread]
+
+    @property
+    def pending(self) -> dict[bytes, _Pending]:
+        return {entry_id: pending for lane in self.lanes.values() for entry_id, pending in lane.pending.items()}
+
+    def key_of(self, lane: Lane) -> str:
+        return lane_keys(self.key, 1)[lane][0]
+
     def flush(self) -> None:
-        self.unread.clear()
-        self.pending.clear()
-        self.last_delivered_ms = 0
+        self.lanes = {lane: _Lane() for lane in Lane}
 
     def check(self) -> None:
         if not self.available:
@@ -55,16 +72,16 @@ class MemoryPublisher:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    async def publish(self, envelope_ids: Sequence[UUID]) -> None:
+    async def publish(self, envelope_ids: Sequence[UUID], lane: Lane = Lane.TRANSACTIONAL) -> None:
         self._server.check()
         now_ms = int(self._server.clock.now().timestamp() * 1000)
         for envelope_id in envelope_ids:
             self._server.added += 1
-            self._server.unread.append((b"%d-%d" % (now_ms, self._server.added), envelope_id))
+            self._server.lanes[lane].unread.append((b"%d-%d" % (now_ms, self._server.added), envelope_id))
         self._server.wake.set()
 
-    async def publish_packed(self, packed: Sequence[bytes]) -> None:
-        await self.publish([UUID(bytes=each) for each in packed])
+    async def publish_packed(self, packed: Sequence[bytes], lane: Lane = Lane.TRANSACTIONAL) -> None:
+        await self.publish([UUID(bytes=each) for each in packed], lane)
 
     async def close(self) -> None:
         pass
@@ -75,6 +92,7 @@ class MemoryConsumer:
 
     def __init__(self, server: MemoryServer, name: str) -> None:
         self._server = server
+        self._shares = Shares()
         self.name = name
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
@@ -88,30 +106,39 @@ class MemoryConsumer:
             except TimeoutError:
                 return []
             server.check()
-        taken, server.unread = server.unread[:count], server.unread[count:]
+        unread = {lane: len(kept.unread) for lane, kept in server.lanes.items()}
+        kept = self._shares.bulk(count) if all(unread.values()) else 0
+        first = min(unread[Lane.TRANSACTIONAL], count - min(kept, unread[Lane.BULK]))
+        return [*self._take(Lane.TRANSACTIONAL, first), *self._take(Lane.BULK, count - first)]
+
+    def _take(self, lane: Lane, count: int) -> list[Entry]:
+        server, kept = self._server, self._server.lanes[lane]
+        taken, kept.unread = kept.unread[:count], kept.unread[count:]
         for entry_id, envelope_id in taken:
-            server.pending[entry_id] = _Pending(self.name, server.clock.monotonic(), envelope_id)
-            server.last_delivered_ms = int(entry_id.split(b"-")[0])
-        return [Entry(server.key, *pair) for pair in taken]
+            kept.pending[entry_id] = _Pending(self.name, server.clock.monotonic(), envelope_id)
+            kept.last_delivered_ms = int(entry_id.split(b"-")[0])
+        return [Entry(server.key_of(lane), *pair) for pair in taken]
 
     async def done(self, entries: Sequence[Entry]) -> None:
         self._server.check()
         for entry in entries:
-            self._server.pending.pop(entry.entry_id, None)
+            for lane in self._server.lanes.values():
+                lane.pending.pop(entry.entry_id, None)
 
     async def reclaim(self, min_idle_seconds: float, count: int = 100) -> list[Entry]:
         self._server.check()
         now = self._server.clock.monotonic()
         taken: list[Entry] = []
-        for entry_id, pending in self._server.pending.items():
-            if now - pending.since >= min_idle_seconds and len(taken) < count:
-                pending.consumer, pending.since = self.name, now
-                taken.append(Entry(self._server.key, entry_id, pending.envelope_id))
+        for lane, kept in self._server.lanes.items():
+            for entry_id, pending in kept.pending.items():
+                if now - pending.since >= min_idle_seconds and len(taken) < count:
+                    pending.consumer, pending.since = self.name, now
+                    taken.append(Entry(self._server.key_of(lane), entry_id, pending.envelope_id))
         return taken
 
     async def close(self) -> None:
-        for entry_id in [e for e, pending in self._server.pending.items() if pending.consumer == self.name]:
-            del self._server.pending[entry_id]
+        for lane in self._server.lanes.values():
+            lane.pending = {e: pending for e, pending in lane.pending.items() if pending.consumer != self.name}
 
 
 class MemoryDepth:
@@ -121,18 +148,18 @@ class MemoryDepth:
         self._server = server
 
     async def depth(self) -> int:
-        self._server.check()
-        return len(self._server.unread) + len(self._server.pending)
+        return sum(standing.depth for standing in (await self.standings()).values())
 
-    async def unread(self) -> int:
+    async def standings(self) -> dict[Lane, Standing]:
         self._server.check()
-        return len(self._server.unread)
+        return {lane: Standing(len(kept.unread), len(kept.pending)) for lane, kept in self._server.lanes.items()}
 
-    async def missing(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
+    async def missing(self, envelope_ids: Sequence[UUID], lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
         self._server.check()
-        if not self._server.unread or not self._server.last_delivered_ms:
+        kept = self._server.lanes[lane]
+        if not kept.unread or not kept.last_delivered_ms:
             return list(envelope_ids)
-        return [i for i in envelope_ids if accepted_ms(i) < self._server.last_delivered_ms + 5000]
+        return [i for i in envelope_ids if accepted_ms(i) < kept.last_delivered_ms + 5000]
 
     async def close(self) -> None:
         pass

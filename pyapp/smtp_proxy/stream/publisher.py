@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.stream.connection import Connection, Script, stream_errors
-from smtp_proxy.stream.keys import by_shard, stream_keys
+from smtp_proxy.stream.keys import by_shard, lane_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,22 +31,23 @@ class Publisher:
     """Says which envelopes are ready; see `stream.interface.StreamPublisher`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = stream_keys(settings.stream_name, settings.stream_shards)
+        self._keys = lane_keys(settings.stream_name, settings.stream_shards)
         self._timeout_seconds = settings.redis_timeout_seconds
         self._redis = Connection(settings)
 
-    async def publish(self, envelope_ids: Sequence[UUID]) -> None:
-        """Add one entry per id. Raises StreamUnavailable within `redis_timeout_seconds`."""
-        await self.publish_packed([envelope_id.bytes for envelope_id in envelope_ids])
+    async def publish(self, envelope_ids: Sequence[UUID], lane: Lane = Lane.TRANSACTIONAL) -> None:
+        """Add one entry per id to this lane. Raises StreamUnavailable within `redis_timeout_seconds`."""
+        await self.publish_packed([envelope_id.bytes for envelope_id in envelope_ids], lane)
 
-    async def publish_packed(self, packed: Sequence[bytes]) -> None:
+    async def publish_packed(self, packed: Sequence[bytes], lane: Lane = Lane.TRANSACTIONAL) -> None:
         """As `publish`, of ids as their 16 bytes: for who has many of them, and no other use for a UUID."""
         if not packed:
             return
+        keys = self._keys[lane]
         async with stream_errors(self._timeout_seconds):
-            for shard, ids in by_shard(packed, len(self._keys)).items():
+            for shard, ids in by_shard(packed, len(keys)).items():
                 for start in range(0, len(ids), _IDS_PER_CALL):
-                    await _ADD.call(self._redis, self._keys[shard], [b"".join(ids[start : start + _IDS_PER_CALL])])
+                    await _ADD.call(self._redis, keys[shard], [b"".join(ids[start : start + _IDS_PER_CALL])])
 
     async def close(self) -> None:
         await self._redis.close()

@@ -52,6 +52,9 @@ QUEUE_DEPTH = Gauge("smtp_queue_depth", "Messages ready and not yet taken (Queue
 BACKLOG_AGE = Gauge(
     "smtp_backlog_age_seconds", "For how long the oldest message that is due waits; 0 where another worker measures it"
 )
+LANE_DEPTH = Gauge(
+    "smtp_lane_depth", "Messages ready and not done by lane: transactional, bulk; as the sweeper saw it last", ["lane"]
+)
 PUBLISHED = Counter(
     "smtp_stream_published_total", "Envelope ids put on the stream, by source: ingress, sweeper", ["source"]
 )

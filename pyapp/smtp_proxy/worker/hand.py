@@ -1,7 +1,8 @@
 """The jobs that this worker holds: claimed and waiting for their turn, under way, or waiting for their destination.
 
 It decides how much more to take. Enough waits that no turn is lost while the next claim runs, and no more than is done
-in half a second at the present pace, because another worker may be free now.
+in half a second at the present pace, because another worker may be free now. Of what waits here transactional
+mail goes before bulk mail, but for a share of the turns.
 
 A turn is for what makes progress. Whoever waits for a destination lends it; and one that is held for long is lent
 without being asked: it waits for a slow server, which costs a socket and nothing else. So a few destinations that stand
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
+
+from smtp_proxy.model.lane import Lane, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +113,8 @@ class Hand:
         self._concurrency = concurrency
         self._batch = batch_messages
         self._most_lent = max(_LENT_LEAST, _LENT_TIMES * concurrency)
-        self._waiting: deque[Held] = deque()
+        self._lanes: dict[Lane, deque[Held]] = {lane: deque() for lane in Lane}
+        self._shares = Shares()
         self._arrival: asyncio.Future[None] | None = None  # of whoever waits in `take`
         self._regaining: dict[Turn, asyncio.Future[None]] = {}  # the longest first
         self._under_way: dict[Turn, None] = {}  # the longest first
@@ -123,19 +127,19 @@ class Hand:
 
     def put(self, claim: Claim, entries: Sequence[Entry]) -> None:
         """Take a job in hand."""
-        self._waiting.append(Held(claim, entries))
+        self._lanes[claim.job.lane].append(Held(claim, entries))
         self._bytes += len(claim.job.envelope.body)
         self._wake_taker()
 
     async def take(self) -> tuple[Held, Turn]:
         """Wait for a job to deliver and a turn to do it. For one task at a time."""
-        while not (self._waiting and self.has_turn):
+        while not (self.waiting and self.has_turn):
             self._arrival = asyncio.get_running_loop().create_future()
             try:
                 await self._arrival
             finally:
                 self._arrival = None
-        held = self._waiting.popleft()
+        held = self._next().popleft()
         turn = Turn(self, asyncio.get_running_loop())
         self.hold(turn)
         self._look_for_room()
@@ -155,7 +159,9 @@ class Hand:
 
     def drop_waiting(self) -> list[Held]:
         """Give up what has not been started."""
-        dropped, self._waiting = list(self._waiting), deque()
+        dropped = [held for lane in self._lanes.values() for held in lane]
+        for lane in self._lanes.values():
+            lane.clear()
         return dropped
 
     def lend_slow(self) -> None:
@@ -169,7 +175,7 @@ class Hand:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._lanes.values()))
 
     @property
     def busy_share(self) -> float:
@@ -217,6 +223,13 @@ class Hand:
 
     # -- details
 
+    def _next(self) -> deque[Held]:
+        """Whose turn it is, of those that wait."""
+        first, bulk = self._lanes[Lane.TRANSACTIONAL], self._lanes[Lane.BULK]
+        if first and bulk:
+            return bulk if self._shares.bulk(1) else first
+        return first or bulk
+
     def _next_turn(self) -> None:
         if self._regaining:
             turn = next(iter(self._regaining))
@@ -228,12 +241,12 @@ class Hand:
             self._wake_taker()
 
     def _wake_taker(self) -> None:
-        if self._arrival is not None and not self._arrival.done() and self._waiting and self.has_turn:
+        if self._arrival is not None and not self._arrival.done() and self.waiting and self.has_turn:
             self._arrival.set_result(None)
 
     def _room(self) -> int:
         ahead = min(self._batch, int(self._concurrency * _AHEAD_SECONDS / max(self._seconds_each, 0.0001)))
-        waiting = len(self._waiting) + self.soon
+        waiting = self.waiting + self.soon
         if (waiting and waiting > ahead // 2) or (self._bytes >= _BODIES_BYTES):
             return 0
         return max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting))

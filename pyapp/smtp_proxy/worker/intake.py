@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
+from smtp_proxy.model.lane import Lane, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,7 @@ class Intake:
         self._leases = leases
         self._hand = hand
         self._clock = clock
+        self._shares = Shares()
         self._offered: deque[UUID] = deque()
         self._done: list[Entry] = []
         self._done_wake = asyncio.Event()
@@ -125,13 +127,21 @@ class Intake:
         envelope_ids: list[UUID] = []
         try:
             if self._leases.calm:
-                envelope_ids = await self._store.sweep(room, self._settings.sweep_after_seconds)
+                envelope_ids = await self._sweep_lanes(room)
         except StoreUnavailable as error:
             self._leases.calm.trouble()
             log.warning("nothing to be had: %s", error, extra={"action": "sweep_failed"})
         if not envelope_ids:
             await asyncio.sleep(min(self._settings.sweep_interval_seconds, _STREAM_AWAY_SECONDS))
         return envelope_ids
+
+    async def _sweep_lanes(self, room: int) -> list[UUID]:
+        """Transactional mail first, but for bulk mail's share."""
+        seconds = self._settings.sweep_after_seconds
+        bulk = await self._store.sweep(kept, seconds, Lane.BULK) if (kept := self._shares.bulk(room)) else []
+        found = await self._store.sweep(room - len(bulk), seconds) if len(bulk) < room else []
+        left = room - len(bulk) - len(found)
+        return [*found, *bulk, *(await self._store.sweep(left, seconds, Lane.BULK) if left > 0 else [])]
 
     # -- what for
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.lane import Lane
     from smtp_proxy.worker.ports import MailStore
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,11 @@ class Leases:
     """All ids of this worker. `give_back` publishes envelopes that were released."""
 
     def __init__(
-        self, store: MailStore, lease_seconds: float, clock: Clock, give_back: Callable[[list[UUID]], Awaitable[None]]
+        self,
+        store: MailStore,
+        lease_seconds: float,
+        clock: Clock,
+        give_back: Callable[[dict[UUID, Lane]], Awaitable[None]],
     ) -> None:
         self._store = store
         self._seconds = lease_seconds

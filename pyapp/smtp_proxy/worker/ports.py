@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from smtp_proxy.model.attempt import Attempt, Postponed, Sending
     from smtp_proxy.model.envelope import Job
+    from smtp_proxy.model.lane import Lane
     from smtp_proxy.model.outcome import Consequences
     from smtp_proxy.model.policy import TenantPolicy
 
@@ -41,9 +42,9 @@ class MailStore(Protocol):
 
     async def postpone(self, postponed: Sequence[Postponed], then: Consequences | None = None) -> int: ...
 
-    async def release(self, worker_id: UUID) -> list[UUID]: ...
+    async def release(self, worker_id: UUID) -> dict[UUID, Lane]: ...
 
-    async def sweep(self, limit: int, sweep_after_seconds: float) -> list[UUID]: ...
+    async def sweep(self, limit: int, sweep_after_seconds: float, lane: Lane = ...) -> list[UUID]: ...
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]: ...
 

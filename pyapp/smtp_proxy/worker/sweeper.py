@@ -13,7 +13,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable, StreamUnavailable
-from smtp_proxy.telemetry.metrics import BACKLOG_AGE, PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
+from smtp_proxy.model.lane import Lane
+from smtp_proxy.telemetry.metrics import BACKLOG_AGE, LANE_DEPTH, PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class Sweeper:
         self._partitions_at = 0.0
         self._depth_at = 0.0
         self._age_at = 0.0
-        self._pace = Pace()
+        self._paces = {lane: Pace() for lane in Lane}
         self._led = False
 
     async def run(self) -> None:
@@ -125,17 +126,24 @@ class Sweeper:
             self._partitions_at = now + await self._make_partitions()
         await self._measure_age(now)
         try:
-            depth, unread = await self._stream.depth(), await self._stream.unread()
+            standings = await self._stream.standings()
         except StreamUnavailable:
             await self._measure_store(now)
             return False
-        QUEUE_DEPTH.set(depth)
-        room = self._pace.room(unread, now)
+        QUEUE_DEPTH.set(sum(standing.depth for standing in standings.values()))
+        more = False
+        for lane, standing in standings.items():  # what is transactional first
+            LANE_DEPTH.labels(lane.name.lower()).set(standing.depth)
+            more |= await self._sweep_lane(lane, self._paces[lane].room(standing.unread, now))
+        return more
+
+    async def _sweep_lane(self, lane: Lane, room: int) -> bool:
+        """Whether more is due in this lane than there was room for."""
         while room > 0:
-            swept = await self._sweep_batch(min(room, self._settings.sweep_batch_messages))
+            swept = await self._sweep_batch(min(room, self._settings.sweep_batch_messages), lane)
             if not swept:
                 return False
-            self._pace.added(swept)
+            self._paces[lane].added(swept)
             room -= swept
         return True
 
@@ -158,16 +166,16 @@ class Sweeper:
             return _PARTITIONS_BUSY_SECONDS
         return _PARTITIONS_SECONDS
 
-    async def _sweep_batch(self, most: int) -> int:
+    async def _sweep_batch(self, most: int, lane: Lane) -> int:
         """Sweep and publish at most so many; how many those were. 0 as well where there is nowhere to publish."""
         settings = self._settings
-        due = await self._store.sweep(most, settings.sweep_after_seconds)
+        due = await self._store.sweep(most, settings.sweep_after_seconds, lane)
         if not due:
             return 0
         SWEPT.inc(len(due))
         try:
-            missing = await self._stream.missing(due)
-            await self._publisher.publish(missing)
+            missing = await self._stream.missing(due, lane)
+            await self._publisher.publish(missing, lane)
         except StreamUnavailable as error:
             PUBLISH_FAILED.inc()
             log.warning("taking %d messages here: %s", len(due), error, extra={"action": "publish_failed"})

@@ -31,6 +31,7 @@ from smtp_proxy.delivery.routing.start import RoutesOfSettings
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.store import Store
@@ -110,7 +111,7 @@ class Worker:
         self.hand = Hand(settings.worker_concurrency, settings.worker_batch_messages)
         self.intake = Intake(settings, store, consumer, self.leases, self.hand, clock=self._clock)
         self.ledger = AttemptLedger(store, self.leases.holds, self._clock)
-        self.outcomes = Outcomes(store, self._recorded, self._lost, self._give_back)
+        self.outcomes = Outcomes(store, self._recorded, self._lost, self._publish)
         self.policies = Policies(store)
         self._aftermath = Aftermath(settings)
 
@@ -274,9 +275,13 @@ class Worker:
         self.hand.settled(held)
         self.intake.acknowledge(held.entries)
 
-    async def _give_back(self, envelope_ids: list[UUID]) -> None:
+    async def _give_back(self, released: dict[UUID, Lane]) -> None:
+        for lane in set(released.values()):
+            await self._publish([envelope_id for envelope_id, of in released.items() if of is lane], lane)
+
+    async def _publish(self, envelope_ids: list[UUID], lane: Lane = Lane.TRANSACTIONAL) -> None:
         with contextlib.suppress(StreamUnavailable):  # They are due at once, so the next sweep finds them.
-            await self._publisher.publish(envelope_ids)
+            await self._publisher.publish(envelope_ids, lane)
 
 
 def _attempted(job: Job, finished: Finished) -> Job:

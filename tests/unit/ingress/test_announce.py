@@ -12,6 +12,7 @@ from stream_suite import envelope_id
 
 from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.ingress.announce import Announcer
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import REGISTRY
 
 
@@ -65,6 +66,17 @@ async def test_ids_are_published_in_order(house: House) -> None:
     assert published() - before == 3
 
 
+async def test_each_lane_has_a_call_of_its_own(house: House) -> None:
+    bulk = [envelope_id(), envelope_id()]
+    house.announcer.announce([each.bytes for each in bulk], Lane.BULK)
+    ids = house.announce(1)
+    await house.announcer.flushed()
+    assert list(zip(house.publisher.lanes, house.publisher.calls, strict=True)) == [
+        (Lane.TRANSACTIONAL, ids),
+        (Lane.BULK, bulk),
+    ]
+
+
 async def test_what_gathers_while_the_stream_is_slow_is_one_call(house: House) -> None:
     first = await house.hold_up()
     later = house.announce(2) + house.announce(1)
@@ -82,7 +94,7 @@ async def test_after_a_pause_at_once_and_in_a_stream_together() -> None:
     await settle()
     assert house.publisher.calls == [first]
     await house.end()
-    assert [UUID(bytes=raw) for raw in house.announcer._ids] == later
+    assert [UUID(bytes=raw) for raw in house.announcer._ids[Lane.TRANSACTIONAL]] == later
 
 
 async def test_what_does_not_fit_is_left_to_the_sweeper(house: House) -> None:

@@ -20,6 +20,7 @@ from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer, Discarder, Turns
 from smtp_proxy.ingress.ports import Judge
 from smtp_proxy.ingress.pressure import Gatekeeper, StoreWatch
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.telemetry.metrics import REGISTRY
 from smtp_proxy.tenants.limits import Rulings
@@ -156,6 +157,30 @@ async def test_one_bad_message_is_answered_by_itself(
         assert (record.levelno, vars(record)["envelope_id"]) == (logging.ERROR, ids(batch)[culprit].hex())
     assert not house.watch.is_down
     assert house.gate.told == []
+
+
+async def test_each_lane_is_announced_by_itself(house: House) -> None:
+    house.start()
+    rows = [core_envelope(lane=lane) for lane in (1, 0, 1)]
+    house.source.arrive(FakeBatch(rows, house.log))
+    await settle()
+    house.source.arrive(FakeBatch([core_envelope(lane=1)], house.log))
+    await settle()
+    first, second, third = house.publisher.calls
+    assert house.publisher.lanes == [Lane.TRANSACTIONAL, Lane.BULK, Lane.BULK]
+    assert [each.bytes for each in first] == [rows[1][ID]]
+    assert [each.bytes for each in second] == [rows[0][ID], rows[2][ID]]
+    assert len(third) == 1
+
+
+async def test_bulk_beside_what_can_not_be_stored_is_announced_as_bulk(house: House) -> None:
+    house.start()
+    rows = [core_envelope(lane=1) for _ in range(4)]
+    house.store.refused.add(rows[2][ID])
+    house.source.arrive(FakeBatch(rows, house.log))
+    await settle()
+    assert sorted(house.announced()) == sorted(row[ID] for row in rows if row is not rows[2])
+    assert set(house.publisher.lanes) == {Lane.BULK}
 
 
 async def test_only_what_is_committed_is_announced(house: House) -> None:

@@ -12,6 +12,7 @@ from smtp_proxy.core import ID
 from smtp_proxy.ingress.announce import Announcer
 from smtp_proxy.ingress.commit import Committer
 from smtp_proxy.ingress.once import Once, digest_of
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.store import MemoryStore
 
@@ -71,4 +72,4 @@ async def test_a_second_submission_hears_the_first_id(seconds: int | None) -> No
     assert batches[1].names.get(again[ID], again[ID]) == (first[ID] if seconds else again[ID])
     stored = {summary.id.bytes for summary in await desk.store.list_messages()}
     assert stored == {first[ID], others[ID]} | (set() if seconds else {again[ID]})
-    assert set(desk.announcer._ids) == stored
+    assert set(desk.announcer._ids[Lane.TRANSACTIONAL]) == stored

@@ -105,7 +105,7 @@ def test_a_batch_encoded_and_read_back(mails: list[tuple[list[str], bytes]]) -> 
     assert {row[11] for row in envelopes} == {(9).to_bytes(8, "big")}
     assert [row[15] for row in envelopes] == [row[5] for row in batch]
     assert deliveries == [
-        [row[0], number.to_bytes(2, "big"), recipient.encode(), b"\xff" * 8, b"", b""]
+        [row[0], number.to_bytes(2, "big"), recipient.encode(), b"\xff" * 8, b"", b"", b"\0\0"]
         for row in batch
         for number, recipient in enumerate(row[4])
     ]
@@ -144,7 +144,7 @@ def test_what_nobody_asked_for_has_no_value() -> None:
 
 
 # Given to changes that are on their way beside each other.
-GIVEN = {19, 20}
+GIVEN = {20}
 
 
 def test_our_migrations_are_numbered_without_a_gap() -> None:

@@ -11,7 +11,7 @@ use super::{
 use crate::auth::{Exchange, Step};
 use crate::command::{self, Verb};
 use crate::data::Defect;
-use crate::{BodyType, Envelope, Identity, Reply, Security, reply};
+use crate::{BodyType, Envelope, Identity, Mended, Reply, Security, reply};
 
 impl Session {
     pub(super) fn take_line(
@@ -200,7 +200,7 @@ impl Session {
         } = transaction;
         let mut body = text.finish().map_err(Defect::reply)?;
         let config = &self.config;
-        let missing = config.submission.mend(&mut body, config.limits.hops)?;
+        let Mended { missing, lane } = config.submission.mend(&mut body, config.limits.hops)?;
         let body_type = if body.is_ascii() {
             body_type
         } else {
@@ -218,6 +218,7 @@ impl Session {
             security: self.security,
             missing,
             dsn,
+            lane,
         })
     }
 }
