@@ -13,6 +13,7 @@ import typer
 from smtp_proxy import tenants
 from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
+from smtp_proxy.cli.lanes import credential_lane
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.cli.policy import tenant_policy
 from smtp_proxy.cli.senders import SenderOption, credential_senders
@@ -150,6 +151,7 @@ def credential_list(
                 "disabled_at": c.disabled_at,
                 "allowed_senders": c.allowed_senders,
                 "networks": [str(network) for network in c.allowed_networks],
+                "lane": "tenant" if c.lane is None else c.lane.name.lower(),
             }
             for c in await store.list_credentials(owner)
         ]
@@ -158,7 +160,7 @@ def credential_list(
     if as_json:
         print_json(rows)
         return
-    table = make_table("username", "tenant", "id", "created", "disabled", "senders", "networks")
+    table = make_table("username", "tenant", "id", "created", "disabled", "senders", "networks", "lane")
     for row in rows:
         table.add_row(
             row["username"],
@@ -168,6 +170,7 @@ def credential_list(
             when(row["disabled_at"]),
             shown(row["allowed_senders"]),
             " ".join(row["networks"]),
+            row["lane"],
         )
     print_table(table)
 
@@ -209,6 +212,7 @@ def credential_reset_password(
 
 
 credential_app.command("senders")(credential_senders)
+credential_app.command("lane")(credential_lane)
 
 
 @credential_app.command("networks")

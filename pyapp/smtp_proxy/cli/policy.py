@@ -9,10 +9,10 @@ import typer
 
 from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
+from smtp_proxy.cli.lanes import parse_lane
 from smtp_proxy.cli.output import print_json
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import InvalidValue
-from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.policy import OnUnknown, Reports
 from smtp_proxy.store import Store
 
@@ -122,14 +122,6 @@ def _kept(retention_days: str | None, keep_bodies: bool | None) -> dict[str, Any
     if retention_days is not None:
         kept["days"] = parse_whole(retention_days, "--retention-days")
     return kept
-
-
-def parse_lane(text: str, what: str) -> Lane:
-    """By its name, in any case of letters. Raises InvalidValue."""
-    try:
-        return Lane[text.upper()]
-    except KeyError:
-        raise InvalidValue(f"{what} {text}: use one of {', '.join(lane.name.lower() for lane in Lane)}") from None
 
 
 def parse_whole(text: str, option: str) -> int | None:

@@ -41,7 +41,7 @@ def decode(encoded: bytes) -> list[CoreEnvelope]:
             int(row[10] == b"\1") if row[14] is None else _INT4.unpack(row[14])[0],
             _INT8.unpack(row[11])[0] + EPOCH_US,
             _dsn(_int2(row[12]), _text(row[13]), asked[row[0]]),
-            lanes[row[0]],
+            lanes.get(row[0], 0),
         )
         for row in envelopes
     ]

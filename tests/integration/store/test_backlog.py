@@ -37,7 +37,7 @@ def values_of(name: str, ids: list[UUID]) -> str:
         f"{low}, {high}, ARRAY['{WORKER}'::uuid]",
         "renew": f"'{WORKER}', '30 seconds'",
         "release": f"'{WORKER}', '30 seconds'",
-        "sweep": "1000, '15 seconds'",
+        "sweep": "1000, '15 seconds', 0",
         "depth": "'15 seconds', 1000",
         "hold_named": f"{some}, {low}, {high}",
         "cancel_named": f"{some}, {low}, {high}",
@@ -60,6 +60,24 @@ async def test_deferred_mail_is_not_read(
     read = await rows_read(connection, plan_mode, name, values_of(name, ids_of(batch)))
     await connection.close()
     assert read <= len(batch) * 2, f"{name} looked at {read} rows"
+
+
+@pytest.mark.parametrize("plan_mode", ["force_generic_plan", "force_custom_plan"])
+async def test_due_bulk_mail_is_not_read_for_what_is_transactional(
+    store: Store, postgres: PostgresServer, db_settings: Settings, plan_mode: str
+) -> None:
+    bulk = DEFER.replace("sweep_at) ", "sweep_at, lane) ").replace("+ interval '1 hour'", "- interval '1 hour'")
+    bulk = bulk.replace(" FROM unnest", ", 1 FROM unnest")
+    assert "lane" in bulk
+    assert "- interval '1 hour', 1 FROM" in bulk
+    now = datetime.now(UTC)
+    await postgres.sql(bulk, [new_id(now) for _ in range(DEFERRED)], database=db_settings.db_name)
+    await store.accept([core_envelope() for _ in range(5)], sweep_after_seconds=-1.0)
+    connection = await open_connection(db_settings, "test")
+    await connection.execute("ANALYZE")
+    read = await rows_read(connection, plan_mode, "sweep", "100, '15 seconds', 0")
+    await connection.close()
+    assert read <= 10, f"the sweep looked at {read} rows"
 
 
 async def rows_read(connection: asyncpg.Connection, plan_mode: str, name: str, values: str) -> int:

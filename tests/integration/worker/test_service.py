@@ -22,6 +22,8 @@ from scripted_server import ScriptedServer
 
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.store import Store
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.publisher import Publisher
@@ -285,3 +287,77 @@ async def test_a_lease_outlives_a_long_delivery(house: House) -> None:
         await house.all_settled()
     assert asyncio.get_running_loop().time() - answered > 5.0 > house.settings.worker_lease_seconds
     assert set(arrived.values()) == {1}
+
+
+# -- lanes
+
+BACKLOG = 2000
+
+
+async def accept_in(house: House, mark: str, count: int, lane: Lane, *, publish: bool = True) -> list[UUID]:
+    body = f"Subject: {mark}\r\n\r\nx\r\n".encode()
+    batch = [core_envelope(body=body, lane=lane) for _ in range(count)]
+    await house.store.accept(batch, sweep_after_seconds=house.settings.sweep_after_seconds)
+    ids = [UUID(bytes=row[0]) for row in batch]
+    if publish:
+        await house.publisher.publish(ids, lane)
+    return ids
+
+
+async def arrived(house: House, mark: str, count: int, seconds: float = 60.0) -> float:
+    """Wait until so many have arrived; returns for how long that took."""
+    began = time.monotonic()
+    while house.arrived()[mark] < count:
+        assert time.monotonic() - began < seconds, f"{house.arrived()} after {seconds} s"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+async def test_a_transactional_message_passes_a_backlog_of_bulk(house: House) -> None:
+    house.settings = house.settings.model_copy(update={"worker_concurrency": 8, "smarthost_connections": 8})
+    house.sink.delay_seconds = 0.05  # eight at a time: some 150 a second
+    await accept_in(house, "bulk", BACKLOG, Lane.BULK)
+    async with working(house.settings):
+        await arrived(house, "bulk", 50)
+        before = house.arrived()["bulk"]
+        (urgent,) = await accept_in(house, "urgent", 1, Lane.TRANSACTIONAL)
+        await arrived(house, "urgent", 1)
+        passed = house.arrived()["bulk"] - before
+        assert passed < 300, f"{passed} bulk messages of {BACKLOG} went before it"
+        message = await house.store.message(urgent)
+        assert message.deliveries[0].state in (DeliveryState.SENDING, DeliveryState.DELIVERED)
+
+
+async def test_bulk_goes_on_through_a_flood(house: House) -> None:
+    house.settings = house.settings.model_copy(update={"worker_concurrency": 8, "smarthost_connections": 8})
+    house.sink.delay_seconds = 0.02
+    await accept_in(house, "bulk", 200, Lane.BULK)
+    await accept_in(house, "urgent", 1500, Lane.TRANSACTIONAL)
+    async with working(house.settings):
+        await arrived(house, "urgent", 600)
+        found = house.arrived()
+    share = found["bulk"] / (found["bulk"] + found["urgent"])
+    assert 0.08 < share < 0.4, found
+
+
+async def test_both_lanes_are_filled_again_after_flushall(house: House, valkey: ValkeyServer) -> None:
+    async with working(house.settings):
+        await accept_in(house, "bulk", 300, Lane.BULK, publish=False)
+        await accept_in(house, "urgent", 50, Lane.TRANSACTIONAL, publish=False)
+        valkey.command(b"FLUSHALL")
+        await arrived(house, "urgent", 50)
+        await arrived(house, "bulk", 300)
+        depth = Depth(house.settings)
+        async with asyncio.timeout(10):
+            while await depth.depth():
+                await asyncio.sleep(0.05)
+        await depth.close()
+
+
+async def test_an_entry_of_the_previous_release_speaks_of_bulk_mail_too(house: House) -> None:
+    """It knows one stream, and sweeps all that is due into that."""
+    ids = await accept_in(house, "bulk", 20, Lane.BULK, publish=False)
+    await house.publisher.publish(ids)
+    async with working(house.settings):
+        await arrived(house, "bulk", 20)
+    assert house.arrived()["bulk"] == 20

@@ -1,6 +1,7 @@
 -- The sweeper reads each lane by itself, so that what is due in one does not lie behind the backlog of the other.
--- "state < 2" is what "state IN (0, 1)" means, in words of which the planner does not know that: so no statement about one
--- lane is planned with deliveries_to_sweep, where both lie. That stays, for leases and for the previous release.
--- online index: deliveries_by_lane ON deliveries (lane, sweep_at) WHERE state < 2
+-- "0 + state < 2" is "state IN (0, 1)" in words that the planner takes for nothing else: so what is asked of one lane is not
+-- planned with deliveries_to_sweep, where both lie, and nothing else with this one. deliveries_to_sweep stays, for leases
+-- and for the previous release.
+-- online index: deliveries_by_lane ON deliveries (lane, sweep_at) WHERE 0 + state < 2
 
 COMMENT ON COLUMN deliveries.lane IS 'model.Lane';
