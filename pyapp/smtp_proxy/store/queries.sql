@@ -60,6 +60,15 @@ FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::timestamptz[], $5::small
 -- name: idempotent_tenants
 SELECT id, idempotency_seconds FROM tenants WHERE idempotency_seconds IS NOT NULL;
 
+-- name: server_facts
+-- In the order of store.facts.Facts. reserved_connections is there since Postgres 16.
+SELECT current_setting('server_version'), current_setting('max_connections')::int,
+    current_setting('superuser_reserved_connections')::int
+        + coalesce(current_setting('reserved_connections', true)::int, 0),
+    (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool,
+    current_setting('synchronous_commit') <> 'off' AND current_setting('fsync')::bool;
+
 -- name: is_read_only
 SHOW transaction_read_only;
 
