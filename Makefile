@@ -1,6 +1,6 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
+.PHONY: help setup setup-infra run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
     bench-memory bench-border lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
@@ -15,10 +15,13 @@ help: ## what can be made
 setup: ## virtual environment, pinned packages, Rust extension, command line tools in .venv/bin
 	@sh devstack/setup.sh
 
+setup-infra: ## what the AWS stack needs on top: Pulumi and its AWS classes, pinned in constraints-infra.txt
+	@sh devstack/setup.sh infra
+
 run: setup ## all of it on this machine, until Ctrl-C; ARGS="--help" and the like are handed on
 	@exec $(PYTHON_BIN)/smtp-proxy dev $(ARGS)
 
-test: setup test-rust test-python ## every test
+test: setup setup-infra test-rust test-python ## every test
 
 test-rust:
 	$(CARGO) test --workspace --locked --quiet
@@ -27,7 +30,7 @@ test-rust:
 test-python:
 	$(PYTHON_BIN)/pytest $(PYTEST_ARGS)
 
-lint: setup lint-python lint-rust ## formatters and linters, both languages
+lint: setup setup-infra lint-python lint-rust ## formatters and linters, both languages
 
 lint-python:
 	$(PYTHON_BIN)/ruff check .
@@ -75,7 +78,7 @@ bench-memory: setup ## 1 GiB in 25 MiB messages: the peak beside the configured 
 bench-border: setup ## pytest-benchmark: the border and the parser
 	$(PYTHON_BIN)/pytest benches/border --benchmark-only $(PYTEST_ARGS)
 
-lock: ## make constraints.txt anew: every package pinned with hashes, no index address
+lock: ## make constraints.txt and constraints-infra.txt anew: every package pinned with hashes, no index address
 	@sh devstack/lock.sh
 
 deny: ## licences, bans and sources of the crates (deny.toml), where cargo-deny is installed

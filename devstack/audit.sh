@@ -19,7 +19,7 @@ python_packages() {
         return 3
     fi
     # Its exit status does not tell "nothing is known" from "nobody knows these packages"; its report does.
-    "$work/venv/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
+    "$work/venv/bin/pip-audit" --requirement constraints.txt --requirement constraints-infra.txt --no-deps --disable-pip --progress-spinner off \
         --format json --output "$work/report.json" 2>"$work/said" || true
     "$work/venv/bin/python" - "$work/report.json" "$work/said" <<'PY'
 import json, pathlib, sys

@@ -1,6 +1,10 @@
 #!/bin/sh
 # Writes constraints.txt: everything that pyproject.toml and client/pyproject.toml name, pinned with hashes for every
-# platform, and without the address of any index. Uses uv's resolver, in a virtual environment that is thrown away.
+# platform, and without the address of any index; and constraints-infra.txt: what the group `infra` needs on top of it.
+# Uses uv's resolver, in a virtual environment that is thrown away.
+#
+#   devstack/lock.sh          both
+#   devstack/lock.sh infra    only constraints-infra.txt, beside constraints.txt as it is
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,17 +23,43 @@ certificates=$(pip_setting cert)
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 [ -z "$certificates" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificates}"
 
-cat >"$work/constraints.txt" <<'END'
+compile() { # compile WHAT...: pins with hashes, and nothing that says where they were found
+    "$work/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+        --no-emit-index-url --no-emit-find-links --emit-build-options "$@"
+}
+
+publish() { # publish FILE: into the checkout, unless it says where packages came from
+    if grep -nE '[a-z]+://' "$work/$1"; then
+        echo "lock: an address was written; $1 is left as it was" >&2
+        exit 1
+    fi
+    mv "$work/$1" "$1"
+    echo "lock: wrote $1"
+}
+
+if [ "${1:-}" != infra ]; then
+    cat >"$work/constraints.txt" <<'END'
 # Every Python package of a development checkout, pinned with hashes. Made by `make lock` from pyproject.toml and
 # client/pyproject.toml; do not edit. `make setup` installs exactly these, from whatever index pip is configured for.
 END
-"$work/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-    --no-emit-index-url --no-emit-find-links --emit-build-options \
-    --extra dev --group dev --group client/pyproject.toml:dev \
-    pyproject.toml client/pyproject.toml >>"$work/constraints.txt"
-if grep -nE '[a-z]+://' "$work/constraints.txt"; then
-    echo 'lock: an address was written; constraints.txt is left as it was' >&2
-    exit 1
+    compile --extra dev --group dev --group client/pyproject.toml:dev \
+        pyproject.toml client/pyproject.toml >>"$work/constraints.txt"
+    publish constraints.txt
 fi
-mv "$work/constraints.txt" constraints.txt
-echo "lock: wrote constraints.txt"
+
+cat >"$work/constraints-infra.txt" <<'END'
+# What the AWS stack in pulumi/ needs beyond constraints.txt, pinned with hashes. Made by `make lock` from the group
+# `infra` of pyproject.toml; do not edit. `make setup-infra` installs exactly these beside those of constraints.txt.
+END
+# uv reads versions, not hashes, from the other file; what is pinned there is not pinned twice.
+sed -E 's/ *\\$//; /^ *--hash/d' constraints.txt >"$work/known.txt"
+compile --constraint "$work/known.txt" --group infra --no-annotate >"$work/whole.txt"
+"$python" - "$work/known.txt" "$work/whole.txt" >>"$work/constraints-infra.txt" <<'PY'
+import pathlib, re, sys
+known, whole = (pathlib.Path(name).read_text() for name in sys.argv[1:])
+there = set(re.findall(r"(?m)^([a-z0-9-]+)==", known))
+for entry in re.split(r"(?m)^(?=[a-z0-9-]+==)", whole):
+    if entry.strip() and entry.split("==")[0] not in there:
+        print(entry.rstrip())
+PY
+publish constraints-infra.txt

@@ -4,6 +4,7 @@
 #
 #   devstack/setup.sh              all of it
 #   devstack/setup.sh packages     only the virtual environment and the pinned packages
+#   devstack/setup.sh infra        the virtual environment, its packages, and those of the AWS stack (constraints-infra.txt)
 #
 # PYTHON chooses the interpreter. SETUP_PROFILE=dev builds the extension unoptimised.
 set -eu
@@ -111,6 +112,15 @@ install_packages() {
     done_with packages "$wanted"
 }
 
+install_infra() {
+    wanted=$(digest "$(.venv/bin/python -V)" constraints.txt constraints-infra.txt)
+    if is_done infra "$wanted"; then return; fi
+    say "installing what the AWS stack needs: Pulumi and its AWS provider's classes"
+    # What they need besides is in constraints.txt and installed already.
+    pip install --no-deps --require-hashes -r constraints-infra.txt
+    done_with infra "$wanted"
+}
+
 # What it was made of, and what was made: `maturin develop` by hand puts another one in its place.
 # shellcheck disable=SC2046 # no file name here has a blank in it
 built_core() { digest "$1" $(find pyapp/smtp_proxy -name '_core*.so'); }
@@ -141,15 +151,22 @@ install_client() {
 }
 
 check_python
-if [ "${1:-}" != packages ]; then
+case ${1:-} in
+packages | infra) core= ;;
+*)
+    core=yes
     check_compiler
     check_cargo
-fi
+    ;;
+esac
 [ "$missing" -eq 0 ] || exit 1
 clean_environment
 make_venv
 install_packages
-if [ "${1:-}" != packages ]; then
+if [ "${1:-}" = infra ]; then
+    install_infra
+fi
+if [ -n "$core" ]; then
     build_core
     install_client
     say "ready: .venv/bin/smtp-proxy, .venv/bin/smtp-proxy-client"
