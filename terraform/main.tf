@@ -1,0 +1,32 @@
+# The AWS stack, in the order in which one thing needs another. pulumi/smtp_proxy_infra/stack.py tells it in the same words.
+
+module "vpc" {
+  source = "./modules/vpc"
+
+  name     = local.name
+  region   = local.general.region
+  zones    = local.general.zones
+  settings = local.settings.vpc
+  ports    = local.settings.ports
+  security = local.settings.security
+}
+
+module "rds" {
+  source = "./modules/rds"
+
+  name               = local.name
+  settings           = local.settings.rds
+  port               = local.settings.ports.postgres
+  subnet_ids         = values(module.vpc.database_subnet_ids)
+  security_group_ids = [module.vpc.security_group_ids["database"]]
+}
+
+module "elasticache" {
+  source = "./modules/elasticache"
+
+  name               = local.name
+  settings           = local.settings.elasticache
+  port               = local.settings.ports.redis
+  subnet_ids         = values(module.vpc.database_subnet_ids)
+  security_group_ids = [module.vpc.security_group_ids["cache"]]
+}

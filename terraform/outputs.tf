@@ -1,0 +1,24 @@
+output "vpc_id" {
+  description = "The VPC."
+  value       = module.vpc.vpc_id
+}
+
+output "nat_addresses" {
+  description = "Where mail leaves from, by zone: for SPF, reverse DNS and allow-lists of smarthosts."
+  value       = module.vpc.nat_addresses
+}
+
+output "database_endpoint" {
+  description = "Host of the primary, or of RDS Proxy where it is switched on."
+  value       = module.rds.endpoint
+}
+
+output "database_secret_arn" {
+  description = "The secret with the master user's password, which RDS makes and rotates. Its value is in no state."
+  value       = module.rds.secret_arn
+}
+
+output "cache_endpoint" {
+  description = "Configuration endpoint of the cache; clients use rediss:// and an IAM token."
+  value       = module.elasticache.endpoint
+}
