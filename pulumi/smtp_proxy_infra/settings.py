@@ -1,0 +1,40 @@
+"""terraform/stack.yaml: the settings that both sides of the stack read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+STACK = Path(__file__).resolve().parents[2] / "terraform" / "stack.yaml"
+
+Section = Mapping[str, Any]
+
+
+class BadSettings(ValueError):
+    """stack.yaml cannot be used; the message names the section and the key."""
+
+
+def load(environment: str, file: Path = STACK) -> dict[str, dict[str, Any]]:
+    """Each section's defaults with the environment's keys over them, values replaced whole.
+
+    Raises:
+        BadSettings: no such environment, or it has a section or key that the defaults have not got.
+    """
+    stack = yaml.safe_load(file.read_text())
+    defaults: dict[str, dict[str, Any]] = stack["defaults"]
+    environments: dict[str, dict[str, Section] | None] = stack["environments"]
+    if environment not in environments:
+        raise BadSettings(f"{file.name}: environment {environment!r} is none of {', '.join(sorted(environments))}")
+    override = environments[environment] or {}
+    for section, values in override.items():
+        if section not in defaults:
+            raise BadSettings(f"{file.name}: environments.{environment}.{section} is no section of defaults")
+        for key in values:
+            if key not in defaults[section]:
+                raise BadSettings(
+                    f"{file.name}: environments.{environment}.{section}.{key} is not in defaults.{section}"
+                )
+    return {section: {**values, **override.get(section, {})} for section, values in defaults.items()}
