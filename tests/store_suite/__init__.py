@@ -11,6 +11,7 @@ from store_suite.limits import LimitSuite
 from store_suite.lookup import LookupSuite
 from store_suite.once import OnceSuite
 from store_suite.outcomes import OutcomeSuite
+from store_suite.reroute import RerouteSuite
 from store_suite.retention import RetentionSuite
 from store_suite.rows import CREDENTIAL, LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
 from store_suite.webhooks import WebhookSuite
@@ -42,5 +43,6 @@ class StoreSuite(
     LookupSuite,
     OnceSuite,
     LaneSuite,
+    RerouteSuite,
 ):
     """All of it."""

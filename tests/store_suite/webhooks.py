@@ -11,7 +11,7 @@ import pytest
 
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.attempt import Outcome, Sending
-from smtp_proxy.model.change import Change
+from smtp_proxy.model.change import Change, Reroute
 from smtp_proxy.model.envelope import Job
 from smtp_proxy.model.policy import OnUnknown, TenantPolicy
 from smtp_proxy.model.webhook import Told, Webhook, WebhookEvent
@@ -134,6 +134,18 @@ class WebhookSuite:
         assert {e.payload["recipient"] for e in events[1:]} == {"b@rcpt.example"}
         assert [e.payload["attempt"] is None for e in events] == [False, False, True, True, True, True]
         assert [e.payload["next_attempt_at"] is None for e in events[2:]] == [True, False, True, True]
+
+    async def test_a_reroute_is_told(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores, "rerouted")
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        await outbox.record(job, Outcome.DELIVERED, recipient=0)
+        await outbox.record(job, Outcome.DEFERRED, recipient=1, retry_in=60.0)
+        for route in ("spare", None):
+            assert await stores.store.reroute(Reroute(route), [job.envelope.id]) == [job.envelope.id]
+        events = await self.told(outbox)
+        assert [e.event for e in events] == ["rerouted", "rerouted"]
+        assert {e.payload["recipient"] for e in events} == {"b@rcpt.example"}
+        assert all(e.payload["next_attempt_at"] for e in events)
 
     async def test_what_is_done_to_all_of_a_tenant_is_told(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores, "released", "cancelled")

@@ -31,6 +31,7 @@ from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.explain import explain
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
+from smtp_proxy.cli.reroute import messages_reroute
 from smtp_proxy.cli.routes import routes_app
 from smtp_proxy.cli.suppressions import suppressions_app
 from smtp_proxy.cli.webhooks import webhooks_app
@@ -54,6 +55,7 @@ app.add_typer(credential_app, name="credential")
 app.add_typer(messages_app, name="messages")
 messages_app.command("dead")(messages_dead)
 messages_app.command("replay")(messages_replay)
+messages_app.command("reroute")(messages_reroute)
 app.add_typer(suppressions_app, name="suppressions")
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")

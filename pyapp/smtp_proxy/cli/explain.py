@@ -68,6 +68,8 @@ def tell(message: Message, around: Circumstances) -> Iterator[str]:
         yield f"To <{delivery.recipient}>:"
         for attempt in delivery.attempts:
             yield f"  {_attempt(attempt)}"
+        if delivery.route is not None:
+            yield f"  An operator chose the route {delivery.route}; `messages reroute --route default` undoes that."
         yield f"  {_stands(delivery, around)}"
 
 

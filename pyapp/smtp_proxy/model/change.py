@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+
+from smtp_proxy.model.envelope import DeliveryState
 
 
 class Change(StrEnum):
@@ -11,3 +14,13 @@ class Change(StrEnum):
     HOLD = "hold"  # queued: it stays until it is released
     RELEASE = "release"  # held: it is due now
     CANCEL = "cancel"  # queued or held: it is never delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """Mail that waits goes another way. `route` None: as the routes file says, again."""
+
+    route: str | None
+    states: tuple[DeliveryState, ...] = (DeliveryState.QUEUED, DeliveryState.HELD)
+    deferred_alone: bool = False  # only what an attempt was made of
+    domains: tuple[str, ...] = ()  # of the recipients, in lower case, each way to write it; none: all

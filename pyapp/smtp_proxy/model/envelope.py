@@ -66,6 +66,7 @@ class Recipient:
     replayed_at: datetime | None = None  # since when it is tried again after it was given up
     replayed_attempts: int = 0  # attempts behind it then
     delay_reported: bool = False  # its sender was told that it takes long
+    route: str | None = None  # chosen by an operator; None: as the routes say
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class Delivery:
     # RFC 3461; None: not given.
     notify: Notify | None = None
     orcpt: str | None = None  # type;xtext
+    route: str | None = None  # chosen by an operator; None: as the routes say
 
 
 @dataclass(frozen=True, slots=True)

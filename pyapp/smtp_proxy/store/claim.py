@@ -100,4 +100,5 @@ def _recipient(row: asyncpg.Record) -> Recipient:
         row["replayed_at"],
         row["replayed_attempts"] or 0,
         row["delay_reported"],
+        row["route"],
     )

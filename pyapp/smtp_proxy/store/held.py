@@ -33,7 +33,7 @@ async def change_named(connection: Connection, change: Change, envelope_ids: Seq
     low, high = min(envelope_ids), max(envelope_ids)
     async with connection.transaction():
         rows = await connection.fetch(QUERIES[_STATEMENTS[change]], envelope_ids, low, high)
-        changed = await _tell(connection, change, rows)
+        changed = await tell_of(connection, EVENT_OF[change], rows)
         if changed and change is Change.CANCEL:
             await forget_settled(connection, changed)
     return changed
@@ -59,14 +59,14 @@ async def release_next(
         return 0, None
     async with connection.transaction():
         rows = await connection.fetch(QUERIES["release_held"], after, until, tenant_id)
-        return len(await _tell(connection, Change.RELEASE, rows)), until
+        return len(await tell_of(connection, Event.RELEASED, rows)), until
 
 
-async def _tell(connection: Connection, change: Change, rows: Sequence[asyncpg.Record]) -> list[UUID]:
+async def tell_of(connection: Connection, event: Event, rows: Sequence[asyncpg.Record]) -> list[UUID]:
     """Write events for these deliveries, for who wants them; returns their messages, each once."""
     changed = list(dict.fromkeys(row["envelope_id"] for row in rows))
     if changed:
         places = sorted((row["envelope_id"], row["recipient_number"]) for row in rows)
         ids, numbers = [place[0] for place in places], [place[1] for place in places]
-        await connection.execute(QUERIES["tell_changes"], ids, numbers, EVENT_OF[change].value, ids[0], ids[-1])
+        await connection.execute(QUERIES["tell_changes"], ids, numbers, event.value, ids[0], ids[-1])
     return changed

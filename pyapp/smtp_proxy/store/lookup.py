@@ -97,6 +97,7 @@ def _delivery(row: asyncpg.Record, attempts: Sequence[AttemptRecord]) -> Deliver
         attempts=tuple(attempts),
         notify=optional(Notify, row["dsn_notify"]),
         orcpt=row["dsn_orcpt"],
+        route=row["route"],
     )
 
 

@@ -266,6 +266,7 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         return Recipient(
             row.number, row.recipient, row.attempt_count + 1, row.notify, row.orcpt,
             self._suppressed(tenant_id, row.recipient), row.replayed_at, row.replayed_attempts, row.delay_reported,
+            row.route,
         )  # fmt: skip
 
     def _recorded(self, attempts: Sequence[Attempt], then: Consequences) -> set[Place]:

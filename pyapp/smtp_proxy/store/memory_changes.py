@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from uuid import UUID
 
 from smtp_proxy.model.attempt import Kind
-from smtp_proxy.model.change import Change
+from smtp_proxy.model.change import Change, Reroute
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import Held
 from smtp_proxy.model.outcome import DeadLetter
@@ -54,6 +54,32 @@ class MemoryChanges(MemoryMail):
         ids = sorted(i for i, envelope in self._envelopes.items() if envelope.tenant_id == tenant_id)
         for start in range(0, len(ids), batch):
             yield len(await self.change(change, ids[start : start + batch]))
+        yield 0
+
+    async def reroute(self, reroute: Reroute, envelope_ids: Sequence[UUID]) -> list[UUID]:
+        self._reachable()
+        found = [
+            row
+            for row in self._all_rows()
+            if row.envelope_id in envelope_ids
+            and row.state in reroute.states
+            and (row.attempt_count or not reroute.deferred_alone)
+            and (not reroute.domains or row.recipient.rpartition("@")[2].lower() in reroute.domains)
+        ]
+        for row in found:
+            row.route = reroute.route
+            is_queued = row.state is DeliveryState.QUEUED
+            if is_queued and row.attempt_count:
+                row.next_attempt_at = row.sweep_at = self._clock.now()
+            due_at = row.next_attempt_at if is_queued else None
+            envelope = self._envelopes[row.envelope_id]
+            self._tell_change(Event.REROUTED, envelope, row.number, row.recipient, due_at=due_at)
+        return list(dict.fromkeys(row.envelope_id for row in found))
+
+    async def reroute_all(self, reroute: Reroute, tenant_id: UUID, *, batch: int = 1000) -> AsyncIterator[int]:
+        ids = sorted(i for i, envelope in self._envelopes.items() if envelope.tenant_id == tenant_id)
+        for start in range(0, len(ids), batch):
+            yield len(await self.reroute(reroute, ids[start : start + batch]))
         yield 0
 
     async def held_by_tenant(self) -> dict[UUID, Held]:

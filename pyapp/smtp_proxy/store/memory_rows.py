@@ -38,6 +38,7 @@ class Row:
     replayed_at: datetime | None = None
     replayed_attempts: int = 0
     lane: Lane = Lane.TRANSACTIONAL
+    route: str | None = None
 
 
 def envelope_of(row: CoreEnvelope) -> Envelope:
@@ -66,5 +67,5 @@ def dead_letter_of(row: Row, envelope: Envelope) -> DeadLetter:
 def delivery_of(row: Row) -> Delivery:
     return Delivery(
         row.number, row.recipient, row.state, row.attempt_count, row.next_attempt_at, row.claimed_by, row.finished_at,
-        tuple(row.attempts), row.notify, row.orcpt,
+        tuple(row.attempts), row.notify, row.orcpt, row.route,
     )  # fmt: skip

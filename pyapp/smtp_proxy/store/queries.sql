@@ -348,6 +348,18 @@ UPDATE deliveries SET state = 5, finished_at = now()
 WHERE state + 0 IN (0, 4) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING envelope_id, recipient_number;
 
+-- name: reroute
+-- Those of these messages that wait go by another route. What was tried is due now; what waits for its tenant's rate, or is
+-- held, waits on. $1 ids, $2 lowest id, $3 highest id, $4 route or null, $5 states, $6 only what was tried, $7 domains or null
+UPDATE deliveries d
+SET route = $4::text,
+    next_attempt_at = CASE WHEN state + 0 = 0 AND attempt_count > 0 THEN now() ELSE next_attempt_at END,
+    sweep_at = CASE WHEN state + 0 = 0 AND attempt_count > 0 THEN now() ELSE sweep_at END
+WHERE state + 0 = ANY ($5::smallint[]) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
+    AND (attempt_count > 0 OR NOT $6::boolean)
+    AND ($7::text[] IS NULL OR lower(substring(recipient FROM '[^@]*$')) = ANY ($7))
+RETURNING envelope_id, recipient_number;
+
 -- name: messages_of_tenant
 -- Oldest first. $1 tenant, $2 after this id, $3 before this id, $4 how many
 SELECT id FROM envelopes WHERE tenant_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4;

@@ -42,6 +42,7 @@ from smtp_proxy.store.outcomes import OutcomeStore
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled, where
 from smtp_proxy.store.pooled import PooledWriters
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.reroute import Reroutes
 from smtp_proxy.store.retention import Retentions, forget_settled
 from smtp_proxy.store.webhooks import Webhooks, tell
 from smtp_proxy.store.writer import Writer, Writers, writer_count
@@ -59,7 +60,7 @@ CLAIM_MAX_BYTES = 64 * 1024 * 1024
 _DEPTH_COUNTED = 200_000
 
 
-class Store(Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
+class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:

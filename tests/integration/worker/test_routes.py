@@ -17,6 +17,7 @@ from scripted_server import ScriptedServer
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.change import Reroute
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.store import Store
 from smtp_proxy.stream.publisher import Publisher
@@ -94,6 +95,25 @@ async def test_by_tenant_by_domain_and_by_a_changed_file(settings: Settings) -> 
             await send(store, publisher, "a@rcpt.example", tenant=acme.id)
             await arrives(new, 1)
     assert (len(usual.received), len(own.received), len(new.received)) == (1, 1, 1)
+
+
+async def test_deferred_mail_is_rerouted_and_arrives_at_once(settings: Settings) -> None:
+    async with ScriptedServer().running() as full, ScriptedServer().running() as spare:
+        full.answers["DOT"] = b"452 4.3.1 full\r\n"
+        settings = settings.model_copy(update={"smarthost_port": full.port, "retry_initial_seconds": 3600.0})
+        written(settings, f'[routes.spare]\nhosts = ["127.0.0.1:{spare.port}"]\ntls = "none"\n')
+        async with working(settings) as (store, publisher):
+            message_id = await send(store, publisher, "a@rcpt.example", "b@rcpt.example")
+            async with asyncio.timeout(15):
+                while not (await store.message(message_id)).deliveries[1].attempt_count:
+                    await asyncio.sleep(0.05)
+            assert await store.reroute(Reroute("spare"), [message_id]) == [message_id]
+            await arrives(spare, 1)
+            async with asyncio.timeout(15):
+                while (await store.message(message_id)).summary.states != (DeliveryState.DELIVERED,) * 2:
+                    await asyncio.sleep(0.05)
+            remotes = [attempt.remote for attempt in (await store.message(message_id)).deliveries[0].attempts]
+    assert remotes == [f"127.0.0.1:{full.port}", f"127.0.0.1:{spare.port}"]
 
 
 async def test_direct_mail_and_a_domain_that_takes_none(settings: Settings, dns: DnsServer) -> None:

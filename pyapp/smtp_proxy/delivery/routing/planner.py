@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smtp_proxy.delivery.leg import Leg
 from smtp_proxy.delivery.mx.hosts import Undeliverable
 from smtp_proxy.delivery.routing.file import SMARTHOST, ascii_domain
+from smtp_proxy.delivery.routing.table import Choice
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from smtp_proxy.delivery.route import Route
-    from smtp_proxy.delivery.routing.table import Choice, RouteTable
+    from smtp_proxy.delivery.routing.table import RouteTable
     from smtp_proxy.delivery.routing.ways import Way
     from smtp_proxy.model.envelope import Job, Recipient
 
@@ -53,15 +54,20 @@ class RoutePlanner:
                 Outcome.DEFERRED, "4.3.0", f"whose mail it is can not be asked: {error}", Kind.LOCAL
             )
             return [_decided(job.recipients, trouble)]
-        by_domain: dict[str, list[Recipient]] = {}
+        by_way: dict[tuple[str, str | None], list[Recipient]] = {}
         for recipient in job.recipients:
-            by_domain.setdefault(domain_of(recipient.address), []).append(recipient)
-        found = await asyncio.gather(*(self.find(d, tenant, str(job.envelope.tenant_id)) for d in by_domain))
-        return _legs(zip(by_domain.values(), found, strict=True))
+            by_way.setdefault((domain_of(recipient.address), recipient.route), []).append(recipient)
+        tenant_id = str(job.envelope.tenant_id)
+        found = await asyncio.gather(*(self.find(domain, tenant, tenant_id, route) for domain, route in by_way))
+        return _legs(zip(by_way.values(), found, strict=True))
 
-    async def find(self, domain: str, tenant: str | None, tenant_id: str = "") -> Found:
-        """Candidates of every route that the rule names, in that order."""
+    async def find(self, domain: str, tenant: str | None, tenant_id: str = "", route: str | None = None) -> Found:
+        """Candidates of every route that the rule names, in that order; of `route` alone, if an operator chose one."""
         choice = self._table.choose(domain, tenant, tenant_id)
+        if route is not None:
+            choice = Choice((route,), "an operator")
+            if route not in self._ways:
+                return Found(choice, (), _no_such(route))
         candidates: list[Route] = []
         trouble: Undeliverable | None = None
         for name in choice.routes:
@@ -85,6 +91,15 @@ def domain_of(address: str) -> str:
         return ascii_domain(domain)
     except ValueError:
         return domain.lower()
+
+
+def _no_such(route: str) -> Undeliverable:
+    """An operator chose it, and the file has it no more: the rules were not to count, so it waits for somebody."""
+    text = (
+        f"it was rerouted to {route}, which ROUTES_FILE does not have: put it there, or "
+        "`smtp-proxy messages reroute --route default`"
+    )
+    return Undeliverable(Outcome.DEFERRED, "4.3.5", text, Kind.LOCAL)
 
 
 def _legs(found: zip[tuple[list[Recipient], Found]]) -> list[Leg]:

@@ -50,6 +50,14 @@ class RouteTable:
         return None
 
 
+def routes_for(file: RoutesFile, tenant: str, tenant_id: str) -> list[str]:
+    """The routes that mail of this tenant may be sent by: all but those that rules of other tenants alone name."""
+    others = {name for rule in file.rules if rule.tenant not in (None, tenant, tenant_id) for name in rule.routes}
+    own = {name for rule in file.rules if rule.tenant in (None, tenant, tenant_id) for name in rule.routes}
+    names = [*file.routes, SMARTHOST]
+    return [name for name in names if name not in others or name in own or name in file.default_routes]
+
+
 def _patterns(domain: str) -> Iterator[str]:
     """The keys that may fit, strongest first."""
     yield domain

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -114,6 +115,27 @@ async def test_a_rule_of_the_tenant_and_its_login(file: Path) -> None:
     assert other.password.get_secret_value() == "secret"
     assert "secret" not in repr(other)
     assert (smart.name, smart.host, smart.password) == ("smarthost", "smart.example", None)
+
+
+async def test_an_operators_route_counts_before_all_rules(file: Path) -> None:
+    planner = load(file, surroundings())
+    usual = job("1@a.example", "2@a.example", "3@c.example")
+    chosen = [replace(recipient, route="other") for recipient in usual.recipients[1:]]
+    legs = await planner.plan(replace(usual, recipients=(usual.recipients[0], *chosen)))
+    assert [([r.number for r in leg.recipients], leg.candidates[-1].host) for leg in legs] == [
+        ([0], "spare.example"),
+        ([1, 2], "other.example"),
+    ]
+
+
+async def test_mail_rerouted_to_what_the_file_has_no_more_waits(file: Path) -> None:
+    one = job("1@a.example")
+    gone = replace(one, recipients=(replace(one.recipients[0], route="gone"),))
+    (leg,) = await load(file, surroundings()).plan(gone)
+    (result,) = leg.decided
+    assert (result.outcome, result.enhanced_code, leg.candidates) == (Outcome.DEFERRED, "4.3.5", ())
+    assert "rerouted to gone" in result.reply_text
+    assert "messages reroute --route default" in result.reply_text
 
 
 async def test_mail_whose_tenant_can_not_be_asked_waits(file: Path) -> None:
