@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +12,12 @@ import typer
 
 from smtp_proxy.cli.arguments import JsonOption, parse_address, settings_of
 from smtp_proxy.cli.output import make_table, print_json, print_table
-from smtp_proxy.doctor import CHECKS, Finding, Level, Surroundings, examine
+from smtp_proxy.doctor import CHECK_NAMES, Finding, Level, Surroundings
 from smtp_proxy.doctor.surroundings import NLB_IDLE_SECONDS
 from smtp_proxy.errors import InvalidValue
 
 _STYLES = {Level.OK: "green", Level.SKIPPED: "dim", Level.WARNING: "yellow", Level.FAILED: "red"}
-_NAMES = ", ".join(("settings", *CHECKS))
+_NAMES = ", ".join(("settings", *CHECK_NAMES))
 NamesOption = Annotated[list[str] | None, typer.Option("--only", metavar="A,B", help=f"Only these: {_NAMES}.")]
 
 
@@ -57,6 +58,7 @@ def doctor(
     )
     settings = settings_of(context)  # what is wrong with them ends the command, exit code 2
     found = {"settings": [Finding(Level.OK, "all settings can be read")]} if "settings" in names else {}
+    examine = importlib.import_module("smtp_proxy.doctor.run").examine  # slow to load
     found |= asyncio.run(examine(settings, around, names))
     _print(found, as_json=as_json)
     bad = {Level.FAILED, Level.WARNING} if strict else {Level.FAILED}
@@ -65,7 +67,7 @@ def doctor(
 
 def _chosen(only: list[str] | None, skip: list[str] | None) -> set[str]:
     """Raises InvalidValue: there is no such check."""
-    known = {"settings", *CHECKS}
+    known = {"settings", *CHECK_NAMES}
     wanted, unwanted = _names(only) or known, _names(skip)
     if unknown := sorted((wanted | unwanted) - known):
         raise InvalidValue(f"{', '.join(unknown)}: there is no such check; there are {_NAMES}")

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.text import Text
 
 from smtp_proxy import __version__
-from smtp_proxy.cli import readiness
 from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
 from smtp_proxy.cli.bans import bans_app
@@ -39,7 +38,7 @@ from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.dev.options import DevOptions
 from smtp_proxy.errors import ConfigurationError, InvalidValue, ServiceFailed, SmtpProxyError
 from smtp_proxy.store import Store
-from smtp_proxy.telemetry import logs
+from smtp_proxy.telemetry import logs, readiness
 
 DEBUG_VARIABLE = "SMTP_PROXY_DEBUG"
 
@@ -227,8 +226,7 @@ def healthcheck(context: typer.Context, service: Annotated[Service, typer.Argume
     settings = settings_of(context)
     if settings.health_port == 0:
         raise ConfigurationError(f"HEALTH_PORT is 0, so {service.value} has no health listener to ask; set it for both")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.health_host, settings.health_host)  # noqa: S104
-    ready, text = readiness.ask(host, settings.health_port, service.value)
+    ready, text = readiness.ask_service(settings, service.value)
     typer.echo(text, err=not ready)
     raise typer.Exit(0 if ready else 1)
 

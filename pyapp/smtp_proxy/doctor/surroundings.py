@@ -8,6 +8,19 @@ from typing import Final
 
 Address = tuple[str, int]
 
+# What can be chosen, in the order in which it is told.
+CHECK_NAMES: Final = (
+    "limits",
+    "postgres",
+    "redis",
+    "listeners",
+    "smarthost",
+    "port-25",
+    "ses",
+    "hostname",
+    "domains",
+)
+
 # Of a TCP listener of the NLB, unless its attribute says otherwise (Elastic Load Balancing, "Update the TCP idle
 # timeout for your Network Load Balancer listener").
 NLB_IDLE_SECONDS: Final = 350.0

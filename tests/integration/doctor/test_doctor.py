@@ -18,7 +18,8 @@ from fix_postgres import PostgresServer
 from fix_valkey import ValkeyCluster, ValkeyServer
 
 from smtp_proxy.config import Settings
-from smtp_proxy.doctor import CHECKS, Finding, Level, Surroundings, examine, postgres
+from smtp_proxy.doctor import CHECK_NAMES, Finding, Level, Surroundings, postgres
+from smtp_proxy.doctor.run import examine
 from smtp_proxy.sealing import read_keys
 from smtp_proxy.store import Store
 from smtp_proxy.tenants import domains
@@ -320,7 +321,7 @@ async def test_the_command_and_its_exit_codes(valkey: ValkeyServer) -> None:
     assert rows[0] == {"check": "settings", "level": "ok", "what": "all settings can be read", "next_step": ""}
     assert (await command("--only", "redis", "--strict", "--json", redis_url=valkey.url))[0] == 1
     assert (await command("--only", "limits", "--lb-idle", "100", "--json"))[0] == 1
-    code, rows = await command("--skip", ",".join(name for name in CHECKS if name != "limits"), "--json")
+    code, rows = await command("--skip", ",".join(name for name in CHECK_NAMES if name != "limits"), "--json")
     assert (code, {row["check"] for row in rows}) == (0, {"settings", "limits"})
     assert (await command("--only", "no-such"))[0] == 2
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 
 import pytest
 
@@ -89,3 +91,29 @@ async def test_healthcheck_of_something_else_is_not_well(body: bytes, capsys: py
         port = other.sockets[0].getsockname()[1]
         assert await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", "smtp"]) == 1
     assert "no service of this release, not smtp" in capsys.readouterr().err
+
+
+async def test_a_container_that_asks_does_not_load_all_commands() -> None:
+    """It asks every few seconds, on a quarter of a core perhaps."""
+    program = (
+        "import sys\nfrom smtp_proxy.__main__ import main\n"
+        "try:\n    main()\nfinally:\n    sys.stderr.write(str('smtp_proxy.cli' in sys.modules))"
+    )
+
+    async def asked(service: str, port: int) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, "healthcheck", service, stdout=-1, stderr=-1,
+            env={**os.environ, "HEALTH_PORT": str(port)},
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
+        code, out, err = await asked("smtp", server.port)
+        assert (code, err) == (0, "False")
+        assert out.startswith('smtp: {"service": "smtp", "ready": true')
+        code, _, err = await asked("worker", server.port)
+        assert code == 1
+        assert "answers smtp, not worker" in err
+        assert (await asked("smpt", server.port))[0] == 2
+    assert (await asked("smtp", 0))[0] == 2

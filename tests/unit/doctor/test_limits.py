@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from smtp_proxy.config import Settings
-from smtp_proxy.doctor import Finding, Level, Surroundings
+from smtp_proxy.doctor import CHECK_NAMES, Finding, Level, Surroundings
 from smtp_proxy.doctor.limits import examine
+from smtp_proxy.doctor.run import CHECKS
 from smtp_proxy.doctor.run import examine as examine_all
 
 
@@ -47,3 +48,7 @@ async def test_a_check_that_breaks_is_a_finding() -> None:
     found = await examine_all(Settings(), Surroundings(), {"a", "b"}, {"a": broken, "b": fine, "c": fine})
     assert list(found) == ["a", "b"]
     assert (found["a"][0].level, found["b"][0].level) == (Level.FAILED, Level.OK)
+
+
+def test_every_check_can_be_chosen() -> None:
+    assert tuple(CHECKS) == CHECK_NAMES
