@@ -23,6 +23,7 @@ from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
 from smtp_proxy.delivery.share import LEASE_SECONDS, Lease, Shares
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import BREAKER_OPENED, BREAKERS_OPEN, DESTINATIONS_SLOWED, LINE_WAITING, POSTPONED
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Governor:
         self._destinations: dict[tuple[str, str], _Destination] = {}
         self._breakers: dict[tuple[str, Hashable], Breaker] = {}
 
-    async def enter(self, route: Route, tenant: Hashable, turn: Turn) -> Permit:
+    async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
         """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
         now = self._clock.monotonic()
         breaker = self._breakers.get(_hop(route))
@@ -111,7 +112,7 @@ class Governor:
         if not destination.line and self._has_place(destination, now):
             self._begin(destination, now)
         else:
-            await self._wait(destination, tenant, turn, now)
+            await self._wait(destination, tenant, turn, now, lane)
             now = self._clock.monotonic()
             breaker = self._breakers.get(_hop(route))
         if breaker is not None and not breaker.allows(now):
@@ -198,13 +199,13 @@ class Governor:
                 place.set_exception(self._busy(destination, now))
         self._call(destination, now)
 
-    async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float) -> None:
+    async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float, lane: Lane) -> None:
         line = destination.line
-        seconds = line.wait_seconds(tenant, now) + destination.pace.pause_seconds * len(line)
+        seconds = line.wait_seconds(tenant, now, lane) + destination.pace.pause_seconds * len(line)
         if len(line) >= LINE_MAX or seconds > self._patience or not turn.lend(seconds):
             raise self._busy(destination, now)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.join(tenant, place, now)
+        line.join(tenant, place, now, lane)
         LINE_WAITING.inc()
         self._look_again(destination, now)
         try:

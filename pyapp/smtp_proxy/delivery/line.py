@@ -1,5 +1,7 @@
 """The line before one destination: tenants take turns in it, and it knows how long it takes.
 
+Of a tenant's own, transactional mail goes before bulk mail, but for bulk mail's share.
+
 Pure: time is given.
 """
 
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from smtp_proxy.model.lane import Lane, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -17,6 +21,42 @@ _FIRST_GUESS_SECONDS: Final = 0.05
 Ticket = TypeVar("Ticket")
 
 
+class _Own(Generic[Ticket]):
+    """Who waits of one tenant, in each lane: since when, the longest first."""
+
+    __slots__ = ("_lanes", "_shares")
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, dict[Ticket, float]] = {lane: {} for lane in Lane}
+        self._shares = Shares()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def join(self, lane: Lane, ticket: Ticket, now: float) -> None:
+        self._lanes[lane][ticket] = now
+
+    def take(self) -> Ticket:
+        """The next one; there must be one."""
+        first, bulk = self._lanes[Lane.TRANSACTIONAL], self._lanes[Lane.BULK]
+        lane = bulk if not first or (bulk and self._shares.bulk(1)) else first
+        ticket = next(iter(lane))
+        del lane[ticket]
+        return ticket
+
+    def give_up(self, ticket: Ticket) -> None:
+        for lane in self._lanes.values():
+            lane.pop(ticket, None)
+
+    def since(self, moment: float) -> list[Ticket]:
+        """Those that have waited since then or longer."""
+        return [ticket for lane in self._lanes.values() for ticket, joined in lane.items() if joined <= moment]
+
+    def before(self, lane: Lane) -> int:
+        """How many go before one that joins this lane now, about."""
+        return len(self) if lane is Lane.BULK else len(self._lanes[Lane.TRANSACTIONAL])
+
+
 class Line(Generic[Ticket]):
     """Who waits, by tenant. Times are monotonic seconds."""
 
@@ -24,7 +64,7 @@ class Line(Generic[Ticket]):
 
     def __init__(self, now: float) -> None:
         self._tenants: deque[Hashable] = deque()  # in the order of their turns; each has somebody waiting
-        self._waiting: dict[Hashable, dict[Ticket, float]] = {}  # since when; the longest first
+        self._waiting: dict[Hashable, _Own[Ticket]] = {}
         self.in_use = 0
         self._seconds_each = _FIRST_GUESS_SECONDS
         self._moved_at = now
@@ -35,22 +75,21 @@ class Line(Generic[Ticket]):
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values())) if self._waiting else 0
 
-    def join(self, tenant: Hashable, ticket: Ticket, now: float) -> None:
-        """Wait behind the others of this tenant."""
+    def join(self, tenant: Hashable, ticket: Ticket, now: float, lane: Lane = Lane.TRANSACTIONAL) -> None:
+        """Wait behind the others of this tenant, in this lane."""
         if tenant not in self._waiting:
-            self._waiting[tenant] = {}
+            self._waiting[tenant] = _Own()
             self._tenants.append(tenant)
-        self._waiting[tenant][ticket] = now
+        self._waiting[tenant].join(lane, ticket, now)
 
     def take(self) -> Ticket | None:
         """The next one: the first of the tenant whose turn it is."""
         if not self._tenants:
             return None
         tenant = self._tenants.popleft()
-        tickets = self._waiting[tenant]
-        ticket = next(iter(tickets))
-        del tickets[ticket]
-        if tickets:
+        own = self._waiting[tenant]
+        ticket = own.take()
+        if len(own):
             self._tenants.append(tenant)
         else:
             del self._waiting[tenant]
@@ -58,17 +97,19 @@ class Line(Generic[Ticket]):
 
     def give_up(self, tenant: Hashable, ticket: Ticket) -> None:
         """Leave without having had a turn."""
-        tickets = self._waiting.get(tenant, {})
-        tickets.pop(ticket, None)
-        if not tickets and tenant in self._waiting:
+        own = self._waiting.get(tenant)
+        if own is None:
+            return
+        own.give_up(ticket)
+        if not len(own):
             del self._waiting[tenant]
             self._tenants.remove(tenant)
 
     def overdue(self, since: float) -> list[Ticket]:
         """Those that have waited since then or longer leave."""
         late: list[Ticket] = []
-        for tenant, tickets in list(self._waiting.items()):
-            mine = [ticket for ticket, joined in tickets.items() if joined <= since]
+        for tenant, own in list(self._waiting.items()):
+            mine = own.since(since)
             for ticket in mine:
                 self.give_up(tenant, ticket)
             late += mine
@@ -86,12 +127,12 @@ class Line(Generic[Ticket]):
         self._moved_at = now
         self._seconds_each += _PACE_SHARE * (seconds - self._seconds_each)
 
-    def wait_seconds(self, tenant: Hashable, now: float) -> float:
+    def wait_seconds(self, tenant: Hashable, now: float, lane: Lane = Lane.TRANSACTIONAL) -> float:
         """How long one who joins now will wait, by how things go: a line that stands gets longer by itself.
 
         Of a tenant among others only its own part counts, once for each tenant.
         """
-        own = len(self._waiting.get(tenant, ()))
+        own = self._waiting[tenant].before(lane) if tenant in self._waiting else 0
         ahead = min(len(self), own * max(1, len(self._tenants)) + len(self._tenants))
         each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
         return (ahead + 1) * each / max(1, self.in_use)

@@ -23,6 +23,7 @@ from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.turn import FREE_TURN, SharedTurn, Turn
 from smtp_proxy.delivery.wire import UnfitForWire, path_bytes, unstuffed
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+from smtp_proxy.model.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.route import Route
     from smtp_proxy.delivery.sign import Signer
     from smtp_proxy.delivery.transport import Ledger
-    from smtp_proxy.model.envelope import Envelope, Job, Recipient
+    from smtp_proxy.model.envelope import Job, Recipient
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,11 @@ class SmtpTransport:
         except CannotSign as trouble:
             return [no_reply(recipient.number, str(trouble), _remote(legs[0])) for recipient in job.recipients]
         if len(legs) == 1:
-            results = await self._deliver_leg(job.envelope, legs[0], signature, ledger, turn)
+            results = await self._deliver_leg(job, legs[0], signature, ledger, turn)
         else:
             shared = SharedTurn(turn, len(legs))
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._deliver_one_of(job.envelope, leg, signature, ledger, shared))
-                    for leg in legs
-                ]
+                tasks = [group.create_task(self._deliver_one_of(job, leg, signature, ledger, shared)) for leg in legs]
             results = {number: result for task in tasks for number, result in task.result().items()}
         return [results[recipient.number] for recipient in job.recipients]
 
@@ -78,15 +76,15 @@ class SmtpTransport:
         await self._governor.close()
 
     async def _deliver_one_of(
-        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger, turn: SharedTurn
+        self, job: Job, leg: Leg, signature: bytes, ledger: Ledger, turn: SharedTurn
     ) -> dict[int, RecipientResult]:
         try:
-            return await self._deliver_leg(envelope, leg, signature, ledger, turn)
+            return await self._deliver_leg(job, leg, signature, ledger, turn)
         finally:
             turn.ended()
 
     async def _deliver_leg(
-        self, envelope: Envelope, leg: Leg, signature: bytes, ledger: Ledger, turn: Turn
+        self, job: Job, leg: Leg, signature: bytes, ledger: Ledger, turn: Turn
     ) -> dict[int, RecipientResult]:
         """Results by the recipients' numbers."""
         if not leg.candidates:
@@ -97,13 +95,13 @@ class SmtpTransport:
         if not addressees:
             return results
         try:
-            message = compose(envelope, first.client_name, hide_client=first.hide_client, signature=signature)
+            message = compose(job.envelope, first.client_name, hide_client=first.hide_client, signature=signature)
         except UnfitForWire as reason:
             for addressee in addressees:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
         else:
             account = _Account(ledger)
-            errand = _Errand(envelope.tenant_id, message, account, turn)
+            errand = _Errand(job.envelope.tenant_id, message, account, turn, job.lane)
             try:
                 await self._send(leg.candidates, errand, addressees, results)
             except Exception:
@@ -141,7 +139,7 @@ class SmtpTransport:
         kept_back: Transcript | None = None
         for place, route in enumerate(candidates):
             try:
-                permit = await self._governor.enter(route, errand.tenant, errand.turn)
+                permit = await self._governor.enter(route, errand.tenant, errand.turn, errand.lane)
             except Busy as busy:
                 kept_back = _not_asked(addressees, route, str(busy), busy.seconds)
                 continue
@@ -213,6 +211,7 @@ class _Errand:
     message: Message
     ledger: _Account
     turn: Turn
+    lane: Lane
 
 
 class _Account:

@@ -21,6 +21,7 @@ from smtp_proxy.delivery.transport import Ledger
 from smtp_proxy.delivery.turn import Turn
 from smtp_proxy.model.attempt import Outcome, RecipientResult
 from smtp_proxy.model.envelope import Job
+from smtp_proxy.model.lane import Lane
 
 pytestmark = pytest.mark.integration
 
@@ -146,10 +147,10 @@ async def test_an_attempt_that_was_written_down_gets_its_end_though_the_next_way
     """Sent back to the queue instead, it was counted as one of which nobody knows the outcome."""
 
     class Crowded(Governor):
-        async def enter(self, route: Route, tenant: Hashable, turn: Turn) -> Permit:
+        async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
             if route.provider is None:
                 raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
-            return await super().enter(route, tenant, turn)
+            return await super().enter(route, tenant, turn, lane)
 
     api = replace(way(9), provider=TurnsAway())
     transport = SmtpTransport(Planned(((0,), (api, way(9)))), governor=Crowded())

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.delivery.line import Line
+from smtp_proxy.model.lane import Lane
 
 
 def test_tenants_take_turns() -> None:
@@ -14,6 +15,32 @@ def test_tenants_take_turns() -> None:
         line.join("loud", f"loud-{n}", 0.0)
     line.join("quiet", "quiet-0", 0.0)
     assert [line.take() for _ in range(3)] == ["loud-0", "quiet-0", "loud-1"]
+
+
+def test_of_a_tenants_own_transactional_goes_first_and_bulk_has_its_share() -> None:
+    line: Line[str] = Line(0.0)
+    for n in range(50):
+        line.join("a", f"bulk-{n}", 0.0, Lane.BULK)
+    for n in range(50):
+        line.join("a", f"first-{n}", 0.0)
+    taken = [line.take() for _ in range(20)]
+    assert taken[0] == "first-0"
+    assert [ticket for ticket in taken if ticket and ticket.startswith("bulk")] == [f"bulk-{n}" for n in range(4)]
+    line.give_up("a", "bulk-4")
+    rest = [line.take() for _ in range(len(line))]
+    assert len(rest) == 79
+    assert "bulk-4" not in rest
+    assert line.take() is None
+
+
+def test_whoever_is_transactional_expects_to_wait_for_its_lane_alone() -> None:
+    line: Line[str] = Line(0.0)
+    line.begin(0.0)
+    for n in range(100):
+        line.join("a", f"bulk-{n}", 0.0, Lane.BULK)
+    assert line.wait_seconds("a", 0.01) * 20 < line.wait_seconds("a", 0.01, Lane.BULK)
+    assert sorted(line.overdue(0.0)) == sorted(f"bulk-{n}" for n in range(100))
+    assert not line
 
 
 def test_a_line_that_stands_gets_longer_by_itself() -> None:
