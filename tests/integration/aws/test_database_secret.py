@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fix_guarded import change_password
 from fix_moto import Vault
 from fix_postgres import PostgresServer
 from store_suite import core_envelope
@@ -20,43 +21,9 @@ from smtp_proxy.store.pool import open_session
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server that asks `app` for its password."""
-    server = PostgresServer(tmp_path_factory.mktemp("guarded"))
-    server.create()
-    (server.data / "pg_hba.conf").write_text(
-        "host all smtp_proxy 127.0.0.1/32 trust\nhost all app 127.0.0.1/32 scram-sha-256\n"
-    )
-    server.start()
-    asyncio.run(server.sql("CREATE ROLE app LOGIN SUPERUSER PASSWORD 'first'"))
-    asyncio.run(server.sql("CREATE DATABASE mail"))
-    asyncio.run(Store.migrate(server.settings("mail")))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def login(guarded: PostgresServer) -> dict[str, Any]:
-    """As the rotation function of RDS writes it."""
-    await change_password(guarded, "first")
-    return {
-        "engine": "postgres",
-        "host": "127.0.0.1",
-        "port": guarded.port,
-        "username": "app",
-        "password": "first",
-        "dbname": "mail",
-    }
-
-
 def settings(arn: str, **more: Any) -> Settings:
     values = {"db_secret": arn, "db_sslmode": "disable", "db_timeout_seconds": 5, "db_pool_size": 4}
     return Settings.load({**values, **more}, {})
-
-
-async def change_password(server: PostgresServer, password: str) -> None:
-    await server.sql(f"ALTER ROLE app PASSWORD '{password}'")
 
 
 async def cut_all(server: PostgresServer) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
+from ecs_agent import OFF, ON, TASK, EcsAgent
 
 from smtp_proxy.aws import protection as protection_module
 from smtp_proxy.aws.protection import AGENT_VARIABLE, IDLE_SECONDS, Agent, TaskProtection, protecting
@@ -19,41 +17,6 @@ from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.telemetry.metrics import REGISTRY
 
 pytestmark = pytest.mark.integration
-TASK = "arn:aws:ecs:us-west-2:111122223333:task/1234567890abcdef0"
-
-
-class EcsAgent:
-    """Answers of the developer guide, "Amazon ECS task scale-in protection endpoint"."""
-
-    def __init__(self) -> None:
-        self.uri = ""
-        self.states: list[dict[str, Any]] = []
-        self.trouble: tuple[int, Any] | None = None
-
-    async def put(self, request: web.Request) -> web.Response:
-        state = await request.json()
-        self.states.append(state)
-        if self.trouble is not None:
-            status, body = self.trouble
-            return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
-        answer: dict[str, Any] = {"ProtectionEnabled": state["ProtectionEnabled"], "TaskArn": TASK}
-        if state["ProtectionEnabled"]:
-            answer["ExpirationDate"] = "2023-12-20T21:57:44Z"
-        return web.json_response({"protection": answer})
-
-
-@pytest.fixture
-async def ecs() -> AsyncIterator[EcsAgent]:
-    agent = EcsAgent()
-    app = web.Application()
-    app.router.add_put("/api/0123-4567/task-protection/v1/state", agent.put)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    agent.uri = f"http://127.0.0.1:{runner.addresses[0][1]}/api/0123-4567"
-    yield agent
-    await runner.cleanup()
 
 
 class Work:
@@ -62,10 +25,6 @@ class Work:
 
     def __call__(self) -> bool:
         return self.there
-
-
-ON = {"ProtectionEnabled": True, "ExpiresInMinutes": 10}
-OFF = {"ProtectionEnabled": False}
 
 
 def failures() -> float:
