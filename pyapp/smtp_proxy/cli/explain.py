@@ -14,6 +14,7 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.messages import parse_id
 from smtp_proxy.cli.output import when
 from smtp_proxy.model.attempt import Outcome
+from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.message import AttemptRecord, Delivery, Message, MessageSummary
@@ -62,7 +63,7 @@ _LANES: Final = {
 
 def tell(message: Message, around: Circumstances) -> Iterator[str]:
     """The lines. Pure."""
-    yield _accepted(message.summary, around)
+    yield _reported(message.summary, around) if _is_report(message) else _accepted(message.summary, around)
     for delivery in message.deliveries:
         yield ""
         yield f"To <{delivery.recipient}>:"
@@ -81,6 +82,21 @@ def _accepted(summary: MessageSummary, around: Circumstances) -> str:
         f"{summary.client_address}, {how}: {summary.size_bytes} bytes from <{summary.reverse_path}> to "
         f"{many} {'recipient' if many == 1 else 'recipients'}. It is in the database since before the client heard 250."
         f"{_LANES[summary.lane]}"
+    )
+
+
+def _is_report(message: Message) -> bool:
+    """Whether we wrote it (worker/dsn.py). No client submits so: it would be under TLS, and ask for something else."""
+    summary = message.summary
+    ours = not summary.reverse_path and not summary.tls and summary.client_address == "127.0.0.1"
+    return ours and all(delivery.notify is Notify.NEVER for delivery in message.deliveries)
+
+
+def _reported(summary: MessageSummary, around: Circumstances) -> str:
+    whose = f"{around.credential} of tenant {around.tenant}"
+    return (
+        f"{summary.id} is a report that was written here {when(summary.received_at)} about mail that {whose} sent: "
+        f"{summary.size_bytes} bytes from <>. It is in the database since the attempt, or the delay, that it tells of."
     )
 
 

@@ -19,7 +19,7 @@ from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.stream.places import Places
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 
 LEASE_SECONDS = 0.6
 

@@ -12,6 +12,7 @@ from store_suite import attempt_for, core_envelope
 
 from smtp_proxy.model.attempt import Outcome, Sending
 from smtp_proxy.model.change import Change
+from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.model.policy import OnUnknown, TenantPolicy
 
@@ -43,6 +44,20 @@ def test_one_that_is_ready(shell: Shell) -> None:
     text = explained(shell, asyncio.run(accepted(shell)))
     assert "from app of tenant acme at 192.0.2.1" in text
     assert "waits for a worker, as 1 deliveries do in all" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "is_ours"),
+    [({}, True), ({"tls": 1}, False), ({"reverse_path": "a@x.example"}, False), ({"client": "192.0.2.1"}, False)],
+)
+def test_a_report_of_ours_was_accepted_from_nobody(shell: Shell, change: dict[str, object], is_ours: bool) -> None:
+    values = {"reverse_path": "", "client": "127.0.0.1", "tls": 0, **change}
+    made = list(core_envelope(["me@x.example"], reverse_path=str(values["reverse_path"])))
+    made[9], made[10], made[12] = values["client"], values["tls"], (None, None, [(int(Notify.NEVER), None)])
+    asyncio.run(shell.store.accept([tuple(made)], sweep_after_seconds=15))  # type: ignore[list-item]
+    text = explained(shell, UUID(bytes=made[0]))
+    assert ("is a report that was written here" in text) == is_ours
+    assert ("before the client heard 250" in text) != is_ours
 
 
 def test_one_that_its_tenants_rate_delays(shell: Shell) -> None:
