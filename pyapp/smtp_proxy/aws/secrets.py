@@ -74,6 +74,11 @@ class ManagedSecret:
                 self._value = self._fetch()
             return self._value
 
+    def fresh(self) -> SecretValue:
+        """What it says now; what it said last, if it can not be read again. Raises as `read`."""
+        known = self._value
+        return self.read() if known is None else self.renew(known)
+
     def renew(self, refused: SecretValue) -> SecretValue:
         """What it says now, if that may be something else than the one refused; never raises."""
         with self._lock:

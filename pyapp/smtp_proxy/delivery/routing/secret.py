@@ -1,4 +1,4 @@
-"""Secrets that the routes file points to: it names a file or an environment variable, and never holds one."""
+"""Secrets that the routes file points to: it names a file, a variable or a secret of AWS, and never holds one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
+from smtp_proxy import config_checks
+from smtp_proxy.aws.logins import password_in
+from smtp_proxy.aws.secrets import managed
+from smtp_proxy.errors import ConfigurationError, SecretUnavailable
+
 
 class SecretReference(BaseModel):
-    """`{ file = "/run/secrets/x" }` or `{ env = "X" }`; a file's last line end is no part of the secret."""
+    """`{ file = "/run/secrets/x" }`, `{ env = "X" }` or `{ aws = "ARN#KEY" }`.
+
+    A file's last line end is no part of the secret. Of AWS it is read anew whenever the routes are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: Path | None = None
     env: str | None = None
+    aws: str | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.file is None) == (self.env is None):
-            raise ValueError('name one place: { file = "/path" } or { env = "NAME" }')
+        if [self.file, self.env, self.aws].count(None) != 2:
+            raise ValueError('name one place: { file = "/path" }, { env = "NAME" } or { aws = "ARN#KEY" }')
+        if self.aws is not None:
+            config_checks.secret_reference(self.aws)
         return self
 
     def read(self) -> SecretStr:
@@ -29,11 +40,20 @@ class SecretReference(BaseModel):
             if self.env not in os.environ:
                 raise ValueError(f"the environment variable {self.env} is not set")
             value = os.environ[self.env]
+        elif self.aws is not None:
+            value = _managed(self.aws)
         else:
             value = _content(self.file or Path())
         if not value or any(ord(character) < 0x20 for character in value):
-            raise ValueError(f"the secret in {self.env or self.file} is empty or holds control characters")
+            raise ValueError(f"the secret in {self.env or self.aws or self.file} is empty or holds control characters")
         return SecretStr(value)
+
+
+def _managed(reference: str) -> str:
+    try:
+        return password_in(managed("ROUTES_FILE", reference).fresh(), "ROUTES_FILE")
+    except (ConfigurationError, SecretUnavailable) as error:
+        raise ValueError(str(error)) from None
 
 
 def _content(file: Path) -> str:
