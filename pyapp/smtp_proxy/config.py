@@ -168,6 +168,37 @@ class Settings(BaseModel):
     tls_watch_seconds: float = Field(
         default=0.5, ge=0, le=3600, description="look so often whether certificate files changed; 0: never"
     )
+    # -- certificates by ACME (`smtp-proxy serve certs`, docs/CERTIFICATES.md)
+    acme_certificates: str = Field(
+        default="",
+        description="wanted, separated by blanks: [NAME=]HOST[,HOST…][@dns-01]; others by `smtp-proxy certs declare`",
+    )
+    acme_directory: str = Field(
+        default="", description="of the CA; by default Let's Encrypt: in production, else its staging directory"
+    )
+    acme_ca_file: Path | None = Field(default=None, description="whom to trust for the directory's own TLS, PEM")
+    acme_contact: str = Field(default="", description="e-mail address for the account at the CA")
+    acme_eab_kid: str = Field(default="", description="external account binding (RFC 8555 7.3.4)")
+    acme_eab_hmac_file: Path | None = Field(default=None, description="its key, base64url")
+    acme_profile: str = Field(default="", description="name of a certificate profile of the CA")
+    acme_http_host: str = "127.0.0.1"
+    acme_http_port: int = Field(default=8089, ge=0, le=65535, description="answers HTTP-01, behind port 80")
+    acme_dns: Literal["none", "route53", "rfc2136"] = Field(default="none", description="who takes records for DNS-01")
+    acme_dns_wait_seconds: float = Field(
+        default=10.0, ge=0, le=3600, description="until all name servers of a zone have a new record"
+    )
+    acme_route53_zone_id: str = Field(default="", description="empty: the longest zone of the account that fits")
+    acme_rfc2136_server: str = Field(default="", description="ADDRESS[:PORT] of the primary name server")
+    acme_rfc2136_zone: str = Field(default="", description="the zone that is updated")
+    acme_rfc2136_key_file: Path | None = Field(
+        default=None, description="TSIG (RFC 8945), one line: NAME ALGORITHM BASE64, such as hmac-sha256"
+    )
+    acme_retry_seconds: float = Field(default=60.0, gt=0, description="after a failure; doubled each time, up to 6 h")
+    acme_patience_seconds: float = Field(default=180.0, gt=0, description="for the CA to issue one certificate")
+    acme_jitter_seconds: float = Field(default=1800.0, ge=0, le=7200, description="around 02:00 UTC, daily")
+    cert_alert_sns_topic: str = Field(default="", description="ARN: told when certificates can not be had")
+    cert_alert_webhook: str = Field(default="", description="URL: gets the same as JSON, by POST")
+    cert_backup_bucket: str = Field(default="", description="S3: NAME/ holds a certificate, its key sealed")
     smtp_control_socket: Path | None = Field(
         default=None, description="`smtp-proxy certs` asks here; by default control/smtp.sock in the data directory"
     )

@@ -14,6 +14,7 @@
     ├── SecretUnavailable       temporary: Secrets Manager does not answer
     ├── DeliveryError           remote: what the next hop did; see `delivery.classify`
     ├── CertificateProblem      operator: a certificate or key file cannot be used
+    ├── IssuanceFailed          remote: a CA did not issue, or could not be asked
     ├── ControlUnreachable      us: no service answers at its control socket
     └── ServiceFailed           us: a service or one of its parts ended without being asked to
 
@@ -25,6 +26,7 @@ never holds a secret.
 from __future__ import annotations
 
 import inspect
+from datetime import datetime
 from typing import ClassVar, Literal
 
 Fault = Literal["client", "remote", "operator", "us"]
@@ -118,6 +120,18 @@ class CertificateProblem(SmtpProxyError):
     """A certificate or its key can not be used."""
 
     fault = "operator"
+
+
+class IssuanceFailed(SmtpProxyError):
+    """The CA did not issue a certificate."""
+
+    fault = "remote"
+    temporary = True
+
+    def __init__(self, message: str | None = None, *, code: str = "", retry_after: datetime | None = None) -> None:
+        super().__init__(message)
+        self.code = code  # RFC 8555 6.7, such as rateLimited; "": the CA did not say
+        self.retry_after = retry_after  # the CA is not to be asked before; None: it did not say
 
 
 class ControlUnreachable(SmtpProxyError):

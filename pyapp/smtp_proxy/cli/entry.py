@@ -74,12 +74,14 @@ class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum
 
     SMTP = "smtp"
     WORKER = "worker"
+    CERTS = "certs"
     SINK = "sink"
 
 
 _RUNNERS = {
     Service.SMTP: "smtp_proxy.ingress.serve",
     Service.WORKER: "smtp_proxy.worker.worker",
+    Service.CERTS: "smtp_proxy.certs.service",
     Service.SINK: "smtp_proxy.dev.sink",
 }
 

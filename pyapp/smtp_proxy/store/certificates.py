@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -115,21 +115,21 @@ class FleetCertificates:
 
     # -- challenges
 
-    async def put_acme_challenge(self, token: str, key_authorization: str, expires_at: datetime) -> None:
+    async def put_acme_challenge(self, token: str, key_authorization: str, life: timedelta) -> None:
         """On return any replica can answer it (RFC 8555 8.3)."""
         async with self._connection("storing an ACME challenge") as connection:
-            await connection.execute(QUERIES["put_acme_challenge"], token, key_authorization, expires_at)
+            await connection.execute(QUERIES["put_acme_challenge"], token, key_authorization, life)
 
     async def acme_challenge(self, token: str) -> str | None:
         """The key authorization; None: no such token, or it has expired."""
         async with self._connection("answering an ACME challenge") as connection:
-            found: str | None = await connection.fetchval(QUERIES["acme_challenge"], token, self._clock.now())
+            found: str | None = await connection.fetchval(QUERIES["acme_challenge"], token)
         return found
 
     async def remove_acme_challenge(self, token: str) -> None:
         """With all that have expired."""
         async with self._connection("removing an ACME challenge") as connection:
-            await connection.execute(QUERIES["remove_acme_challenge"], token, self._clock.now())
+            await connection.execute(QUERIES["remove_acme_challenge"], token)
 
     # -- what is wanted
 

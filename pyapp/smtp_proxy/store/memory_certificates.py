@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from smtp_proxy.clock import Clock
@@ -99,9 +99,9 @@ class MemoryCertificates:
 
     # -- challenges
 
-    async def put_acme_challenge(self, token: str, key_authorization: str, expires_at: datetime) -> None:
+    async def put_acme_challenge(self, token: str, key_authorization: str, life: timedelta) -> None:
         self._reachable()
-        self._challenges[token] = (key_authorization, expires_at)
+        self._challenges[token] = (key_authorization, self._clock.now() + life)
 
     async def acme_challenge(self, token: str) -> str | None:
         self._reachable()

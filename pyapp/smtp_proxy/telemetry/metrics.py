@@ -38,6 +38,12 @@ PASSWORD_HASHES = Counter(
 )
 TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by result: ok, failed", ["result"])
 TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
+CERTIFICATE_DAYS_LEFT = Gauge(
+    "smtp_certificate_days_left", "Days until a certificate in the store expires, as its issuer sees it", ["name"]
+)
+CERTIFICATE_ATTEMPTS = Counter(
+    "smtp_certificate_attempts_total", "Attempts to get a certificate by result: ok, failed", ["result"]
+)
 GATE_CLOSED = Gauge("smtp_gate_closed", "1 while new mail is turned away (BackpressureActive), by reason", ["reason"])
 TENANT_LIMITED = Counter(
     "smtp_tenant_limited_total",
