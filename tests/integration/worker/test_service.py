@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import pytest
 from fix_postgres import PostgresServer
 from fix_valkey import ValkeyServer
 from mail import core_envelope
+from previous_release import previous_release
 from scripted_server import ScriptedServer
 
 from smtp_proxy.config import Settings
@@ -124,13 +126,13 @@ async def working(settings: Settings) -> AsyncIterator[Lifecycle]:
 
 
 @contextlib.asynccontextmanager
-async def worker_process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
+async def worker_process(settings: Settings, *path: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker in a process of its own, that can be killed."""
     code = (
         "import asyncio; from smtp_proxy.config import Settings; from smtp_proxy.worker.worker import run; "
         "asyncio.run(run(Settings.load()))"
     )
-    environment = {**os.environ, **settings.environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, **settings.environment(), "PYTHONPATH": os.pathsep.join([*path, *sys.path])}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=environment)
     try:
         yield process
@@ -359,5 +361,13 @@ async def test_an_entry_of_the_previous_release_speaks_of_bulk_mail_too(house: H
     ids = await accept_in(house, "bulk", 20, Lane.BULK, publish=False)
     await house.publisher.publish(ids)
     async with working(house.settings):
+        await arrived(house, "bulk", 20)
+    assert house.arrived()["bulk"] == 20
+
+
+async def test_a_worker_of_the_previous_release_delivers_bulk_mail_too(house: House, tmp_path: Path) -> None:
+    """It does not read that stream, and finds in Postgres what is due."""
+    await accept_in(house, "bulk", 20, Lane.BULK)
+    async with worker_process(house.settings, str(previous_release(tmp_path))):
         await arrived(house, "bulk", 20)
     assert house.arrived()["bulk"] == 20
