@@ -10,6 +10,7 @@ is what the slot of the other key is made of, so the two lanes of a shard lie in
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from smtp_proxy.model.lane import Lane
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 GROUP = "workers"
 FIELD = b"id"
+# What a Redis Cluster takes the slot from, instead of the whole key.
+_HASH_TAG = re.compile(r"\{[^}]+\}")
 
 
 def stream_keys(name: str, shards: int) -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def stream_keys(name: str, shards: int) -> tuple[str, ...]:
 def bulk_keys(name: str, shards: int) -> tuple[str, ...]:
     """Name the keys of all shards' bulk mail, in order of their number; each in the slot of its shard's other key."""
     if shards == 1:
-        return (f"{{{name}}}:bulk" if "{" not in name else f"{name}:bulk",)
+        return (f"{name}:bulk" if _HASH_TAG.search(name) else f"{{{name}}}:bulk",)
     return tuple(f"{name}:bulk:{{{number}}}" for number in range(shards))
 
 

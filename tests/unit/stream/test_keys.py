@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 from stream_suite import envelope_id
 
-from smtp_proxy.stream.keys import accepted_ms, by_shard, shard_of, stream_keys
+from smtp_proxy.model.lane import Lane
+from smtp_proxy.stream.keys import accepted_ms, by_shard, lane_keys, shard_of, stream_keys
 
 
 def test_one_shard_has_the_plain_name() -> None:
@@ -22,6 +25,15 @@ def test_several_shards_are_hash_tags() -> None:
         "email-processing:{1}",
         "email-processing:{2}",
     )
+
+
+@pytest.mark.parametrize("name", ["email-processing", "a{x}b"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_lanes_of_a_shard_lie_in_one_slot(name: str, shards: int) -> None:
+    keys = lane_keys(name, shards)
+    assert not set(keys[Lane.TRANSACTIONAL]) & set(keys[Lane.BULK])
+    for first, bulk in zip(keys[Lane.TRANSACTIONAL], keys[Lane.BULK], strict=True):
+        assert key_slot(first.encode()) == key_slot(bulk.encode()), (first, bulk)
 
 
 @given(st.lists(st.uuids()), st.integers(1, 64))
