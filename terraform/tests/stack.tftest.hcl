@@ -1,0 +1,70 @@
+# What matters most of each environment, against a mocked AWS; the provider's own checks run all the same.
+
+mock_provider "aws" {
+  mock_resource "aws_db_instance" {
+    defaults = {
+      master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf" }]
+    }
+  }
+  mock_resource "aws_kms_key" {
+    defaults = { arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/mocked" }
+  }
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:us-east-1:123456789012:log-group:mocked" }
+  }
+}
+
+variables {
+  account_id = "123456789012"
+}
+
+run "production" {
+  variables {
+    environment = "production"
+  }
+
+  assert {
+    condition     = output.database_secret_arn == "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf"
+    error_message = "Tasks are given the secret that RDS made."
+  }
+
+  assert {
+    condition     = length(output.nat_addresses) == 3
+    error_message = "Mail leaves production from each zone by itself."
+  }
+}
+
+run "dev" {
+  variables {
+    environment = "dev"
+  }
+
+  assert {
+    condition     = length(output.nat_addresses) == 1
+    error_message = "One gateway is enough for dev."
+  }
+}
+
+run "another_environment" {
+  command = plan
+
+  variables {
+    environment = "prod"
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "no_account" {
+  command = plan
+
+  variables {
+    environment = "dev"
+    account_id  = "12345"
+  }
+
+  expect_failures = [var.account_id]
+}

@@ -1,0 +1,70 @@
+"""Both descriptions of the AWS stack, rendered once a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from infra_graph import terraform
+from infra_graph.canonical import Resource, resource
+
+ROOT = Path(__file__).resolve().parents[1]
+# By file, what is there once and what stands in its place.
+Edits = Mapping[str, list[tuple[str, str]]]
+
+
+def tree(folder: Path, edits: Edits) -> Path:
+    """A copy of terraform/ and pulumi/ with edits; each must find its text exactly once."""
+    for name in ("terraform", "pulumi"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
+        )
+    for name, changes in edits.items():
+        text = (folder / name).read_text()
+        for old, new in changes:
+            assert text.count(old) == 1, f"{name}: {text.count(old)} times: {old}"
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    return folder
+
+
+def terraform_side(root: Path, scratch: Path, environment: str) -> list[Resource]:
+    return terraform.render(root / "terraform", scratch / "workspace", environment)
+
+
+def pulumi_side(root: Path, environment: str) -> list[Resource]:
+    path = os.pathsep.join([str(ROOT / "tests"), str(root / "pulumi")])
+    command = [sys.executable, "-P", "-m", "infra_graph.pulumi_program", environment]
+    # The environment's own PULUMI_* and AWS_* would change what is rendered, or where.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PULUMI_", "PYTHON"))}
+    done = subprocess.run(
+        command, env=kept | {"PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=60, cwd=root
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [
+        resource(each["kind"], each["role"], each["arguments"], frozenset(each["dependencies"]))
+        for each in json.loads(done.stdout)
+    ]
+
+
+@pytest.fixture(scope="session")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Resource]]:
+    """`terraform` or `pulumi`: the canonical list of production as it is in the checkout."""
+    rendered: dict[str, list[Resource]] = {}
+
+    def side(name: str) -> list[Resource]:
+        if name not in rendered:
+            rendered[name] = (
+                terraform_side(ROOT, tmp_path_factory.mktemp("terraform"), "production")
+                if name == "terraform"
+                else pulumi_side(ROOT, "production")
+            )
+        return rendered[name]
+
+    return side

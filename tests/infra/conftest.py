@@ -1,0 +1,3 @@
+from fix_infra import production
+
+__all__ = ["production"]

@@ -1,0 +1,133 @@
+"""terraform/ and pulumi/ describe the same stack: every resource, every argument, everything it refers to.
+
+REQ-INFRA-ECS-002: what Terraform makes is what is reviewed, whichever tool is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fix_infra import ROOT, Edits, pulumi_side, terraform_side, tree
+from infra_graph.canonical import Resource, differences
+
+Side = Callable[[str], list[Resource]]
+
+# Differences that are meant, each with its reason: the beginning of the line, and why. None so far.
+ALLOWED: dict[str, str] = {}
+
+# What production leaves off, switched on, and what it has, off.
+SWITCHED: Edits = {
+    "terraform/stack.yaml": [
+        ("    proxy: false\n", "    proxy: true\n"),
+        ("    engine: valkey ", "    engine: redis "),
+        ('    engine_version: "8.0"', '    engine_version: "7.1"'),
+        ("    parameter_family: valkey8", "    parameter_family: redis7"),
+    ]
+}
+
+
+def unexplained(terraform: list[Resource], pulumi: list[Resource]) -> list[str]:
+    return [line for line in differences(terraform, pulumi) if not line.startswith(tuple(ALLOWED))]
+
+
+def test_production_is_the_same_on_both_sides(production: Side) -> None:
+    assert unexplained(production("terraform"), production("pulumi")) == []
+
+
+def test_every_allowed_difference_is_there(production: Side) -> None:
+    lines = list(differences(production("terraform"), production("pulumi")))
+    assert [start for start in ALLOWED if not any(line.startswith(start) for line in lines)] == []
+
+
+def test_dev_with_the_switches_turned_is_the_same(tmp_path: Path) -> None:
+    root = tree(tmp_path / "tree", SWITCHED)
+    left, right = terraform_side(root, tmp_path, "dev"), pulumi_side(root, "dev")
+    assert {"aws_db_proxy rds-main", "aws_elasticache_user elasticache-default"} <= {each.name for each in left}
+    assert "aws_db_instance rds-replica" not in {each.name for each in left}
+    assert unexplained(left, right) == []
+
+
+def test_nothing_is_compared_with_nothing(production: Side) -> None:
+    """References are followed: through modules, through policies, to what only AWS knows."""
+    of = {each.name: each for each in production("terraform")}
+    assert len(of) > 100
+    primary = of["aws_db_instance rds-primary"]
+    assert {
+        "aws_security_group vpc-role-database",
+        "aws_kms_key rds-main",
+        "aws_db_subnet_group rds-main",
+    } <= primary.dependencies
+    assert "aws_iam_role_policy_attachment rds-monitoring" in primary.dependencies
+    assert "aws_cloudwatch_log_group vpc-flow" in of["aws_iam_role_policy vpc-flow"].dependencies
+    assert of["aws_route vpc-private-b"].arguments["nat_gateway_id"] == "<aws_nat_gateway|vpc-main-b|id>"
+
+
+DRIFTS: list[tuple[str, Edits, str]] = [
+    (
+        "a threshold",
+        {"pulumi/smtp_proxy_infra/rds.py": [('parameter("rds.force_ssl", 1)', 'parameter("rds.force_ssl", 0)')]},
+        "aws_db_parameter_group rds-main: parameter: ",
+    ),
+    (
+        "a resource left out",
+        {"pulumi/smtp_proxy_infra/vpc.py": [("        self._flow_logs()\n", "")]},
+        "aws_flow_log vpc-main: only in terraform",
+    ),
+    (
+        "a security group opened",
+        {"pulumi/smtp_proxy_infra/vpc.py": [('if peer == "world" else', 'if peer in ("world", "api") else')]},
+        'aws_vpc_security_group_ingress_rule vpc-rule-database-api: cidr_ipv4: terraform null, pulumi "0.0.0.0/0"',
+    ),
+    (
+        "another network of the same kind",
+        {"pulumi/smtp_proxy_infra/vpc.py": [("subnet_id=self._public[zone].id", "subnet_id=self._private[zone].id")]},
+        "aws_nat_gateway vpc-main-a: subnet_id: ",
+    ),
+    (
+        "an order forgotten",
+        {
+            "pulumi/smtp_proxy_infra/rds.py": [
+                ("depends_on=[*self._logs, self._may_monitor]", "depends_on=[*self._logs]")
+            ]
+        },
+        "aws_db_instance rds-primary: waits for aws_iam_role_policy_attachment rds-monitoring only in terraform",
+    ),
+]
+
+
+@pytest.mark.parametrize(("edits", "said"), [drift[1:] for drift in DRIFTS], ids=[drift[0] for drift in DRIFTS])
+def test_a_drift_of_pulumi_is_noticed(edits: Edits, said: str, production: Side, tmp_path: Path) -> None:
+    lines = unexplained(production("terraform"), pulumi_side(tree(tmp_path / "tree", edits), "production"))
+    assert [line for line in lines if line.startswith(said)], lines
+
+
+def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> None:
+    main = (ROOT / "terraform/modules/vpc/main.tf").read_text()
+    flow_log = main[main.index('resource "aws_flow_log"') :]
+    ingress = main[
+        main.index('resource "aws_vpc_security_group_ingress_rule"') : main.index(
+            'resource "aws_vpc_security_group_egress_rule"'
+        )
+    ]
+    opened = ingress.replace('each.value.peer == "world" ?', 'contains(["world", "smtp"], each.value.peer) ?').replace(
+        'contains(["world", "s3"], each.value.peer) ? null', 'contains(["world", "s3", "smtp"], each.value.peer) ? null'
+    )
+    assert opened != ingress
+    edits: Edits = {
+        "terraform/modules/vpc/main.tf": [
+            ("retention_in_days = var.settings.flow_log_retention_days", "retention_in_days = 7"),
+            (flow_log, ""),
+            (ingress, opened),
+        ]
+    }
+    root = tree(tmp_path / "tree", edits)
+    lines = unexplained(terraform_side(root, tmp_path, "production"), production("pulumi"))
+    assert 'aws_cloudwatch_log_group vpc-flow: retention_in_day: terraform "7", pulumi "30"' in lines
+    assert "aws_flow_log vpc-main: only in pulumi" in lines
+    rules = {line.split(":")[0] for line in lines if line.startswith("aws_vpc_security_group_ingress_rule")}
+    assert rules == {
+        f"aws_vpc_security_group_ingress_rule vpc-rule-{name}-smtp" for name in ("database", "cache", "endpoints")
+    }
+    assert len(lines) == 2 + 3 * 3  # of each rule: its network, its group, and what it waits for

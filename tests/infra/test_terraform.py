@@ -1,0 +1,46 @@
+"""Terraform's own checks, with the real provider and without a network. REQ-INFRA-ECS-002."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fix_infra import ROOT
+from infra_graph.terraform import CannotPlan, Workspace
+
+MODULES = sorted(each for each in (ROOT / "terraform/modules").iterdir() if each.is_dir())
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(ROOT / "terraform", tmp_path_factory.mktemp("terraform") / "workspace")
+
+
+def test_it_is_formatted_and_valid(workspace: Workspace) -> None:
+    workspace.run("fmt", "-check", "-recursive")
+    assert json.loads(workspace.run("validate", "-json"))["diagnostics"] == []
+
+
+def test_its_own_tests_pass(workspace: Workspace) -> None:
+    said = workspace.run("test")
+    assert "0 failed" in said
+    assert said.count('run "') >= 10
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_a_module_is_five_files(module: Path) -> None:
+    assert sorted(each.name for each in module.iterdir() if each.name != ".terraform") == [
+        "README.md",
+        "main.tf",
+        "outputs.tf",
+        "variables.tf",
+        "versions.tf",
+    ]
+    assert (ROOT / f"pulumi/smtp_proxy_infra/{module.name}.py").is_file()
+
+
+def test_a_missing_provider_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotPlan, match="terraform is not on PATH: install"):
+        Workspace(ROOT / "terraform", tmp_path / "workspace")
