@@ -60,6 +60,8 @@ Samples = list[tuple[str, Mapping[str, str], float]]
 _SMTP: Final = ("smtp",)
 _WORKER: Final = ("worker",)
 _BOTH: Final = ("smtp", "worker")
+_CERTS: Final = ("certs",)
+_ALL: Final = ("smtp", "worker", "certs")
 
 # docs/RUNBOOK.md, "CloudWatch", says what they mean; a test keeps the two alike.
 TABLE: Final = (
@@ -93,10 +95,15 @@ TABLE: Final = (
     EmfMetric(
         "WebhookFailures", "Count", "grown", "smtp_webhook_events_total", _WORKER, {"result": ("again", "given_up")}
     ),
+    EmfMetric("IssuedCertificateDaysLeft", "Count", "least", "smtp_certificate_days_left", _CERTS),
+    EmfMetric("CertificatesIssued", "Count", "grown", "smtp_certificate_attempts_total", _CERTS, {"result": ("ok",)}),
+    EmfMetric(
+        "CertificateFailures", "Count", "grown", "smtp_certificate_attempts_total", _CERTS, {"result": ("failed",)}
+    ),
     EmfMetric("TaskProtected", "Count", "greatest", "smtp_task_protected", _BOTH),
     EmfMetric("TaskProtectionFailures", "Count", "grown", "smtp_task_protection_failed_total", _BOTH),
-    EmfMetric("SecretReads", "Count", "grown", "smtp_secret_reads_total", _BOTH),
-    EmfMetric("SecretReadFailures", "Count", "grown", "smtp_secret_reads_total", _BOTH, {"result": ("failed",)}),
+    EmfMetric("SecretReads", "Count", "grown", "smtp_secret_reads_total", _ALL),
+    EmfMetric("SecretReadFailures", "Count", "grown", "smtp_secret_reads_total", _ALL, {"result": ("failed",)}),
 )
 
 

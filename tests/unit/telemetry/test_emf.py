@@ -124,13 +124,14 @@ def check(line: Mapping[str, Any]) -> None:
             assert isinstance(line[metric["Name"]], int | float), metric
 
 
-@pytest.mark.parametrize("service", ["smtp", "worker"])
+@pytest.mark.parametrize("service", ["smtp", "worker", "certs"])
 def test_a_line_keeps_the_rules_whatever_the_log_level(service: str, core: StatsCollector) -> None:
     clock = ManualClock()
     report = emf.EmfReport("SmtpProxy", service, "submissions", clock=clock)
     clock.advance(60)
     line = line_of(report)
     check(line)
+    assert line["_aws"]["CloudWatchMetrics"][0]["Metrics"]
     assert line["Service"] == "submissions"
     assert line["_aws"]["Timestamp"] == int(clock.now().timestamp() * 1000)
     assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "SmtpProxy"
