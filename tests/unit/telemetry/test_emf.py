@@ -104,12 +104,14 @@ def core() -> Iterator[StatsCollector]:
 
 def line_of(report: emf.EmfReport) -> dict[str, Any]:
     """As it is written: through the formatter of the log."""
-    stream = io.StringIO()
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     logs.configure(Settings(log_level="error"), "smtp", stream=stream)
     try:
         emf._write(report)
     finally:
-        logging.getLogger().handlers.clear()
+        root.handlers[:] = handlers
+        root.setLevel(level)
     (line,) = stream.getvalue().splitlines()
     document: dict[str, Any] = json.loads(line)
     return document
