@@ -28,6 +28,7 @@ from smtp_proxy.cli.dead_letters import messages_dead, messages_replay
 from smtp_proxy.cli.doctor import doctor
 from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.explain import explain
+from smtp_proxy.cli.issuing import add_issuing
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.cli.reroute import messages_reroute
@@ -56,6 +57,7 @@ messages_app.command("dead")(messages_dead)
 messages_app.command("replay")(messages_replay)
 messages_app.command("reroute")(messages_reroute)
 app.add_typer(suppressions_app, name="suppressions")
+add_issuing(certs_app)
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")

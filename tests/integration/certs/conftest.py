@@ -1,13 +1,15 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from fix_moto import moto
 from fix_pebble import pebble
 from fix_postgres import db_settings, postgres, postgres_server
+from fix_valkey import valkey, valkey_server
 
 from smtp_proxy.config import Settings
 from smtp_proxy.store import Store
 
-__all__ = ["db_settings", "pebble", "postgres", "postgres_server"]
+__all__ = ["db_settings", "moto", "pebble", "postgres", "postgres_server", "valkey", "valkey_server"]
 
 
 @pytest.fixture
