@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from smtp_proxy.certfiles.origin import DEVELOPMENT_CA
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import CertificateProblem
 
@@ -107,7 +108,7 @@ def _serves(certificate: x509.Certificate, names: Sequence[str], authority: x509
 def _make_authority(now: datetime) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     # A serial number in the name, so that a trust store does not confuse two of them.
-    name = _name(f"smtp-proxy dev CA {x509.random_serial_number() % 2**32:08x}")
+    name = _name(f"{DEVELOPMENT_CA} {x509.random_serial_number() % 2**32:08x}")
     builder = (
         _builder(name, name, key, now, _CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

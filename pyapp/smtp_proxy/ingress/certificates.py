@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
 
+from smtp_proxy.certfiles.origin import refuse_in_production
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress import ocsp
 
@@ -76,9 +77,12 @@ def read(settings: Settings, now: datetime) -> CertificateSet:
 
     Raises:
         ConfigurationError: there is no certificate, or TLS_DEFAULT_NAME is none of them.
-        CertificateProblem: names the file that can not be read.
+        CertificateProblem: names the file that can not be read, or that is not for production.
     """
     pairs = [_pair(files, now) for files in _all_files(settings)]
+    if settings.mode == "production":
+        for pair in pairs:
+            refuse_in_production(pair.chain, pair.label)
     if not pairs:
         raise ConfigurationError(
             "TLS_CERT_FILE and TLS_KEY_FILE are not set, and TLS_CERT_DIR has no certificate: nobody could log in; "

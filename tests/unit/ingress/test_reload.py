@@ -116,6 +116,22 @@ async def test_what_the_core_refuses_leaves_the_old_one(
     assert [record.levelno for record in caplog.records] == [logging.ERROR], "each reason is told once"
 
 
+async def test_a_self_signed_one_in_production_leaves_the_old_one(house: House) -> None:
+    """REQ-INFRA-TLS-008: at a reload; in development it would serve (REQ-INFRA-TLS-009)."""
+    production = house.settings.model_copy(update={"mode": "production"})
+    clock = SystemClock()
+    reloader = Reloader(production, house.core, clock, certificates.read(production, clock.now()))
+    old = reloader.listed()[0]["fingerprint"]
+    (house.store / "a.example" / "fullchain.pem").write_bytes(house.authority.ca_file.read_bytes())
+    with pytest.raises(CertificateProblem, match=r"fullchain\.pem.* self-signed, and SMTP_PROXY_MODE is production"):
+        await reloader.reload("test")
+    assert reloader.listed()[0]["fingerprint"] == old
+    assert house.core.given == []
+    with pytest.raises(CertificateProblem, match="self-signed"):
+        certificates.read(production, clock.now())  # which is how the service starts
+    certificates.read(house.settings, clock.now())
+
+
 async def test_a_changed_file_is_seen(watched: House) -> None:
     await soon(watched, watched.renew())
     await asyncio.sleep(10 * WATCH_SECONDS)
