@@ -194,7 +194,9 @@ class Settings(BaseModel):
         default=None, description="TSIG (RFC 8945), one line: NAME ALGORITHM BASE64, such as hmac-sha256"
     )
     acme_retry_seconds: float = Field(default=60.0, gt=0, description="after a failure; doubled each time, up to 6 h")
-    acme_patience_seconds: float = Field(default=180.0, gt=0, description="for the CA to issue one certificate")
+    acme_patience_seconds: float = Field(
+        default=90.0, gt=0, le=100, description="for the CA to issue one certificate; a service that stops waits for it"
+    )
     acme_jitter_seconds: float = Field(default=1800.0, ge=0, le=7200, description="around 02:00 UTC, daily")
     cert_alert_sns_topic: str = Field(default="", description="ARN: told when certificates can not be had")
     cert_alert_webhook: str = Field(default="", description="URL: gets the same as JSON, by POST")

@@ -22,13 +22,18 @@ import pytest
 from aiohttp import web
 from certificates import Authority
 
+from smtp_proxy.certfiles.check import check
 from smtp_proxy.certs.alerts import Alert, Alerter
 from smtp_proxy.certs.backup import Backup
 from smtp_proxy.certs.dns import DynamicUpdate, Route53, provider_of
+from smtp_proxy.certs.issuer import Issuer
+from smtp_proxy.certs.service import Keeper
+from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError, IssuanceFailed
 from smtp_proxy.model.certificate import CertificateOrder, StoredCertificate
 from smtp_proxy.sealing import SecretKeys
+from smtp_proxy.store import Store
 from smtp_proxy.store.ids import new_id
 
 pytestmark = pytest.mark.integration
@@ -234,3 +239,31 @@ class TestBackup:
         backup = Backup(Settings(cert_backup_bucket="none-of-ours"), KEYS, boto3.client("s3", **aws))
         assert not await backup.save(certificate)
         assert "NoSuchBucket" in caplog.text
+
+
+async def test_a_fresh_database_takes_what_is_in_the_bucket(
+    aws: dict[str, Any], db_settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    """No CA is asked for what is there and good: this one can not be reached at all."""
+    authority = Authority(tmp_path)
+    both = authority.issue("mx.example.com", days=1).read_bytes()
+    at, now = both.index(b"-----BEGIN PRIVATE KEY"), datetime.now(UTC)
+    url = "https://127.0.0.1:1/dir"
+    good = check(both[:at], both[at:], ["mx.example.com"], now, "mx")
+    bare = StoredCertificate(
+        new_id(now), "mx", good.names, both[:at].decode(), KEYS.seal(b"", ""), good.not_before, good.not_after, url
+    )
+    kept = replace(bare, sealed=KEYS.seal(both[at:], bare.context))
+    s3 = boto3.client("s3", **aws)
+    s3.create_bucket(Bucket="restore", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    settings = db_settings.model_copy(update={"cert_backup_bucket": "restore", "acme_directory": url})
+    backup, clock = Backup(settings, KEYS, s3), SystemClock()
+    assert await backup.save(kept)
+    issuer = Issuer(settings, store, KEYS, None, clock)
+    order = CertificateOrder("mx", ("mx.example.com",), declared_by="file")
+    keeper = Keeper(settings, store, issuer, Alerter(settings), backup, clock, [order])
+    await keeper.declare()
+    await keeper.round()
+    (found,) = await store.list_fleet_certificates()
+    assert (found.id, found.chain) == (kept.id, kept.chain)
+    assert KEYS.open(found.sealed, found.context) == both[at:]
