@@ -93,3 +93,14 @@ def test_what_the_world_may_reach() -> None:
         ("alb", "https"),
         ("alb", "http"),
     }
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize(("section", "daily"), [("rds", "backup_window"), ("elasticache", "snapshot_window")])
+def test_windows_lie_apart(section: str, daily: str, environment: str) -> None:
+    """AWS refuses a maintenance window that touches the daily one, at apply and not before."""
+    of = settings.load(environment)[section]
+    begin, end = of[daily].split("-")
+    from_day, to_day = of["maintenance_window"].split("-")
+    assert begin < end, "past midnight: compare by hand"
+    assert to_day[4:] < begin or end < from_day[4:]
