@@ -58,6 +58,23 @@ def write_certificate(directory: Path, name: str, chain: bytes, key: bytes, mark
         raise CertificateProblem(f"TLS_CERT_DIR: can not write {error.filename or folder}: {error.strerror}") from None
 
 
+def write_copy(folder: Path, chain: bytes, key: bytes | None) -> list[Path]:
+    """Write the chain (0644), and the key (0600) if it is given, for somebody else's use; returns the files.
+
+    Raises CertificateProblem.
+    """
+    contents = [(KEY_NAME, key, 0o600)] if key is not None else []
+    written = []
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name, content, mode in (*contents, (CHAIN_NAME, chain, 0o644)):
+            written.append(_part(folder / name, content, mode).replace(folder / name))
+        _sync(folder)
+    except OSError as error:
+        raise CertificateProblem(f"--out: can not write {error.filename or folder}: {error.strerror}") from None
+    return written
+
+
 def mark_of(directory: Path, name: str) -> str | None:
     """The id of the certificate that is in this folder; "": it was placed by hand; None: none, or not all of it."""
     folder = directory / folder_name(name)

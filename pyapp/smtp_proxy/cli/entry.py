@@ -23,6 +23,7 @@ from smtp_proxy import __version__
 from smtp_proxy.cli.accounts import credential_app, tenant_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
 from smtp_proxy.cli.bans import bans_app
+from smtp_proxy.cli.bringing import add_bringing
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
 from smtp_proxy.cli.dead_letters import messages_dead, messages_replay
 from smtp_proxy.cli.doctor import doctor
@@ -58,6 +59,7 @@ messages_app.command("replay")(messages_replay)
 messages_app.command("reroute")(messages_reroute)
 app.add_typer(suppressions_app, name="suppressions")
 add_issuing(certs_app)
+add_bringing(certs_app)
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")
