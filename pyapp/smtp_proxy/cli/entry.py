@@ -34,6 +34,7 @@ from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
 from smtp_proxy.cli.reroute import messages_reroute
 from smtp_proxy.cli.routes import routes_app
+from smtp_proxy.cli.showing import show
 from smtp_proxy.cli.suppressions import suppressions_app
 from smtp_proxy.cli.webhooks import webhooks_app
 from smtp_proxy.config import Settings, environment_name
@@ -60,6 +61,7 @@ messages_app.command("reroute")(messages_reroute)
 app.add_typer(suppressions_app, name="suppressions")
 add_issuing(certs_app)
 add_bringing(certs_app)
+certs_app.command()(show)
 app.add_typer(certs_app, name="certs")
 app.add_typer(bans_app, name="bans")
 app.add_typer(domains_app, name="domains")

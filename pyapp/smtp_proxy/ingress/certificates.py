@@ -89,8 +89,8 @@ def read(settings: Settings, now: datetime) -> CertificateSet:
             "`smtp-proxy dev` makes a pair of its own"
         )
     if settings.tls_default_name:
-        pairs.sort(key=lambda pair: not _is_called(pair, settings.tls_default_name))  # stable
-        if not _is_called(pairs[0], settings.tls_default_name):
+        pairs.sort(key=lambda pair: not is_called(pair, settings.tls_default_name))  # stable
+        if not is_called(pairs[0], settings.tls_default_name):
             raise ConfigurationError(
                 f"TLS_DEFAULT_NAME: no certificate is for {settings.tls_default_name}; there are "
                 + ", ".join(pair.name or pair.label for pair in pairs)
@@ -168,7 +168,8 @@ def _pair(files: _Files, now: datetime) -> Pair:
     return Pair(files.name, files.label, chain, key, ocsp.staple(response, chain, now))
 
 
-def _is_called(pair: Pair, name: str) -> bool:
+def is_called(pair: Pair, name: str) -> bool:
+    """Its folder's name, or one that it is for."""
     return name.lower() in (pair.name.lower(), *served_names(pair.chain))
 
 
