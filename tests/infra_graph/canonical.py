@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from infra_graph.kinds import FIXED
+
 # What stands for an attribute that only AWS knows: whose it is, and which.
 TOKEN = re.compile(r"<(aws_[a-z0-9_]+)\|([^|<>]+)\|([a-z0-9_]+)>")
 
@@ -53,7 +55,9 @@ NAMES = ("name", "identifier", "replication_group_id", "user_group_id", "user_id
 
 def is_named(target: Resource, by: Resource) -> bool:
     """Whether an argument of `by` is the name of `target`."""
-    return bool({target.arguments[key] for key in NAMES if key in target.arguments} & set(_leaves(by.arguments)))
+    given = [*(target.arguments.get(key) for key in NAMES), FIXED.get(target.kind, {}).get("name")]
+    # A group's list of users has the argument name of one user's id; it is no name.
+    return not {name for name in given if isinstance(name, str)}.isdisjoint(_leaves(by.arguments))
 
 
 def _leaves(value: Any) -> Iterator[str]:
