@@ -188,6 +188,10 @@ async def test_the_certificates_of_a_running_service(postgres: PostgresServer, t
             (["*.b.example"], True),
             (["a.example", "localhost"], False),
         ]
+        shown = [json.loads((await command("certs", "show", "a.example", "--json")).stdout)["served"]]
+        authority.pair(store / "a.example", "a.example", "localhost")
+        shown.append(json.loads((await command("certs", "show", "a.example", "--json")).stdout)["served"])
+        assert shown == [True, False], "not before the reload"
         authority.pair(store / "c.example", "c.example")
         reloaded = await command("certs", "reload")
         assert (reloaded.returncode, reloaded.stdout.splitlines()[-1]) == (0, "reloaded: 3")
