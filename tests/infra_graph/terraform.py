@@ -22,13 +22,13 @@ from infra_graph.kinds import FIXED, NESTED
 
 ACCOUNT = "123456789012"
 PROVIDER = "registry.terraform.io/hashicorp/aws/5.100.0"
-# Where Terraform itself looks for providers, and where this project's machines keep them.
+# Where Terraform itself looks for providers, and where machines without a way to the registry may have them.
 MIRRORS = (
-    "~/.terraform.d/plugins",
-    "~/.local/share/terraform/plugins",
-    "/usr/local/share/terraform/plugins",
-    "/usr/share/terraform/plugins",
-    "/opt/tf-plugins",
+    Path("~/.terraform.d/plugins").expanduser(),
+    Path("~/.local/share/terraform/plugins").expanduser(),
+    Path("/usr/local/share/terraform/plugins"),
+    Path("/usr/share/terraform/plugins"),
+    *sorted(Path("/opt").glob("*")),
 )
 # Lets the provider start without asking AWS who it is.
 OFFLINE = """
@@ -134,7 +134,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         raise CannotPlan(
             "terraform is not on PATH: install Terraform 1.9 or newer (developer.hashicorp.com/terraform/install)"
         )
-    mirror = next((Path(each).expanduser() for each in MIRRORS if (Path(each).expanduser() / PROVIDER).is_dir()), None)
+    mirror = next((each for each in MIRRORS if (each / PROVIDER).is_dir()), None)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "TF_VAR_"))}
     environment |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "AWS_EC2_METADATA_DISABLED": "true"}
     # Without a mirror the registry is asked, as the machine's own configuration of Terraform says; a file that is not
