@@ -34,7 +34,8 @@ class Reroutes:
     async def reroute(self, reroute: Reroute, envelope_ids: Sequence[UUID]) -> list[UUID]:
         """Send what these messages have queued or held another way; returns those that had any such delivery.
 
-        What is deferred is due now. What a worker has just taken goes the old way, and the new one if it is deferred.
+        What is deferred is due now. What a worker has in hand is left alone: it goes the old way, and should it be
+        deferred, has to be rerouted again.
         """
         if not envelope_ids:
             return []
