@@ -91,6 +91,11 @@ def marked_folders(directory: Path) -> list[str]:
     return sorted(path.parent.name for path in directory.glob(f"*/{_MARK_NAME}"))
 
 
+def folders(directory: Path) -> list[str]:
+    """All that hold a chain, of the store or placed by hand."""
+    return sorted({path.parent.name for name in (CHAIN_NAME, "cert.pem") for path in directory.glob(f"*/{name}")})
+
+
 def remove_certificate(directory: Path, name: str) -> None:
     """Take a folder of the store away. Raises CertificateProblem."""
     folder = directory / folder_name(name)

@@ -1,7 +1,9 @@
 """The store's certificates in TLS_CERT_DIR: at the start of each service that serves them, and when Postgres tells.
 
 What does not pass `check` is not written, and what serves stays. A certificate that the store no longer has is taken
-away, if it came from there. What was placed by hand stays as it is, and wins over one of that name in the store.
+away, if it came from there, and so is one that has expired while there is another: the core takes all or none, so one
+that ended would keep the others from being renewed. What was placed by hand stays as it is, and wins over one of that
+name in the store.
 """
 
 from __future__ import annotations
@@ -103,8 +105,12 @@ class CertificateSync:
         return _AGAIN_SECONDS if refused else None
 
     def _write_all(self, certificates: list[StoredCertificate]) -> list[str]:
-        refused = []
+        now, refused = self._clock.now(), []
+        expired = [certificate for certificate in certificates if certificate.not_after <= now]
         for certificate in certificates:
+            if certificate in expired:
+                self._refuse(certificate, f"certificate {certificate.name} expired at {certificate.not_after:%F %TZ}")
+                continue
             try:
                 self._write(certificate)
                 self._reasons.pop(certificate.name, None)
@@ -112,6 +118,7 @@ class CertificateSync:
                 refused.append(certificate.name)
                 self._refuse(certificate, str(error))
         self._take_away({files.folder_name(certificate.name) for certificate in certificates})
+        self._take_away_expired({files.folder_name(certificate.name) for certificate in expired})
         return refused
 
     def _write(self, certificate: StoredCertificate) -> None:
@@ -125,7 +132,10 @@ class CertificateSync:
             )
         chain = certificate.chain.encode()
         key = self._keys.open(certificate.sealed, certificate.context)
-        check(chain, key, certificate.names, self._clock.now(), f"certificate {certificate.name} of the store")
+        now, label = self._clock.now(), f"certificate {certificate.name} of the store"
+        check(chain, key, certificate.names, now, label)
+        if certificate.not_before > now:  # The core, unlike `check`, knows no tolerance, and would refuse all of them.
+            raise CertificateProblem(f"{label}: it is not valid before {certificate.not_before:%F %TZ}")
         files.write_certificate(self._directory, certificate.name, chain, key, str(certificate.id))
         log.info(
             "certificate written: %s", certificate.name, extra={"action": "certificate_written", "id": certificate.id}
@@ -134,8 +144,17 @@ class CertificateSync:
     def _take_away(self, wanted: set[str]) -> None:
         for folder in files.marked_folders(self._directory):
             if folder not in wanted:
-                files.remove_certificate(self._directory, folder)
-                log.info("certificate taken away: %s", folder, extra={"action": "certificate_taken_away"})
+                self._remove(folder)
+
+    def _take_away_expired(self, expired: set[str]) -> None:
+        if set(files.folders(self._directory)) - expired:
+            for folder in files.marked_folders(self._directory):
+                if folder in expired:
+                    self._remove(folder)
+
+    def _remove(self, folder: str) -> None:
+        files.remove_certificate(self._directory, folder)
+        log.info("certificate taken away: %s", folder, extra={"action": "certificate_taken_away"})
 
     def _refuse(self, certificate: StoredCertificate, reason: str) -> None:
         if self._reasons.get(certificate.name) != reason:

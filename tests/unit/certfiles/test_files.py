@@ -220,6 +220,40 @@ class TestSync:
         assert await sync.once() == []
         assert (directory / "mx/fullchain.pem").read_bytes() == placed
 
+    async def test_what_has_expired_goes_where_there_is_another(
+        self, authority: Authority, directory: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The core takes all or none: beside one that ended no other could be renewed."""
+        store, clock = MemoryStore(), ManualClock(datetime.now(UTC) + timedelta(seconds=1))
+        sync = CertificateSync(directory, KEYS, store, clock)
+        old = stored(authority, "old", "old.example.com")
+        await store.add_fleet_certificate(old)
+        await sync.once()
+        clock.advance(timedelta(days=1, hours=1).total_seconds())
+        with caplog.at_level(logging.ERROR):
+            assert await sync.once() == await sync.once() == []
+        assert (directory / "old").exists(), "there is no other, and an empty set is refused"
+        assert [r.action for r in caplog.records] == ["certificate_refused"], "told once"
+        await store.add_fleet_certificate(stored(authority, "mx", "mx.example.com", days=9))
+        assert await sync.once() == []
+        assert files.folders(directory) == files.marked_folders(directory) == ["mx"]
+        await store.set_fleet_certificate_state(old.id, "removed")
+        assert await sync.once() == []
+
+    async def test_what_begins_in_a_minute_waits(self, authority: Authority, directory: Path) -> None:
+        """The core would refuse all of them for it."""
+        store = MemoryStore()
+        certificate = stored(authority, "mx", "mx.example.com")
+        await store.add_fleet_certificate(
+            replace(certificate, not_before=certificate.not_before + timedelta(minutes=2))
+        )
+        clock = ManualClock(certificate.not_before + timedelta(minutes=1))
+        sync = CertificateSync(directory, KEYS, store, clock)
+        assert await sync.once() == ["mx"]
+        clock.advance(61)
+        assert await sync.once() == []
+        assert files.mark_of(directory, "mx") == str(certificate.id)
+
     async def test_a_clock_that_is_wrong_changes_nothing(self, authority: Authority, directory: Path) -> None:
         store = MemoryStore()
         await store.add_fleet_certificate(stored(authority, "mx", "mx.example.com"))
