@@ -120,6 +120,8 @@ class DynamicUpdate:
         host, colon, port = settings.acme_rfc2136_server.rpartition(":")
         alone = not colon or "]" in port or (":" in host and not host.startswith("["))
         self._host = (settings.acme_rfc2136_server if alone else host).strip("[]")
+        if not alone and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigurationError(f"ACME_RFC2136_SERVER: {port!r} is no port; write HOST or HOST:PORT")
         self._port = 53 if alone else int(port)
         self._zone = dns.name.from_text(settings.acme_rfc2136_zone)
         self._key = None if settings.acme_rfc2136_key_file is None else _tsig(settings)

@@ -149,6 +149,10 @@ class TestDynamicUpdate:
     def test_settings_that_are_missing_or_wrong(self, server: NameServer, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="ACME_RFC2136_SERVER and ACME_RFC2136_ZONE"):
             provider_of(Settings(acme_dns="rfc2136"))
+        for address in ("127.0.0.1:dns", "127.0.0.1:", "127.0.0.1:65536"):
+            wrong = self.settings(server, tmp_path).model_copy(update={"acme_rfc2136_server": address})
+            with pytest.raises(ConfigurationError, match="ACME_RFC2136_SERVER: .* is no port"):
+                DynamicUpdate(wrong)
         with pytest.raises(ConfigurationError, match="write NAME ALGORITHM BASE64") as caught:
             DynamicUpdate(self.settings(server, tmp_path, "not base64!"))
         assert "not base64" not in str(caught.value)
