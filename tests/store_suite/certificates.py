@@ -98,8 +98,9 @@ class CertificateSuite:
         store, order = stores.store, CertificateOrder("mx", ("mx.example.com",), "dns-01", "file")
         await store.put_certificate_order(order)
         later = NOW + timedelta(hours=1)
-        failed = OrderAttempt("mx", NOW, "the CA is away", later, NOW)
+        failed = OrderAttempt("mx", "the CA is away", later, NOW)
         for _ in range(2):
+            await store.begin_certificate_attempt(order, later)
             await store.record_certificate_attempt(failed)
         await store.put_certificate_order(order)  # as at each start
         (kept,) = await store.list_certificate_orders()
@@ -107,9 +108,12 @@ class CertificateSuite:
         await store.put_certificate_order(replace(order, names=("mx.example.com", "mail.example.com")))
         (kept,) = await store.list_certificate_orders()
         assert (kept.attempts, kept.next_try_at) == (0, None)
-        await store.record_certificate_attempt(OrderAttempt("mx", NOW))
+        await store.begin_certificate_attempt(kept, later)
+        (begun,) = await store.list_certificate_orders()
+        assert (begun.attempts, begun.next_try_at) == (1, later), "one that is broken off is one that failed"
+        await store.record_certificate_attempt(OrderAttempt("mx"))
         (kept,) = await store.list_certificate_orders()
-        assert (kept.attempts, kept.last_error, kept.alerted_at) == (0, None, None)
+        assert (kept.attempts, kept.next_try_at, kept.last_error, kept.alerted_at) == (0, None, None, None)
 
     async def test_an_operator_asks_for_a_certificate(self, stores: Stores) -> None:
         store, told = stores.store, asyncio.Event()
@@ -125,10 +129,11 @@ class CertificateSuite:
             task.cancel()
         (order,) = await store.list_certificate_orders()
         assert order.asked_at is not None
-        await store.record_certificate_attempt(OrderAttempt("mx", order.asked_at - timedelta(minutes=1)))
-        assert (await store.list_certificate_orders())[0].asked_at == order.asked_at
-        await store.record_certificate_attempt(OrderAttempt("mx", order.asked_at))
-        assert (await store.list_certificate_orders())[0].asked_at is None
+        for other in (None, order.asked_at - timedelta(hours=1), order.asked_at + timedelta(hours=1)):
+            await store.begin_certificate_attempt(replace(order, asked_at=other), NOW)
+            assert (await store.list_certificate_orders())[0].asked_at == order.asked_at, "a wish of another time"
+        await store.begin_certificate_attempt(order, NOW)
+        assert (await store.list_certificate_orders())[0].asked_at is None, "by whichever clock"
         for call in (store.ask_for_certificate, store.remove_certificate_order):
             with pytest.raises(NotFound):
                 await call("other")

@@ -103,7 +103,16 @@ class Issuer:
         await self._store.set_renewal_time(certificate.id, at, again)
 
     async def revoke(self, certificate: StoredCertificate, reason: int) -> None:
-        """At the CA, then here: no replica serves it any more. Raises IssuanceFailed, InvalidValue."""
+        """At the CA that it is from, then here: replicas take it away.
+
+        Raises IssuanceFailed; ConfigurationError: it is from another CA than the settings name, or was imported.
+        """
+        if certificate.directory != self.directory:
+            source = certificate.directory or "elsewhere (it was imported)"
+            raise ConfigurationError(
+                f"{certificate.name} is from {source}, and ACME_DIRECTORY is {self.directory}: "
+                "revoke it where it is from"
+            )
         authority = await self._authority()
         await asyncio.to_thread(authority.revoke, certificate.chain, reason)
         await self._store.set_fleet_certificate_state(certificate.id, "revoked")

@@ -16,7 +16,7 @@ _LONG_LIFE: Final = timedelta(days=90)
 _LATEST: Final = timedelta(days=30)
 _DAILY_AT: Final = time(2, 0)  # UTC
 _DAY: Final = timedelta(days=1)
-_RETRY_MAX: Final = timedelta(hours=6)
+RETRY_MAX: Final = timedelta(hours=6)
 # Nobody can be sure that a CA that is asked to wait for weeks is still asked before the certificate ends.
 _RETRY_AFTER_MAX: Final = timedelta(days=2)
 _NEARS: Final = timedelta(days=14)
@@ -45,9 +45,14 @@ def why_due(
         "another try": order.attempts > 0,  # whatever the first one was for, such as an operator's wish
         "other names": set(certificate.names) != set(order.names),
         "another CA": certificate.directory not in ("", directory),
-        "renewal": renewal_time(certificate) <= now,
+        "renewal": renewal_time(certificate) <= now and not _is_new(certificate, now),
     }
     return next((why for why, holds in reasons.items() if holds), None)
+
+
+def _is_new(certificate: StoredCertificate, now: datetime) -> bool:
+    """Got within the last day: with a clock far ahead each new one looks old, and the CA would be asked for ever."""
+    return certificate.created_at is not None and timedelta(0) <= now - certificate.created_at < _DAY
 
 
 def retry_at(
@@ -59,7 +64,7 @@ def retry_at(
     """
     jitter = 1 + 0.25 * (random.random() if chance is None else chance)  # noqa: S311
     doubled = timedelta(seconds=initial_seconds * float(2 ** min(failed - 1, 20)))
-    delay = min(doubled, _RETRY_MAX) * jitter
+    delay = min(doubled, RETRY_MAX) * jitter
     if retry_after is not None:
         delay = max(delay, min(retry_after - now, _RETRY_AFTER_MAX))
     return now + delay

@@ -21,7 +21,7 @@ from smtp_proxy.certs.issuer import Issuer
 from smtp_proxy.certs.responder import answering
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.config import Settings
-from smtp_proxy.errors import IssuanceFailed, SmtpProxyError, StoreError, StoreUnavailable
+from smtp_proxy.errors import CertificateProblem, IssuanceFailed, SmtpProxyError, StoreError, StoreUnavailable
 from smtp_proxy.model.certificate import CertificateOrder, StoredCertificate
 from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.certificates import OrderAttempt
@@ -31,7 +31,10 @@ from smtp_proxy.telemetry.metrics import CERTIFICATE_ATTEMPTS, CERTIFICATE_DAYS_
 from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smtp_proxy.store import Store
+    from smtp_proxy.store.leader import Leadership
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,7 @@ class Keeper:
         self._clock = clock
         self._wanted = wanted
         self._told = asyncio.Event()
+        self._declared = False  # since this replica leads
         self._daily: datetime | None = None  # None: at once
 
     async def run(self) -> None:
@@ -92,9 +96,9 @@ class Keeper:
             while True:
                 wait = _STANDBY_SECONDS
                 with contextlib.suppress(StoreUnavailable):  # tried again soon
-                    was = leadership.held
+                    self._declared = self._declared and leadership.held
                     if await leadership.try_acquire():
-                        wait = await self._lead(fresh=not was)
+                        wait = await self._lead(leadership)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._told.wait()
@@ -104,10 +108,12 @@ class Keeper:
         """Hear what operators ask for; for ever."""
         await self._store.listen_certificate_orders(self._told.set)
 
-    async def round(self) -> None:
-        """Look at everything that is wanted, once. Raises StoreUnavailable."""
+    async def round(self, leads: Callable[[], bool] = lambda: True) -> None:
+        """Look at everything that is wanted, once, for as long as this replica `leads`. Raises StoreUnavailable."""
         current = {c.name: c for c in await self._store.list_fleet_certificates()}
         for order in await self._store.list_certificate_orders():
+            if not leads():
+                return  # An attempt takes a minute, and another replica may be at it by now.
             certificate = current.get(order.name) or await self._restored(order)
             await self._look(order, certificate)
         for name, certificate in current.items():
@@ -125,12 +131,13 @@ class Keeper:
 
     # -- below
 
-    async def _lead(self, *, fresh: bool) -> float:
+    async def _lead(self, leadership: Leadership) -> float:
         """One look; returns the seconds until the next."""
-        if fresh:
+        if not self._declared:
             log.info("this replica issues certificates", extra={"action": "leads"})
             await self.declare()
-        await self.round()
+            self._declared = True
+        await self.round(lambda: leadership.held)
         now = self._clock.now()
         if self._daily is None or self._daily <= now:
             self._daily = schedule.next_daily(now, self._settings.acme_jitter_seconds)
@@ -146,25 +153,29 @@ class Keeper:
         if (why := schedule.why_due(order, certificate, self._issuer.directory, now)) is None:
             return
         log.info("certificate %s is due: %s", order.name, why, extra={"action": "certificate_due"})
+        again = schedule.retry_at(order.attempts + 1, now, self._settings.acme_retry_seconds, None)
+        await self._store.begin_certificate_attempt(order, again)
         try:
             issued = await self._issuer.issue(order, certificate)
         except StoreUnavailable:
             raise  # Not the CA's fault, and nothing can be written down.
         except SmtpProxyError as error:
-            await self._failed(order, certificate, error, now)
+            await self._failed(order, certificate, error)
             return
         CERTIFICATE_ATTEMPTS.labels("ok").inc()
         CERTIFICATE_DAYS_LEFT.labels(order.name).set(self._days_left(issued))
-        await self._store.record_certificate_attempt(OrderAttempt(order.name, now))
+        await self._store.record_certificate_attempt(OrderAttempt(order.name))
         await self._backup.save(issued)
 
     async def _failed(
-        self, order: CertificateOrder, certificate: StoredCertificate | None, error: SmtpProxyError, began: datetime
+        self, order: CertificateOrder, certificate: StoredCertificate | None, error: SmtpProxyError
     ) -> None:
         """Write it down, and tell people if it is time."""
         CERTIFICATE_ATTEMPTS.labels("failed").inc()
         now, failed = self._clock.now(), order.attempts + 1
         after = error.retry_after if isinstance(error, IssuanceFailed) else None
+        if isinstance(error, CertificateProblem):
+            after = now + schedule.RETRY_MAX  # The CA has issued, and counts; it was we who did not take it.
         again = schedule.retry_at(failed, now, self._settings.acme_retry_seconds, after)
         ends = None if certificate is None else certificate.not_after
         alerted = order.alerted_at
@@ -173,7 +184,7 @@ class Keeper:
             await self._alerter.tell(Alert(order.name, order.names, str(error), failed, again, ends))
         else:
             log.warning("certificate %s: %s", order.name, error, extra={"action": "certificate_failed"})
-        await self._store.record_certificate_attempt(OrderAttempt(order.name, began, str(error), again, alerted))
+        await self._store.record_certificate_attempt(OrderAttempt(order.name, str(error), again, alerted))
 
     async def _restored(self, order: CertificateOrder) -> StoredCertificate | None:
         """Of the backup, where the store has none: a fresh installation does not ask the CA for what is there."""

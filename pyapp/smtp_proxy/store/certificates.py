@@ -34,7 +34,6 @@ class OrderAttempt:
     """How an attempt to get a certificate ended; `error` None: it is there."""
 
     name: str
-    began_at: datetime
     error: str | None = None
     next_try_at: datetime | None = None
     alerted_at: datetime | None = None
@@ -156,10 +155,18 @@ class FleetCertificates:
             row = await connection.fetchrow(QUERIES["ask_for_certificate"], name, self._clock.now())
         present(row, f"declared certificate {name}")
 
+    async def begin_certificate_attempt(self, order: CertificateOrder, next_try_at: datetime) -> None:
+        """Count an attempt before the CA is asked, so that one that is broken off counts as failed.
+
+        The operator's wish in `order` is done with; a younger one is not.
+        """
+        async with self._connection("beginning an attempt for a certificate") as connection:
+            await connection.execute(QUERIES["begin_certificate_attempt"], order.name, next_try_at, order.asked_at)
+
     async def record_certificate_attempt(self, attempt: OrderAttempt) -> None:
-        """Write down how it ended; an operator's wish that is older than the attempt is done with."""
+        """Write down how the attempt that was begun ended."""
         a = attempt
-        values = (a.name, a.error is not None, a.next_try_at, a.error, a.alerted_at, a.began_at)
+        values = (a.name, a.error is not None, a.next_try_at, a.error, a.alerted_at)
         async with self._connection("recording an attempt for a certificate") as connection:
             await connection.execute(QUERIES["record_certificate_attempt"], *values)
 

@@ -145,18 +145,28 @@ class MemoryCertificates:
         self._orders[name] = replace(self._orders[name], asked_at=self._clock.now())
         self._tell_orders()
 
+    async def begin_certificate_attempt(self, order: CertificateOrder, next_try_at: datetime) -> None:
+        self._reachable()
+        kept = self._orders.get(order.name)
+        if kept is not None:
+            self._orders[kept.name] = replace(
+                kept,
+                attempts=kept.attempts + 1,
+                next_try_at=next_try_at,
+                last_error="under way, or it was broken off",
+                asked_at=None if kept.asked_at == order.asked_at else kept.asked_at,
+            )
+
     async def record_certificate_attempt(self, attempt: OrderAttempt) -> None:
         self._reachable()
         kept = self._orders.get(attempt.name)
         if kept is not None:
-            asked = kept.asked_at
             self._orders[kept.name] = replace(
                 kept,
-                attempts=0 if attempt.error is None else kept.attempts + 1,
+                attempts=0 if attempt.error is None else kept.attempts,
                 next_try_at=attempt.next_try_at,
                 last_error=attempt.error,
                 alerted_at=attempt.alerted_at,
-                asked_at=asked if asked is not None and asked > attempt.began_at else None,
             )
 
     async def listen_certificate_orders(self, callback: Callable[[], None]) -> None:

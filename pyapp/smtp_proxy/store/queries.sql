@@ -953,8 +953,15 @@ DELETE FROM certificate_orders WHERE name = $1 RETURNING name;
 -- name: ask_for_certificate
 UPDATE certificate_orders SET asked_at = $2 WHERE name = $1 RETURNING name;
 
+-- name: begin_certificate_attempt
+-- Before the CA is asked: whatever happens then, it is not asked again at once. $2 next try; $3 the operator's wish that
+-- this attempt is for: compared with itself alone, since it was written by the clock of another machine.
+UPDATE certificate_orders SET attempts = attempts + 1, next_try_at = $2, last_error = 'under way, or it was broken off',
+    asked_at = CASE WHEN asked_at IS DISTINCT FROM $3 THEN asked_at END
+WHERE name = $1;
+
 -- name: record_certificate_attempt
--- $2 failed; $3 next try, $4 why, $5 alerted; an operator's wish is done with, unless it is younger than the attempt ($6)
-UPDATE certificate_orders SET attempts = CASE WHEN $2 THEN attempts + 1 ELSE 0 END, next_try_at = $3, last_error = $4,
-    alerted_at = $5, asked_at = CASE WHEN asked_at > $6 THEN asked_at END
+-- $2 failed; $3 next try, $4 why, $5 alerted
+UPDATE certificate_orders SET attempts = CASE WHEN $2 THEN attempts ELSE 0 END, next_try_at = $3, last_error = $4,
+    alerted_at = $5
 WHERE name = $1;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from smtp_proxy.certs.responder import answering
 from smtp_proxy.certs.service import Keeper
 from smtp_proxy.clock import ManualClock, SystemClock
 from smtp_proxy.config import Settings
+from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.model.certificate import StoredCertificate
 from smtp_proxy.sealing import SecretKeys
 from smtp_proxy.store import Store
@@ -150,6 +152,9 @@ class TestHttp:
         await replica.issuer.revoke(first, 4)
         assert await store.list_fleet_certificates() == []
         assert pebble.status_of(first.chain) == "Revoked"
+        for other in ("", "https://other.example/dir"):
+            with pytest.raises(ConfigurationError, match="revoke it where it is from"):
+                await replica.issuer.revoke(dataclasses.replace(first, directory=other), 4)
         await look(replica)
         assert (await only(store)).id != first.id, "it is still wanted, so there is another one"
 
@@ -246,6 +251,7 @@ class TestFleet:
                 async with asyncio.timeout(60):
                     while not await store.list_fleet_certificates():
                         await asyncio.sleep(0.1)
+                await asyncio.sleep(3.0)  # Whoever issues too has begun at the same time.
             finally:
                 for task in tasks:
                     task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -55,6 +56,13 @@ def test_the_ca_brings_it_forward_and_never_puts_it_off() -> None:
     assert why_due(ORDER, certificate(90, 80, NOW - DAY), "ca", NOW) == "renewal"
     assert why_due(ORDER, certificate(90, 80, NOW + DAY), "ca", NOW) is None
     assert why_due(ORDER, certificate(90, 29, NOW + 20 * DAY), "ca", NOW) == "renewal"
+
+
+@pytest.mark.parametrize(("hours", "due"), [(0, False), (23, False), (24, True), (-1, True)])
+def test_a_clock_that_is_far_ahead_does_not_order_for_ever(hours: float, due: bool) -> None:
+    """What was had within a day is not renewed because of its dates; nor does a clock set back put it off."""
+    found = replace(certificate(90, 5), created_at=NOW - timedelta(hours=hours))
+    assert (why_due(ORDER, found, "ca", NOW) == "renewal") is due
 
 
 def test_other_reasons() -> None:

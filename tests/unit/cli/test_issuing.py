@@ -31,7 +31,13 @@ def test_declared_listed_asked_for_and_undeclared(shell: Shell) -> None:
 def test_why_it_failed_is_shown(shell: Shell) -> None:
     shell("certs", "declare", "mx.example.com")
     now = shell.store._clock.now()
-    attempt = OrderAttempt("mx.example.com", now, "rateLimited: too many", now + timedelta(hours=1))
-    asyncio.run(shell.store.record_certificate_attempt(attempt))
+    later = now + timedelta(hours=1)
+
+    async def fail() -> None:
+        (order,) = await shell.store.list_certificate_orders()
+        await shell.store.begin_certificate_attempt(order, later)
+        await shell.store.record_certificate_attempt(OrderAttempt(order.name, "rateLimited: too many", later))
+
+    asyncio.run(fail())
     (order,) = shell.json("certs", "orders")
     assert (order["attempts"], order["last_error"]) == (1, "rateLimited: too many")
