@@ -16,7 +16,7 @@ from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.interface import StreamConsumer
 from smtp_proxy.stream.limits import RateRequest, SharedLimits
-from smtp_proxy.stream.paces import Backoff, Paces
+from smtp_proxy.stream.paces import Backoff, Paces, Rates
 from smtp_proxy.stream.places import Limit, Places
 from smtp_proxy.stream.publisher import Publisher
 
@@ -133,14 +133,17 @@ async def test_limits_of_routes_are_the_fleets_on_a_cluster(valkey_cluster: Valk
     await other.close()
 
 
+RATES = Rates(100.0, 0.2)
+
+
 async def test_a_pace_is_the_fleets_on_a_cluster(valkey_cluster: ValkeyCluster) -> None:
     one, other = (Paces(settings_for(valkey_cluster)) for _ in range(2))
     for n in range(10):
-        assert await one.too_fast(f"ses region-{n}", 100.0, Backoff(0.2, 1.0, 60.0, 1.0))
-        assert not await other.too_fast(f"ses region-{n}", 100.0, Backoff(0.2, 1.0, 60.0, 1.0))
-        turn = await other.take(f"ses region-{n}", 100.0, 1, 5.0)
+        assert await one.too_fast(f"ses region-{n}", RATES, Backoff(1.0, 60.0, 1.0))
+        assert not await other.too_fast(f"ses region-{n}", RATES, Backoff(1.0, 60.0, 1.0))
+        turn = await other.take(f"ses region-{n}", RATES, 1, 5.0)
         assert 0.5 < turn.wait_seconds <= 1.0
         assert turn.is_slowed
-        await one.went_well(f"ses region-{n}", 100.0, 1.0)
+        await one.went_well(f"ses region-{n}", RATES, 0.01)
     await one.close()
     await other.close()

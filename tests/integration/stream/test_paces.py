@@ -12,7 +12,7 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import Settings
 from smtp_proxy.delivery.providers.pace import FleetPace
 from smtp_proxy.errors import StreamUnavailable
-from smtp_proxy.stream.paces import Paces
+from smtp_proxy.stream.paces import Paces, Rates
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +62,32 @@ async def test_pauses_double_and_beyond_patience_nothing_is_taken(fleet: tuple[F
     assert await one.take(1, PATIENCE) == 0, "what was not taken counts for nobody"
 
 
+async def test_a_route_that_may_less_slows_no_other_of_its_account(valkey: ValkeyServer) -> None:
+    """Its maximum was once kept as the rate of all, and what it took was taken at that rate."""
+    paces = Paces(Settings.load({"redis_url": valkey.url}, {}))
+    fast, slow = (FleetPace("ses eu", most, SystemClock(), paces, lambda: 0.5) for most in (100.0, 1.0))
+    assert await slow.take(1, PATIENCE) == 0
+    assert await slow.take(3, PATIENCE) == pytest.approx(0, abs=0.1)
+    assert await slow.take(1, PATIENCE) == pytest.approx(3, abs=0.2), "it goes at one a second itself"
+    assert await fast.take(100, PATIENCE) == 0
+    assert await fast.take(1, PATIENCE) == pytest.approx(0, abs=0.1)
+    await slow.too_fast()
+    assert await fast.take(1, PATIENCE) == pytest.approx(1, abs=0.1), "the account's pause is everybody's"
+    await asyncio.sleep(1.1)
+    assert await fast.take(150, PATIENCE) == 0
+    assert await fast.take(1, 0.0) == pytest.approx(2, abs=0.3), "half as fast, and not as slow as the other"
+    await paces.close()
+
+
+async def test_all_routes_of_an_account_go_no_faster_than_its_fastest(valkey: ValkeyServer) -> None:
+    paces = Paces(Settings.load({"redis_url": valkey.url}, {}))
+    fast, slow = (FleetPace("ses eu", most, SystemClock(), paces, lambda: 0.5) for most in (100.0, 50.0))
+    assert await fast.take(200, PATIENCE) == 0
+    assert await slow.take(100, PATIENCE) == pytest.approx(1, abs=0.1)
+    assert await fast.take(1, PATIENCE) == pytest.approx(2, abs=0.2), "what the slower one took counts"
+    await paces.close()
+
+
 async def test_without_redis_each_worker_has_its_own_pace(
     fleet: tuple[FleetPace, FleetPace], valkey: ValkeyServer
 ) -> None:
@@ -69,7 +95,7 @@ async def test_without_redis_each_worker_has_its_own_pace(
     valkey.kill()
     paces = Paces(Settings.load({"redis_url": valkey.url}, {}))
     with pytest.raises(StreamUnavailable):
-        await paces.take("ses eu", 100.0, 1, PATIENCE)
+        await paces.take("ses eu", Rates(100.0, 0.2), 1, PATIENCE)
     await paces.close()
     await one.too_fast()
     assert await one.take(1, PATIENCE) > 0.3

@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StreamUnavailable
-from smtp_proxy.stream.paces import Backoff
+from smtp_proxy.stream.paces import Backoff, Rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Pace:
 
 
 class FleetPace:
-    """One pace for all workers, by `name`; `paces` None: this process is the fleet."""
+    """One pace for all workers, by `name`, whichever `most` each has; `paces` None: this process is the fleet."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class FleetPace:
     ) -> None:
         self.own = Pace(most, chance)
         self._name = name
+        self._rates = Rates(most, _LEAST_RATE)
         self._clock = clock
         self._paces = paces
         self._chance = chance
@@ -84,7 +85,7 @@ class FleetPace:
         """How long to wait before `count` are sent; where that is longer than the patience, nothing is taken."""
         if (paces := self._fleet()) is not None:
             try:
-                turn = await paces.take(self._name, self.own.most, count, patience_seconds)
+                turn = await paces.take(self._name, self._rates, count, patience_seconds)
             except StreamUnavailable as error:
                 self._is_away(error)
             else:
@@ -100,7 +101,7 @@ class FleetPace:
         self.own.went_well()
         if self._slowed and (paces := self._fleet()) is not None:
             try:
-                await paces.went_well(self._name, self.own.most, self.own.most * _INCREASE)
+                await paces.went_well(self._name, self._rates, _INCREASE)
             except StreamUnavailable as error:
                 self._is_away(error)
 
@@ -108,9 +109,9 @@ class FleetPace:
         """The API refused one of this worker's calls: all workers go slower."""
         self.own.too_fast(self._clock.monotonic())
         if (paces := self._fleet()) is not None:
-            backoff = Backoff(_LEAST_RATE, _PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS, 0.5 + self._chance())
+            backoff = Backoff(_PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS, 0.5 + self._chance())
             try:
-                await paces.too_fast(self._name, self.own.most, backoff)
+                await paces.too_fast(self._name, self._rates, backoff)
             except StreamUnavailable as error:
                 self._is_away(error)
 
