@@ -151,7 +151,7 @@ class TestDynamicUpdate:
             provider_of(Settings(acme_dns="rfc2136"))
         for address in ("127.0.0.1:dns", "127.0.0.1:", "127.0.0.1:65536"):
             wrong = self.settings(server, tmp_path).model_copy(update={"acme_rfc2136_server": address})
-            with pytest.raises(ConfigurationError, match="ACME_RFC2136_SERVER: .* is no port"):
+            with pytest.raises(ConfigurationError, match=r"ACME_RFC2136_SERVER: .* is no port"):
                 DynamicUpdate(wrong)
         with pytest.raises(ConfigurationError, match="write NAME ALGORITHM BASE64") as caught:
             DynamicUpdate(self.settings(server, tmp_path, "not base64!"))
