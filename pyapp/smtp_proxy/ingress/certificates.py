@@ -72,6 +72,11 @@ class _Files:
     response: Path | None
 
 
+def are_there(settings: Settings) -> bool:
+    """Whether there is any, good or bad."""
+    return next(iter(_all_files(settings)), None) is not None
+
+
 def read(settings: Settings, now: datetime) -> CertificateSet:
     """Read every file.
 

@@ -17,7 +17,7 @@ from smtp_proxy.certfiles.sync import CertificateSync, is_synced
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import environment_name
 from smtp_proxy.core import CertificateError, ConfigError, CoreServer, ServerConfig
-from smtp_proxy.errors import CertificateProblem, ConfigurationError
+from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreUnavailable
 from smtp_proxy.ingress import bans, certificates
 from smtp_proxy.ingress.allocator import give_back_large_blocks
 from smtp_proxy.ingress.announce import Announcer
@@ -111,6 +111,7 @@ _SETTINGS: Final = {
     "client_crl": "TLS_CLIENT_CRL_FILE",
 }
 _LEAVING_SECONDS: Final = 3.0
+_AGAIN_SECONDS: Final = 1.0
 
 
 async def run(settings: Settings) -> None:
@@ -129,8 +130,8 @@ async def run(settings: Settings) -> None:
         return
     try:
         sync = await CertificateSync.of(settings, store)
-        if sync is not None:
-            await sync.once()
+        if sync is not None and not await _has_a_certificate(settings, sync, lifecycle):
+            return
         if serving is None:
             serving = read_certificates(settings)  # Some of them came from the store a moment ago.
         core = make_core(settings, serving, await _plaintext_identity(settings, store))
@@ -138,6 +139,26 @@ async def run(settings: Settings) -> None:
     finally:
         await store.close(_LEAVING_SECONDS)
     log.info("left", extra={"action": "left"})
+
+
+async def _has_a_certificate(settings: Settings, sync: CertificateSync, lifecycle: Lifecycle) -> bool:
+    """Wait for the first, which the issuer of a new fleet takes a minute to get. False: told to stop meanwhile."""
+    await sync.once()
+    told = False
+    while not (there := certificates.are_there(settings)) and not lifecycle.stopping:
+        if not told:
+            log.warning(
+                "waiting for the first certificate: is `smtp-proxy serve certs` running, and what does "
+                "`smtp-proxy certs orders` say?",
+                extra={"action": "certificate_awaited"},
+            )
+            told = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_AGAIN_SECONDS):
+                await lifecycle.stopped()
+        with contextlib.suppress(StoreUnavailable):
+            await sync.once()
+    return there
 
 
 def read_certificates(settings: Settings) -> CertificateSet:

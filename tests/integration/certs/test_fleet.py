@@ -113,14 +113,18 @@ async def test_issue_serve_renew_serve(
     def tell(what: str) -> None:
         print(f"{time.monotonic() - began:7.3f} s  {what}")  # noqa: T201 - docs/CERTIFICATES.md shows it
 
+    ports = [free_port(), free_port()]
+    services = [start("smtp", number, SMTP_TLS_PORT=str(port)) for number, port in enumerate(ports, 1)]
+    async with asyncio.timeout(30):
+        while not all("certificate_awaited" in (tmp_path / f"smtp{number}.log").read_text() for number in (1, 2)):
+            await asyncio.sleep(0.1)
+    tell("two SMTP services, with empty disks, wait for the first")
     start("certs", 0)
     first = await current(store)
     tell(f"issued {first.id}")
     context = ssl.create_default_context(cadata=pebble.root())
-    ports = [free_port(), free_port()]
-    services = [start("smtp", number, SMTP_TLS_PORT=str(port)) for number, port in enumerate(ports, 1)]
     await until_shown(ports, first, context)
-    tell("two SMTP services, with empty disks before, serve it")
+    tell("the two serve it")
     delays = []
     for _ in range(3):
         await store.ask_for_certificate("mx")
