@@ -61,10 +61,11 @@ _TAKE = Script(
     return {math.ceil(wait), slowed}
     """
 )
-# ARGV: most, least, kept, what is added to the share.
+# ARGV: most, least, kept, what is added to the share. What succeeds within a pause was under way at the refusal.
 _WENT_WELL = Script(
     _STATE
     + """
+    if now < paused_until then return 0 end
     share, pause = math.min(1, share + ARGV[4]), 0
     keep()
     return 1
@@ -128,7 +129,7 @@ class Paces:
     async def went_well(self, name: str, rates: Rates, more: float) -> None:
         """A call succeeded: faster by this share of the most, and the next pause is a short one.
 
-        Raises StreamUnavailable.
+        Within a pause it says nothing: the call was under way when the API refused. Raises StreamUnavailable.
         """
         await self._run(_WENT_WELL, name, rates, more)
 

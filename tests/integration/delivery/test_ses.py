@@ -294,8 +294,11 @@ def test_the_pace_halves_recovers_and_pauses_for_longer_each_time() -> None:
     assert pace.rate == 50.0
     pace.too_fast(2.0)
     assert (pace.rate, pace.wait_seconds(2.0)) == (25.0, 2.0)
-    for _ in range(75):
-        pace.went_well()
+    pace.went_well(3.9)  # it was under way: neither faster nor a shorter pause
+    pace.too_fast(4.0)
+    assert (pace.rate, pace.wait_seconds(4.0)) == (12.5, 4.0)
+    for _ in range(88):
+        pace.went_well(8.0)
     assert pace.rate == 100.0
     pace.take(100, 10.0)
     assert pace.wait_seconds(10.0) == 0.0

@@ -62,6 +62,24 @@ async def test_pauses_double_and_beyond_patience_nothing_is_taken(fleet: tuple[F
     assert await one.take(1, PATIENCE) == 0, "what was not taken counts for nobody"
 
 
+async def test_what_succeeds_within_a_pause_was_under_way_and_makes_nothing_faster(
+    fleet: tuple[FleetPace, FleetPace],
+) -> None:
+    """Each such call once set the next pause back to a second."""
+    one, other = fleet
+    for pause in (1, 2, 4):
+        await one.too_fast()
+        assert await other.take(1, 0.0) == pytest.approx(pause, abs=0.2)
+        for _ in range(100):
+            await other.went_well()
+        await asyncio.sleep(pause + 0.1)
+    assert await one.take(25, PATIENCE) == 0
+    assert await one.take(1, 0.0) == pytest.approx(1, abs=0.2), "halved three times: 12.5 a second"
+    await other.went_well()
+    await one.too_fast()
+    assert await other.take(1, 0.0) == pytest.approx(1, abs=0.2), "a success after the pause makes the next one short"
+
+
 async def test_a_route_that_may_less_slows_no_other_of_its_account(valkey: ValkeyServer) -> None:
     """Its maximum was once kept as the rate of all, and what it took was taken at that rate."""
     paces = Paces(Settings.load({"redis_url": valkey.url}, {}))

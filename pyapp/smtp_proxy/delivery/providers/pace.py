@@ -48,7 +48,10 @@ class Pace:
         """`count` recipients are about to be sent to. A second's worth may go at once."""
         self._next_at = max(self._next_at, now) + count / self.rate
 
-    def went_well(self) -> None:
+    def went_well(self, now: float) -> None:
+        """A call succeeded. One that was under way when the API refused says nothing of what comes after."""
+        if now < self._paused_until:
+            return
         self.rate = min(self.most, self.rate + self.most * _INCREASE)
         self._pause = _PAUSE_FIRST_SECONDS
 
@@ -98,7 +101,7 @@ class FleetPace:
         return wait
 
     async def went_well(self) -> None:
-        self.own.went_well()
+        self.own.went_well(self._clock.monotonic())
         if self._slowed and (paces := self._fleet()) is not None:
             try:
                 await paces.went_well(self._name, self._rates, _INCREASE)
