@@ -1,6 +1,7 @@
-"""Tells people that a certificate can not be had: in the log always, by SNS and by a webhook where they are set.
+"""Tells people that a certificate can not be had, or ends and nobody renews it.
 
-An alert that can not be sent is logged, and nothing else: the next attempt matters more.
+In the log always, by SNS and by a webhook where they are set. An alert that can not be sent is logged, and nothing else:
+the next attempt matters more.
 """
 
 from __future__ import annotations
@@ -27,22 +28,27 @@ class Alert:
     certificate: str
     names: tuple[str, ...]
     reason: str
-    failed_attempts: int
+    failed_attempts: int  # 0: none was made, since nobody declares it
     next_try_at: datetime | None
     expires_at: datetime | None  # None: nothing serves
 
     def text(self) -> str:
         """For people."""
+        hosts = ", ".join(self.names)
+        if not self.failed_attempts:
+            return (
+                f"certificate {self.certificate} ({', '.join(self.names)}) ends {self.expires_at:%F %R}Z: {self.reason}"
+            )
         serving = "nothing serves" if self.expires_at is None else f"the old one serves until {self.expires_at:%F %R}Z"
         again = "" if self.next_try_at is None else f"; next try {self.next_try_at:%F %R}Z"
         return (
-            f"certificate {self.certificate} ({', '.join(self.names)}) can not be had: {self.reason}; "
+            f"certificate {self.certificate} ({hosts}) can not be had: {self.reason}; "
             f"failed {self.failed_attempts} times, {serving}{again}"
         )
 
     def fields(self) -> dict[str, Any]:
         """For programs; times in RFC 3339."""
-        values = {"event": "certificate_failed", **asdict(self)}
+        values = {"event": "certificate_failed" if self.failed_attempts else "certificate_ends", **asdict(self)}
         return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in values.items()}
 
 

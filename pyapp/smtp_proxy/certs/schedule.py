@@ -78,6 +78,11 @@ def should_alert(order: CertificateOrder, failed: int, not_after: datetime | Non
     return nears and now - order.alerted_at >= _DAY
 
 
+def ends_soon(not_after: datetime, told_at: datetime | None, now: datetime) -> bool:
+    """Whether people are to be told today of the end of one that nobody renews."""
+    return not_after - now <= _NEARS and (told_at is None or now - told_at >= _DAY)
+
+
 def next_daily(now: datetime, jitter_seconds: float, chance: float | None = None) -> datetime:
     """The next 02:00 UTC, give or take the jitter: not all of the world asks a CA at the full hour."""
     share = random.random() if chance is None else chance  # noqa: S311

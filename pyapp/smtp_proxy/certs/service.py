@@ -32,6 +32,7 @@ from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
     from smtp_proxy.store import Store
     from smtp_proxy.store.leader import Leadership
@@ -88,6 +89,7 @@ class Keeper:
         self._wanted = wanted
         self._told = asyncio.Event()
         self._declared = False  # since this replica leads
+        self._told_ends: dict[UUID, datetime] = {}  # by certificate, when people were last told of its end
         self._daily: datetime | None = None  # None: at once
 
     async def run(self) -> None:
@@ -111,11 +113,13 @@ class Keeper:
     async def round(self, leads: Callable[[], bool] = lambda: True) -> None:
         """Look at everything that is wanted, once, for as long as this replica `leads`. Raises StoreUnavailable."""
         current = {c.name: c for c in await self._store.list_fleet_certificates()}
-        for order in await self._store.list_certificate_orders():
+        orders = await self._store.list_certificate_orders()
+        for order in orders:
             if not leads():
                 return  # An attempt takes a minute, and another replica may be at it by now.
             certificate = current.get(order.name) or await self._restored(order)
             await self._look(order, certificate)
+        await self._tell_ends([c for c in current.values() if c.name not in {order.name for order in orders}])
         for name, certificate in current.items():
             CERTIFICATE_DAYS_LEFT.labels(name).set(self._days_left(certificate))
         await self._store.forget_fleet_certificates(self._clock.now() - _KEEP)
@@ -185,6 +189,16 @@ class Keeper:
         else:
             log.warning("certificate %s: %s", order.name, error, extra={"action": "certificate_failed"})
         await self._store.record_certificate_attempt(OrderAttempt(order.name, str(error), again, alerted))
+
+    async def _tell_ends(self, undeclared: list[StoredCertificate]) -> None:
+        """Of what was imported, or is no longer wanted, and serves."""
+        now = self._clock.now()
+        for certificate in undeclared:
+            if not schedule.ends_soon(certificate.not_after, self._told_ends.get(certificate.id), now):
+                continue
+            self._told_ends[certificate.id] = now
+            why = "nobody renews it: `certs declare` or `certs import` another one"
+            await self._alerter.tell(Alert(certificate.name, certificate.names, why, 0, None, certificate.not_after))
 
     async def _restored(self, order: CertificateOrder) -> StoredCertificate | None:
         """Of the backup, where the store has none: a fresh installation does not ask the CA for what is there."""

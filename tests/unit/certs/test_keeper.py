@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from smtp_proxy.certs.alerts import Alerter
+from smtp_proxy.certs.alerts import Alert, Alerter
 from smtp_proxy.certs.backup import Backup
 from smtp_proxy.certs.issuer import Issuer
 from smtp_proxy.certs.service import Keeper
@@ -50,6 +50,15 @@ class CountedIssuer:
         return
 
 
+class Recorded(Alerter):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.alerts: list[Alert] = []
+
+    async def tell(self, alert: Alert) -> None:
+        self.alerts.append(alert)
+
+
 class Scene:
     def __init__(self, *names: str) -> None:
         self.clock = ManualClock(NOW)
@@ -57,11 +66,12 @@ class Scene:
         self.issuer = CountedIssuer(self.store, self.clock)
         settings = Settings(acme_retry_seconds=60)
         orders = [CertificateOrder(name, (f"{name}.example.com",), declared_by="file") for name in names]
+        self.alerter = Recorded(settings)
         self.keeper = Keeper(
             settings,
             cast("Store", self.store),
             cast("Issuer", self.issuer),
-            Alerter(settings),
+            self.alerter,
             Backup(settings, SecretKeys({"k1": bytes(32)})),
             self.clock,
             orders,
@@ -182,3 +192,22 @@ async def test_a_refusal_is_tried_ever_less_often() -> None:
     (order,) = await scene.store.list_certificate_orders()
     assert order.attempts == len(scene.issuer.asked)
     assert 4 <= order.attempts <= 6
+
+
+async def test_the_end_of_what_nobody_renews_is_told_each_day() -> None:
+    """Imported, or no longer declared; nobody would hear of it before clients do."""
+    scene = Scene("mx")
+    await scene.keeper.declare()
+    await scene.keeper.round()
+    await scene.store.remove_certificate_order("mx")
+    scene.clock.advance(timedelta(days=75).total_seconds())
+    await scene.keeper.round()
+    assert scene.alerter.alerts == []
+    for _ in range(3 * 24):
+        scene.clock.advance(3600)
+        await scene.keeper.round()
+    alerts = scene.alerter.alerts
+    assert [alert.certificate for alert in alerts] == ["mx"] * 3, "14, 13 and 12 days before its end"
+    assert "ends 2027-02-24 12:00Z: nobody renews it" in alerts[0].text()
+    assert alerts[0].fields()["event"] == "certificate_ends"
+    assert scene.issuer.asked == ["mx"]
