@@ -51,6 +51,9 @@ class Settings(BaseModel):
     task_protection_minutes: int = Field(
         default=10, ge=1, le=2880, description="for so long at a time; renewed at half of it"
     )
+    task_protection_max_minutes: int = Field(
+        default=60, ge=1, description="so long on end at most; then not for 5 minutes, so that ECS has its turn"
+    )
     shutdown_timeout_seconds: float = Field(
         default=110.0, gt=0, le=115, description="Fargate kills at 120 s (REQ-INFRA-SCALE-002)"
     )

@@ -4,6 +4,10 @@ Fargate gives a task 120 s from SIGTERM. A service that says `busy` is not chose
 (REQ-INFRA-SCALE-010): the agent is told so for some minutes, again before they are over, and that it is no longer so
 when the service has been idle for a while. Should we die, it ends by itself.
 
+Sessions that follow each other without a gap would hold it for ever, and scale-in and deployments would wait as long.
+So it is held for TASK_PROTECTION_MAX_MINUTES at most, and then not at all for `REST_SECONDS`, work or none: a task that
+ECS chooses then drains as any other does.
+
 It is a wish and nothing waits for it: an agent that refuses or is away is logged, counted, and asked again.
 
 Source: Amazon ECS developer guide, "Amazon ECS task scale-in protection endpoint":
@@ -18,6 +22,7 @@ import contextlib
 import http.client
 import json
 import logging
+import math
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -39,6 +44,8 @@ _PATH: Final = "/task-protection/v1/state"
 _LOOK_SECONDS: Final = 1.0
 # Idle for so long before protection is given up: clients that come every few seconds do not make it flap.
 IDLE_SECONDS: Final = 30.0
+# So long without protection is a turn for ECS; breaks that are shorter do not begin a new hold.
+REST_SECONDS: Final = 300.0
 _AGENT_SECONDS: Final = 5.0
 _ANSWER_MAX_BYTES: Final = 65_536
 _AGAIN_FIRST_SECONDS: Final = 5.0
@@ -85,23 +92,30 @@ class Agent:
 
 
 class TaskProtection:
-    """Follows `busy`, which says whether there is work now. One per process, on the event loop."""
+    """Follows `busy`, which says whether there is work now. One per process, on the event loop.
 
-    def __init__(self, agent: Agent, minutes: int, busy: Callable[[], bool], *, clock: Clock) -> None:
+    It is asked for `minutes` at a time, and held for `max_minutes` in all between two rests.
+    """
+
+    def __init__(self, agent: Agent, minutes: int, busy: Callable[[], bool], *, max_minutes: int, clock: Clock) -> None:
         self._agent = agent
         self._minutes = minutes
+        self._max_seconds = max_minutes * 60
         self._busy = busy
         self._clock = clock
         self._busy_at = float("-inf")
-        self._renew_at = float("inf")  # protected, while it is finite
+        self._since = float("-inf")  # first held after the last rest
+        self._ended_at = float("-inf")
+        self._renew_at = 0.0
+        self._expires_at: float | None = None
         self._again_at = float("-inf")
         self._again_seconds = _AGAIN_FIRST_SECONDS
         TASK_PROTECTED.set(0)
 
     @property
     def is_held(self) -> bool:
-        """ECS was told so, and has not been told otherwise."""
-        return self._renew_at != float("inf")
+        """ECS was told so, has not been told otherwise, and it has not expired."""
+        return self._expires_at is not None
 
     async def run(self) -> None:
         """Look again and again; for ever."""
@@ -114,37 +128,66 @@ class TaskProtection:
         now = self._clock.monotonic()
         if self._busy():
             self._busy_at = now
-        if now < self._again_at:
-            return
-        wanted = now < self._busy_at + IDLE_SECONDS
-        if wanted and (not self.is_held or now >= self._renew_at):
-            await self._ask(now, lambda: self._agent.protect(self._minutes), held=True)
-        elif not wanted and self.is_held:
-            await self._ask(now, self._agent.release, held=False)
+        if now >= self._again_at:
+            await self._tell(now)
+        if self._expires_at is not None and now >= self._expires_at:
+            log.warning("task protection has expired, not renewed", extra={"action": "task_protection_expired"})
+            self._end(self._expires_at)
 
     async def leave(self) -> None:
         """There is no work any more, or nobody left to do it."""
         if self.is_held:
-            await self._ask(self._clock.monotonic(), self._agent.release, held=False)
+            await self._release(self._clock.monotonic())
 
-    async def _ask(self, now: float, call: Callable[[], None], *, held: bool) -> None:
+    async def _tell(self, now: float) -> None:
+        if self._is_rested(now):
+            self._since = now
+        until = self._since + self._max_seconds
+        wanted = now < self._busy_at + IDLE_SECONDS and now < until
+        if wanted and self._is_due(now, until):
+            await self._protect(now, until)
+        elif not wanted and self.is_held:
+            await self._release(now, "" if now < until else ", for it was held for TASK_PROTECTION_MAX_MINUTES")
+
+    def _is_rested(self, now: float) -> bool:
+        return not self.is_held and now >= self._ended_at + REST_SECONDS
+
+    def _is_due(self, now: float, until: float) -> bool:
+        """Not held; or to be renewed, and not yet held to the end."""
+        return self._expires_at is None or (now >= self._renew_at and self._expires_at < until)
+
+    async def _protect(self, now: float, until: float) -> None:
+        # Not beyond `until`: should the agent be away by then, it ends all the same.
+        minutes = min(self._minutes, math.ceil((until - now) / 60))
+        if not await self._ask(now, lambda: self._agent.protect(minutes), "held"):
+            return
+        if not self.is_held:
+            log.info("task protection is held", extra={"action": "task_protection"})
+        # At half of the time, so that one failure does not let it lapse.
+        self._renew_at, self._expires_at = now + minutes * 30, now + minutes * 60
+        TASK_PROTECTED.set(1)
+
+    async def _release(self, now: float, why: str = "") -> None:
+        if await self._ask(now, self._agent.release, "released"):
+            log.info("task protection is released%s", why, extra={"action": "task_protection"})
+            self._end(now)
+
+    def _end(self, at: float) -> None:
+        self._expires_at, self._ended_at = None, at
+        TASK_PROTECTED.set(0)
+
+    async def _ask(self, now: float, call: Callable[[], None], wanted: str) -> bool:
+        """Whether the agent did it; if not, it is left alone for a while."""
         try:
             await asyncio.to_thread(call)
         except AgentRefused as error:
             TASK_PROTECTION_FAILED.inc()
-            log.warning(
-                "task protection is not %s: %s", "held" if held else "released", error,
-                extra={"action": "task_protection_failed"},
-            )  # fmt: skip
+            log.warning("task protection is not %s: %s", wanted, error, extra={"action": "task_protection_failed"})
             self._again_at = now + self._again_seconds * random.uniform(0.5, 1.5)  # noqa: S311 - spreads the fleet
             self._again_seconds = min(self._again_seconds * 2, _AGAIN_MAX_SECONDS)
-            return
-        if held != self.is_held:
-            log.info("task protection is %s", "held" if held else "released", extra={"action": "task_protection"})
+            return False
         self._again_seconds = _AGAIN_FIRST_SECONDS
-        # At half of the time, so that one failure does not let it lapse.
-        self._renew_at = now + self._minutes * 30 if held else float("inf")
-        TASK_PROTECTED.set(held)
+        return True
 
 
 @contextlib.asynccontextmanager
@@ -160,7 +203,8 @@ async def protecting(
     if settings.task_protection == "off" or not uri:
         yield
         return
-    protection = TaskProtection(Agent(uri), settings.task_protection_minutes, busy, clock=clock)
+    minutes, max_minutes = settings.task_protection_minutes, settings.task_protection_max_minutes
+    protection = TaskProtection(Agent(uri), minutes, busy, max_minutes=max_minutes, clock=clock)
     task = asyncio.create_task(protection.run(), name="task protection")
     try:
         yield

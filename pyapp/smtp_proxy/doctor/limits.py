@@ -58,6 +58,8 @@ def _protection(settings: Settings, environ: Mapping[str, str]) -> Iterator[Find
     if held and settings.smtp_session_max_seconds == 0:
         yield warning(
             "SMTP_SESSION_MAX_SECONDS is 0: one client that never leaves keeps its task from scaling in, and "
-            "deployments waiting",
-            "set SMTP_SESSION_MAX_SECONDS, to 3600 for instance",
+            f"deployments waiting, for {settings.task_protection_max_minutes} minutes at a time "
+            "(TASK_PROTECTION_MAX_MINUTES)",
+            "set SMTP_SESSION_MAX_SECONDS, to 3600 for instance; where deployments must not wait as long, lower "
+            "TASK_PROTECTION_MAX_MINUTES",
         )

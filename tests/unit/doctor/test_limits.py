@@ -34,7 +34,9 @@ def test_a_stop_must_fit_into_fargates() -> None:
 @pytest.mark.parametrize(("seconds", "count"), [(0, 1), (3600, 0)])
 def test_protection_wants_an_end_of_sessions(seconds: float, count: int) -> None:
     environ = {"ECS_AGENT_URI": "http://agent"}
-    assert len(worse(examine(Settings(smtp_session_max_seconds=seconds), 350, environ))) == count
+    found = worse(examine(Settings(smtp_session_max_seconds=seconds, task_protection_max_minutes=45), 350, environ))
+    assert len(found) == count
+    assert all("deployments waiting, for 45 minutes at a time" in finding.what for finding in found)
     assert worse(examine(Settings(task_protection="off"), 350, environ)) == []
 
 
