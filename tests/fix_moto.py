@@ -60,6 +60,7 @@ class Vault:
     """Secrets in moto's Secrets Manager."""
 
     def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
         self._api = boto3.client("secretsmanager", region_name="eu-central-1", endpoint_url=endpoint)
 
     def create(self, text: str) -> str:

@@ -35,11 +35,11 @@ class Login:
 
     async def read(self) -> SecretValue:
         """Raises ConfigurationError, SecretUnavailable."""
-        return await asyncio.to_thread(self._secret.read)
+        return await self._secret.read_soon()
 
     async def renew(self, refused: SecretValue) -> bool:
         """Read again, since this one was refused. Whether there is another now. Never raises."""
-        return await asyncio.to_thread(self._secret.renew, refused) is not refused
+        return await self._secret.renew_soon(refused) is not refused
 
     def password(self, value: SecretValue) -> str:
         """Raises ConfigurationError."""

@@ -6,16 +6,20 @@ its JSON. The environment holds no more than that (REQ-INFRA-ECS-010), and what 
 A secret is rotated while we run. Nobody is told; a login that is refused is the sign. Then the secret is read again, by
 one of all those that were refused; in vain never more often than each `_SPACING_SECONDS`.
 
-boto3 blocks: on an event loop, call what reads in a thread.
+boto3 blocks. Each secret has a thread of its own for it, which an event loop waits for (`read_soon`, `renew_soon`):
+were the calls in asyncio's common threads, a Secrets Manager that hangs would have one for every login that waits, and
+hold up whatever else goes there. Without a loop, or at the start, call `read` itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,6 +65,24 @@ class ManagedSecret:
         self._value: SecretValue | None = None
         self._in_vain_at = float("-inf")
         self._api: Any = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="secret")
+        self._reading: Future[SecretValue] | None = None
+
+    async def read_soon(self) -> SecretValue:
+        """`read`, waited for. Those who come while it is asked for share the answer, also one that is an error.
+
+        Called on the event loop alone.
+        """
+        if self._value is not None:
+            return self._value
+        if self._reading is None or self._reading.done():
+            self._reading = self._thread.submit(self.read)
+        # One who gives up waiting does not take it from the others.
+        return await asyncio.shield(asyncio.wrap_future(self._reading))
+
+    async def renew_soon(self, refused: SecretValue) -> SecretValue:
+        """`renew`, waited for."""
+        return await asyncio.wrap_future(self._thread.submit(self.renew, refused))
 
     def read(self) -> SecretValue:
         """What it said last; asked for the first time.
