@@ -8,3 +8,5 @@ ALTER TABLE deliveries
     ADD COLUMN route text; -- null: as the routes say
 ALTER TABLE tenants ADD COLUMN lane smallint NOT NULL DEFAULT 0;
 ALTER TABLE credentials ADD COLUMN lane smallint; -- null: as its tenant's
+
+COMMENT ON COLUMN deliveries.lane IS 'model.Lane';

@@ -4,4 +4,4 @@
 -- and for the previous release.
 -- online index: deliveries_by_lane ON deliveries (lane, sweep_at) WHERE 0 + state < 2
 
-COMMENT ON COLUMN deliveries.lane IS 'model.Lane';
+COMMENT ON INDEX deliveries_by_lane IS 'for the sweeper, which reads each lane by itself';
