@@ -48,6 +48,15 @@ class LaneSuite:
         assert await stores.store.sweep(20, SWEEP_AFTER) == []
         assert await stores.store.depth() == len(bulk) + len(first)
 
+    async def test_a_lane_of_a_later_release_is_swept_with_what_is_transactional(self, stores: Stores) -> None:
+        """It was in no lane that anybody swept, and lay until a release came that knew it."""
+        unknown = await stores.accepted(core_envelope(lane=7), core_envelope(lane=2))
+        await stores.let_pass(SWEEP_AFTER)
+        assert await stores.store.sweep(10, SWEEP_AFTER, Lane.BULK) == []
+        assert sorted(await stores.store.sweep(10, SWEEP_AFTER)) == sorted(unknown)
+        jobs = await stores.store.claim(unknown, uuid4(), LEASE)
+        assert [job.lane for job in jobs] == [Lane.TRANSACTIONAL] * 2
+
     async def test_what_is_released_says_its_lane(self, stores: Stores) -> None:
         ids = await stores.accepted(core_envelope(), core_envelope(lane=1))
         worker = uuid4()
