@@ -12,6 +12,10 @@ import pytest
 from fix_infra import ROOT, Edits, pulumi_side, terraform_side, tree
 from infra_graph.canonical import Resource, differences
 
+# Terraform starts the provider (some 700 MB) for each plan; the first test also waits for what the fixture renders, and
+# on a busy machine the two together take longer than the 120 s that other tests have.
+pytestmark = pytest.mark.timeout(600)
+
 Side = Callable[[str], list[Resource]]
 
 # Differences that are meant, each with its reason: the beginning of the line, and why. None so far.

@@ -9,6 +9,10 @@ import pytest
 from fix_infra import ROOT
 from infra_graph.terraform import CannotPlan, Workspace
 
+# Terraform starts the provider (some 700 MB) for each plan; the first test also waits for what the fixture renders, and
+# on a busy machine the two together take longer than the 120 s that other tests have.
+pytestmark = pytest.mark.timeout(600)
+
 MODULES = sorted(each for each in (ROOT / "terraform/modules").iterdir() if each.is_dir())
 
 
