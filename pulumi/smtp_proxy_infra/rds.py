@@ -1,4 +1,4 @@
-"""PostgreSQL, its replica, its budget, and RDS Proxy where it is switched on: the twin of terraform/modules/rds."""
+"""PostgreSQL, its budget, and RDS Proxy where it is switched on: the twin of terraform/modules/rds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RdsSettings:
     idle_in_transaction_timeout_ms: int
     log_min_duration_ms: int
     multi_az: bool
-    replica: bool
+    replica: bool  # false; `settings.load` refuses true, and says why
     proxy: bool
     proxy_max_connections_percent: int
     proxy_idle_client_timeout: int
@@ -63,13 +63,10 @@ class Rds(pulumi.ComponentResource):
         self._keys_and_access()
         self._parameters()
         self._primary = self._make_primary()
-        self._replica = self._make_replica() if args.settings.replica else None
         self.secret_arn: pulumi.Output[str] = self._primary.master_user_secrets[0].secret_arn
         self.kms_key_arn = self._key.arn
         self.identifier = self._primary.identifier
-        self.replica_identifier = self._replica.identifier if self._replica else None
         self.direct_endpoint = self._primary.address
-        self.replica_endpoint = self._replica.address if self._replica else None
         self.endpoint = self._proxy().endpoint if args.settings.proxy else self._primary.address
         self.register_outputs({"endpoint": self.endpoint})
 
@@ -178,34 +175,6 @@ class Rds(pulumi.ComponentResource):
             monitoring_interval=of.monitoring_interval,
             monitoring_role_arn=self._monitoring.arn,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*self._logs, self._may_monitor]),
-        )
-
-    def _make_replica(self) -> aws.rds.Instance:
-        args, of = self._args, self._settings
-        return aws.rds.Instance(
-            f"{self._name}-replica",
-            identifier=f"{args.name}-replica",
-            replicate_source_db=self._primary.identifier,
-            auto_minor_version_upgrade=True,
-            instance_class=of.instance_class,
-            max_allocated_storage=of.max_allocated_storage,
-            storage_type=of.storage_type,
-            storage_encrypted=True,
-            port=args.port,
-            publicly_accessible=False,
-            vpc_security_group_ids=args.security_group_ids,
-            parameter_group_name=self._group.name,
-            ca_cert_identifier="rds-ca-rsa2048-g1",
-            maintenance_window=of.maintenance_window,
-            copy_tags_to_snapshot=True,
-            deletion_protection=of.deletion_protection,
-            skip_final_snapshot=True,
-            performance_insights_enabled=True,
-            performance_insights_kms_key_id=self._key.arn,
-            performance_insights_retention_period=of.performance_insights_retention_days,
-            monitoring_interval=of.monitoring_interval,
-            monitoring_role_arn=self._monitoring.arn,
-            opts=self._child,
         )
 
     def _proxy(self) -> aws.rds.Proxy:

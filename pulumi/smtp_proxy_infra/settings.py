@@ -21,7 +21,7 @@ def load(environment: str, file: Path = STACK) -> dict[str, dict[str, Any]]:
     """Each section's defaults with the environment's keys over them, values replaced whole.
 
     Raises:
-        BadSettings: no such environment, or it has a section or key that the defaults have not got.
+        BadSettings: no such environment, it has a section or key that the defaults have not got, or what RDS refuses.
     """
     stack = yaml.safe_load(file.read_text())
     defaults: dict[str, dict[str, Any]] = stack["defaults"]
@@ -37,4 +37,11 @@ def load(environment: str, file: Path = STACK) -> dict[str, dict[str, Any]]:
                 raise BadSettings(
                     f"{file.name}: environments.{environment}.{section}.{key} is not in defaults.{section}"
                 )
-    return {section: {**values, **override.get(section, {})} for section, values in defaults.items()}
+    found = {section: {**values, **override.get(section, {})} for section, values in defaults.items()}
+    if found["rds"]["replica"] is not False:
+        raise BadSettings(
+            f"{file.name}: rds.replica must be false in {environment}: RDS refuses a read replica of a primary with "
+            "manage_master_user_password, which keeps the password out of the state. docs/decisions/0036 says what a "
+            "replica would take."
+        )
+    return found

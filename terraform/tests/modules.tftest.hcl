@@ -43,7 +43,7 @@ run "rds" {
   }
 
   assert {
-    condition     = aws_db_instance.primary.storage_encrypted && aws_db_instance.replica[0].storage_encrypted
+    condition     = aws_db_instance.primary.storage_encrypted
     error_message = "Mail at rest is encrypted."
   }
 
@@ -53,7 +53,7 @@ run "rds" {
   }
 
   assert {
-    condition     = !aws_db_instance.primary.publicly_accessible && !aws_db_instance.replica[0].publicly_accessible
+    condition     = !aws_db_instance.primary.publicly_accessible
     error_message = "The database has no public address."
   }
 
@@ -75,7 +75,7 @@ run "rds_behind_a_proxy" {
 
   variables {
     port     = 5432
-    settings = merge(run.settings.rds, { proxy = true, replica = false })
+    settings = merge(run.settings.rds, { proxy = true })
   }
 
   assert {
@@ -87,11 +87,21 @@ run "rds_behind_a_proxy" {
     condition     = aws_db_proxy.main[0].require_tls
     error_message = "The proxy takes TLS alone."
   }
+}
 
-  assert {
-    condition     = output.replica_endpoint == null
-    error_message = "No replica, no endpoint."
+run "rds_refuses_a_replica" {
+  command = plan
+
+  module {
+    source = "./modules/rds"
   }
+
+  variables {
+    port     = 5432
+    settings = merge(run.settings.rds, { replica = true })
+  }
+
+  expect_failures = [var.settings]
 }
 
 run "rds_refuses_a_minor" {

@@ -44,6 +44,13 @@ def test_a_misspelling_is_refused(environments: dict[str, Any], said: str, tmp_p
         settings.load("dev", edited(tmp_path, environments))
 
 
+@pytest.mark.parametrize("said", [True, "true", None])
+def test_a_read_replica_is_refused_before_rds_does(said: object, tmp_path: Path) -> None:
+    """RDS makes none of a primary whose password it manages; Terraform's twin is in terraform/tests."""
+    with pytest.raises(settings.BadSettings, match=r"rds\.replica must be false in dev: .*manage_master_user_password"):
+        settings.load("dev", edited(tmp_path, {"dev": {"rds": {"replica": said}}}))
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_database_can_hold_the_connections(environment: str) -> None:
     """REQ-INFRA-SCALE-003: the budget is what the class has memory for."""
@@ -69,7 +76,6 @@ def test_production_is_guarded() -> None:
     of = settings.load("production")
     assert of["rds"]["deletion_protection"]
     assert of["rds"]["multi_az"]
-    assert of["rds"]["replica"]
     assert len(of["vpc"]["nat_zones"]) == 3
 
 

@@ -134,32 +134,6 @@ resource "aws_db_instance" "primary" {
   depends_on = [aws_cloudwatch_log_group.postgresql, aws_iam_role_policy_attachment.monitoring]
 }
 
-resource "aws_db_instance" "replica" {
-  count = var.settings.replica ? 1 : 0
-
-  identifier                            = "${var.name}-replica"
-  replicate_source_db                   = aws_db_instance.primary.identifier
-  auto_minor_version_upgrade            = true
-  instance_class                        = var.settings.instance_class
-  max_allocated_storage                 = var.settings.max_allocated_storage
-  storage_type                          = var.settings.storage_type
-  storage_encrypted                     = true
-  port                                  = var.port
-  publicly_accessible                   = false
-  vpc_security_group_ids                = var.security_group_ids
-  parameter_group_name                  = aws_db_parameter_group.main.name
-  ca_cert_identifier                    = "rds-ca-rsa2048-g1"
-  maintenance_window                    = var.settings.maintenance_window
-  copy_tags_to_snapshot                 = true
-  deletion_protection                   = var.settings.deletion_protection
-  skip_final_snapshot                   = true
-  performance_insights_enabled          = true
-  performance_insights_kms_key_id       = aws_kms_key.main.arn
-  performance_insights_retention_period = var.settings.performance_insights_retention_days
-  monitoring_interval                   = var.settings.monitoring_interval
-  monitoring_role_arn                   = aws_iam_role.monitoring.arn
-}
-
 # ---- RDS Proxy, where the budget asks for it
 
 resource "aws_iam_role" "proxy" {

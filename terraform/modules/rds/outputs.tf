@@ -8,19 +8,9 @@ output "direct_endpoint" {
   value       = aws_db_instance.primary.address
 }
 
-output "replica_endpoint" {
-  description = "Host of the read replica, or null without one."
-  value       = var.settings.replica ? aws_db_instance.replica[0].address : null
-}
-
 output "identifier" {
   description = "Identifier of the primary: the dimension of its alarms."
   value       = aws_db_instance.primary.identifier
-}
-
-output "replica_identifier" {
-  description = "Identifier of the replica, or null without one."
-  value       = var.settings.replica ? aws_db_instance.replica[0].identifier : null
 }
 
 output "secret_arn" {

@@ -73,7 +73,12 @@ variable "settings" {
 
   validation {
     condition     = var.settings.backup_retention_days >= 1 && var.settings.backup_retention_days <= 35
-    error_message = "rds.backup_retention_days must be between 1 and 35: a read replica needs backups of its source."
+    error_message = "rds.backup_retention_days must be between 1 and 35: without backups there is no restoring to a moment."
+  }
+
+  validation {
+    condition     = !var.settings.replica
+    error_message = "rds.replica must be false: RDS refuses a read replica of a primary with manage_master_user_password, which keeps the password out of the state. docs/decisions/0036 says what a replica would take."
   }
 
   validation {
