@@ -1,7 +1,7 @@
 """Tells people that a certificate can not be had, or ends and nobody renews it.
 
-In the log always, by SNS and by a webhook where they are set. An alert that can not be sent is logged, and nothing else:
-the next attempt matters more.
+In the log always, by SNS and by a webhook where they are set. An alert that can not be sent is logged, and nothing
+else: the next attempt matters more.
 """
 
 from __future__ import annotations
