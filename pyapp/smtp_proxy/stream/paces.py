@@ -6,12 +6,15 @@ truth: with an empty Redis the pace is full again until somebody is refused. Eac
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from smtp_proxy.stream.connection import Connection, Script, stream_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from smtp_proxy.config import Settings
 
 _PREFIX: Final = "smtp-proxy:pace"
@@ -117,6 +120,7 @@ class Paces:
     def __init__(self, settings: Settings) -> None:
         self._redis = Connection(settings)
         self._timeout_seconds = min(_TIMEOUT_SECONDS, settings.redis_timeout_seconds)
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def take(self, name: str, rates: Rates, count: int, patience_seconds: float) -> Turn:
         """`count` are about to be sent, after the wait; one longer than the patience takes nothing.
@@ -138,7 +142,19 @@ class Paces:
         first, longest = backoff.first_seconds * 1000, backoff.most_seconds * 1000
         return bool(await self._run(_TOO_FAST, name, rates, first, longest, backoff.stretch))
 
+    def in_background(self, telling: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """What an API answered is told while the answer goes its way; `close` and `told` wait for it."""
+        task = asyncio.create_task(telling, name="pace")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        return task
+
+    async def told(self) -> None:
+        """Wait for what is told in the background; each has a time-out."""
+        await asyncio.gather(*self._telling)
+
     async def close(self) -> None:
+        await self.told()
         await self._redis.close()
 
     async def _run(self, script: Script, name: str, rates: Rates, *arguments: float) -> Any:

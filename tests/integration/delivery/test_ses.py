@@ -7,7 +7,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from smtp_proxy.delivery.governor import Governor
 from smtp_proxy.delivery.leg import Leg
 from smtp_proxy.delivery.mx.resolver import Resolver
 from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
-from smtp_proxy.delivery.providers.pace import Pace
+from smtp_proxy.delivery.providers.pace import FleetPace, Pace
 from smtp_proxy.delivery.providers.ses import Ses, SesAccount, SesClient
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.routing.file import RoutesFile
@@ -106,11 +106,13 @@ class Refusing:
         self.status = 400
         self.stall = False
         self.good_calls = 0  # before the error
+        self.at_a_call: Callable[[], None] = lambda: None
         self.requests: list[dict[str, object]] = []
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(await request.json())
+        self.at_a_call()
         if self.stall:
             await asyncio.sleep(5)
         if not self.error or len(self.requests) <= self.good_calls:
@@ -255,6 +257,39 @@ async def test_a_throttle_slows_every_worker_down(refusing: Refusing, valkey: Va
     assert len(refusing.requests) == asked, "the other worker did not ask"
     for part in (one, other, *paces):
         await part.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "pause_seconds"),
+    [("", Outcome.DELIVERED, 1), ("TooManyRequestsException", Outcome.DEFERRED, 4)],
+)
+async def test_what_ses_said_does_not_wait_for_redis(
+    refusing: Refusing, valkey: ValkeyServer, error: str, outcome: Outcome, pause_seconds: float
+) -> None:
+    """Whoever was broken off there once lost an answer that SES had given: the mail might be sent again."""
+    settings = Settings.load({"redis_url": valkey.url, "redis_timeout_seconds": "60"}, {})
+    paces, others = Paces(settings), Paces(settings)
+    paces._timeout_seconds = 60.0
+    client = SesClient(SesAccount("eu-central-1", refusing.url, max_rate_per_second=100), SystemClock(), paces)
+    client.pace._chance = lambda: 0.5
+    client.pace.too_fast()  # so that a success is news, and the next pause of two seconds
+    await paces.told()
+    await asyncio.sleep(1.1)
+    refusing.error, refusing.status, refusing.at_a_call = error, 429, valkey.pause
+    try:
+        async with asyncio.timeout(20):
+            offered = await Ses(client).offer(b"x", [(0, "a@b.example")], NO_LEDGER)
+        assert offered.results[0].outcome is outcome
+        assert len(paces._telling) == 1, "and it is still being told"
+    finally:
+        valkey.resume()
+    await paces.close()  # it waits for that
+    await asyncio.sleep(2.1 if error else 0)
+    other = FleetPace(client.pace._name, 100.0, SystemClock(), others, lambda: 0.5)
+    other.too_fast()
+    assert await other.take(1, 0.0) == pytest.approx(pause_seconds, abs=0.2)
+    await others.close()
+    await client.close()
 
 
 async def test_limits_of_the_fleet_are_for_ses_too(moto: str, valkey: ValkeyServer) -> None:

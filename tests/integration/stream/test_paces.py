@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from fix_valkey import ValkeyServer
@@ -27,6 +27,13 @@ async def fleet(valkey: ValkeyServer) -> AsyncIterator[tuple[FleetPace, FleetPac
         await each.close()
 
 
+async def told(pace: FleetPace, what: Callable[[], None]) -> None:
+    """Say it, and wait until Redis knows."""
+    what()
+    assert pace._paces is not None
+    await pace._paces.told()
+
+
 async def test_all_workers_share_the_accounts_rate(fleet: tuple[FleetPace, FleetPace]) -> None:
     one, other = fleet
     assert await one.take(100, PATIENCE) == 0, "a second's worth may go at once"
@@ -37,15 +44,15 @@ async def test_all_workers_share_the_accounts_rate(fleet: tuple[FleetPace, Fleet
 
 async def test_a_refusal_of_one_slows_all_and_success_mends_it(fleet: tuple[FleetPace, FleetPace]) -> None:
     one, other = fleet
-    await one.too_fast()
+    await told(one, one.too_fast)
     assert await other.take(1, PATIENCE) == pytest.approx(1, abs=0.1), "the pause is everybody's"
-    await other.too_fast()  # a call that was under way: together with the first, it counts once
+    await told(other, other.too_fast)  # a call that was under way: together with the first, it counts once
     await asyncio.sleep(1.1)
     assert await other.take(50, PATIENCE) == 0
     assert await one.take(50, PATIENCE) == pytest.approx(0, abs=0.1)
     assert await one.take(1, PATIENCE) == pytest.approx(1, abs=0.2), "50 a second now, so a hundred are two seconds"
     for _ in range(50):
-        await other.went_well()
+        await told(other, other.went_well)
     await asyncio.sleep(2.1)
     assert await one.take(200, PATIENCE) == 0
     assert await other.take(1, PATIENCE) == pytest.approx(1, abs=0.2), "100 a second again"
@@ -55,7 +62,7 @@ async def test_pauses_double_and_beyond_patience_nothing_is_taken(fleet: tuple[F
     one, other = fleet
     waits = []
     for _ in range(3):
-        await one.too_fast()
+        await told(one, one.too_fast)
         waits.append(await other.take(1, 0.0))
         await asyncio.sleep(waits[-1] + 0.05)
     assert waits == [pytest.approx(wait, abs=0.2) for wait in (1, 2, 4)]
@@ -68,15 +75,15 @@ async def test_what_succeeds_within_a_pause_was_under_way_and_makes_nothing_fast
     """Each such call once set the next pause back to a second."""
     one, other = fleet
     for pause in (1, 2, 4):
-        await one.too_fast()
+        await told(one, one.too_fast)
         assert await other.take(1, 0.0) == pytest.approx(pause, abs=0.2)
         for _ in range(100):
-            await other.went_well()
+            await told(other, other.went_well)
         await asyncio.sleep(pause + 0.1)
     assert await one.take(25, PATIENCE) == 0
     assert await one.take(1, 0.0) == pytest.approx(1, abs=0.2), "halved three times: 12.5 a second"
-    await other.went_well()
-    await one.too_fast()
+    await told(other, other.went_well)
+    await told(one, one.too_fast)
     assert await other.take(1, 0.0) == pytest.approx(1, abs=0.2), "a success after the pause makes the next one short"
 
 
@@ -89,7 +96,7 @@ async def test_a_route_that_may_less_slows_no_other_of_its_account(valkey: Valke
     assert await slow.take(1, PATIENCE) == pytest.approx(3, abs=0.2), "it goes at one a second itself"
     assert await fast.take(100, PATIENCE) == 0
     assert await fast.take(1, PATIENCE) == pytest.approx(0, abs=0.1)
-    await slow.too_fast()
+    await told(slow, slow.too_fast)
     assert await fast.take(1, PATIENCE) == pytest.approx(1, abs=0.1), "the account's pause is everybody's"
     await asyncio.sleep(1.1)
     assert await fast.take(150, PATIENCE) == 0
@@ -115,7 +122,7 @@ async def test_without_redis_each_worker_has_its_own_pace(
     with pytest.raises(StreamUnavailable):
         await paces.take("ses eu", Rates(100.0, 0.2), 1, PATIENCE)
     await paces.close()
-    await one.too_fast()
+    await told(one, one.too_fast)
     assert await one.take(1, PATIENCE) > 0.3
     assert await other.take(1, PATIENCE) == 0
     assert (one.own.rate, other.own.rate) == (50.0, 100.0)

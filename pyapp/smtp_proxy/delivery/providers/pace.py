@@ -6,6 +6,7 @@ little. Over the fleet it is one pace in Redis (`stream.paces`); a process that 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from smtp_proxy.errors import StreamUnavailable
 from smtp_proxy.stream.paces import Backoff, Rates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.stream.paces import Paces
@@ -83,9 +84,12 @@ class FleetPace:
         self._chance = chance
         self._away_until = 0.0
         self._slowed = False
+        self._refusal: asyncio.Task[None] | None = None
 
     async def take(self, count: int, patience_seconds: float) -> float:
         """How long to wait before `count` are sent; where that is longer than the patience, nothing is taken."""
+        if self._refusal is not None and not self._refusal.done():
+            await asyncio.wait([self._refusal])  # what this worker sends next comes after it
         if (paces := self._fleet()) is not None:
             try:
                 turn = await paces.take(self._name, self._rates, count, patience_seconds)
@@ -100,27 +104,30 @@ class FleetPace:
             self.own.take(count, now)
         return wait
 
-    async def went_well(self) -> None:
+    def went_well(self) -> None:
+        """A call succeeded. Nothing waits for the others to hear of it: the mail is sent, and that must be recorded."""
         self.own.went_well(self._clock.monotonic())
         if self._slowed and (paces := self._fleet()) is not None:
-            try:
-                await paces.went_well(self._name, self._rates, _INCREASE)
-            except StreamUnavailable as error:
-                self._is_away(error)
+            paces.in_background(self._tell(paces.went_well(self._name, self._rates, _INCREASE)))
 
-    async def too_fast(self) -> None:
-        """The API refused one of this worker's calls: all workers go slower."""
+    def too_fast(self) -> None:
+        """The API refused one of this worker's calls: all workers go slower. Heard of as `went_well` is."""
         self.own.too_fast(self._clock.monotonic())
         if (paces := self._fleet()) is not None:
             backoff = Backoff(_PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS, 0.5 + self._chance())
-            try:
-                await paces.too_fast(self._name, self._rates, backoff)
-            except StreamUnavailable as error:
-                self._is_away(error)
+            self._refusal = paces.in_background(self._tell(paces.too_fast(self._name, self._rates, backoff)))
+
+    async def _tell(self, telling: Awaitable[object]) -> None:
+        try:
+            await telling
+        except StreamUnavailable as error:
+            self._is_away(error)
 
     def _fleet(self) -> Paces | None:
         return self._paces if self._clock.monotonic() >= self._away_until else None
 
     def _is_away(self, error: StreamUnavailable) -> None:
+        if self._fleet() is None:
+            return  # others heard so at the same time
         self._away_until = self._clock.monotonic() + _AWAY_SECONDS
         log.warning("%s: at this worker's own pace: %s", self._name, error, extra={"action": "pace_alone"})

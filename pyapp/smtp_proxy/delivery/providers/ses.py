@@ -206,8 +206,8 @@ class Ses:
         try:
             message_id = await client.send(self._request(raw, [address for _, address in part]))
         except (ClientError, BotoCoreError) as error:
-            return await self._failed(error)
-        await client.pace.went_well()
+            return self._failed(error)
+        client.pace.went_well()
         return Verdict(Outcome.DELIVERED, 250, "2.0.0", Kind.ACCEPTED), f"Ok {message_id}"
 
     def _request(self, raw: bytes, addresses: list[str]) -> dict[str, Any]:
@@ -221,10 +221,10 @@ class Ses:
         }
         return {name: value for name, value in request.items() if value is not None}
 
-    async def _failed(self, error: ClientError | BotoCoreError) -> tuple[Verdict, str]:
+    def _failed(self, error: ClientError | BotoCoreError) -> tuple[Verdict, str]:
         verdict, text = verdict_of(error)
         if verdict.slow_down:
-            await self._client.pace.too_fast()
+            self._client.pace.too_fast()
         if verdict.operator:
             log.error("%s: %s", self._client.remote, text, extra={"action": "ses_refused"})
         return verdict, text
