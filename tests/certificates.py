@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 
 class Authority:
@@ -44,12 +44,18 @@ class Authority:
         context.load_cert_chain(self.issue(*names, days=days))
         return context
 
-    def pair(self, folder: Path, *names: str, days: int = 1) -> x509.Certificate:
-        """`fullchain.pem` and `privkey.pem` in a folder, as ACME clients leave them; what is there is replaced."""
+    def pair(
+        self, folder: Path, *names: str, days: int = 1, responder: str = "", must_staple: bool = False
+    ) -> x509.Certificate:
+        """`fullchain.pem` and `privkey.pem` in a folder, as ACME clients leave them; what is there is replaced.
+
+        With a `responder` (URL) the CA is in the chain.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        both = self.issue(*names, days=days).read_bytes()
+        both = self.issue(*names, days=days, responder=responder, must_staple=must_staple).read_bytes()
         at = both.index(b"-----BEGIN PRIVATE KEY")
-        for name, content in (("privkey.pem", both[at:]), ("fullchain.pem", both[:at])):
+        chain = both[:at] + (self.certificate_pem if responder else b"")
+        for name, content in (("privkey.pem", both[at:]), ("fullchain.pem", chain)):
             part = folder / f".{name}"
             part.write_bytes(content)
             part.replace(folder / name)
@@ -78,8 +84,9 @@ class Authority:
         status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
         begins: timedelta = timedelta(hours=-1),
         lasts: timedelta | None = timedelta(days=1),
+        delegate: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
     ) -> bytes:
-        """A response about the certificate, DER."""
+        """A response about the certificate, DER; `delegate`: who signs it, and sends its certificate along."""
         this_update = datetime.now(UTC) + begins
         revoked_at = this_update if status is ocsp.OCSPCertStatus.REVOKED else None
         builder = ocsp.OCSPResponseBuilder().add_response(
@@ -92,20 +99,37 @@ class Authority:
             revocation_time=revoked_at,
             revocation_reason=None,
         )
-        signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self._certificate).sign(
-            self._key, hashes.SHA256()
-        )
+        signer, key = (self._certificate, self._key) if delegate is None else delegate
+        if delegate is not None:
+            builder = builder.certificates([signer])
+        signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, signer).sign(key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.DER)
+
+    def responder(self, *, may_sign: bool = True) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """One that signs responses for this CA (RFC 6960 4.2.2.2), if it may."""
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        usage = ExtendedKeyUsageOID.OCSP_SIGNING if may_sign else ExtendedKeyUsageOID.SERVER_AUTH
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "responder")]))
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()), key
 
     @property
     def certificate_pem(self) -> bytes:
         return self.ca_file.read_bytes()
 
-    def issue(self, *names: str, days: int = 1) -> Path:
+    def issue(self, *names: str, days: int = 1, responder: str = "", must_staple: bool = False) -> Path:
         """A file with a certificate for these names, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
             .issuer_name(self._name)
@@ -115,8 +139,15 @@ class Authority:
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if responder:
+            where = x509.AccessDescription(
+                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
+            )
+            builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
+        if must_staple:
+            builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         file = self.directory / f"{names[0]}-{certificate.serial_number}.pem"
         file.write_bytes(
             certificate.public_bytes(serialization.Encoding.PEM)

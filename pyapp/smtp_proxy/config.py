@@ -168,6 +168,9 @@ class Settings(BaseModel):
     tls_client_crl_file: Path | None = Field(
         default=None, description="revocation lists of client certificates, PEM, one of each CA"
     )
+    tls_ocsp_fetch: bool = Field(
+        default=True, description="fetch OCSP responses where a certificate names a responder, and staple them"
+    )
     tls_watch_seconds: float = Field(
         default=0.5, ge=0, le=3600, description="look so often whether certificate files changed; 0: never"
     )

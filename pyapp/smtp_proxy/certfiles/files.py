@@ -75,6 +75,16 @@ def write_copy(folder: Path, chain: bytes, key: bytes | None) -> list[Path]:
     return written
 
 
+def write_response(file: Path, response: bytes) -> None:
+    """Put an OCSP response (0644) in its place whole. Raises CertificateProblem."""
+    try:
+        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _part(file, response, 0o644).replace(file)
+        _sync(file.parent)
+    except OSError as error:
+        raise CertificateProblem(f"DATA_DIR: can not write {error.filename or file}: {error.strerror}") from None
+
+
 def mark_of(directory: Path, name: str) -> str | None:
     """The id of the certificate that is in this folder; "": it was placed by hand; None: none, or not all of it."""
     folder = directory / folder_name(name)

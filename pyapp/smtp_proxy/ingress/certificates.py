@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from smtp_proxy.certfiles.origin import refuse_in_production
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
@@ -84,7 +85,7 @@ def read(settings: Settings, now: datetime) -> CertificateSet:
         ConfigurationError: there is no certificate, or TLS_DEFAULT_NAME is none of them.
         CertificateProblem: names the file that can not be read, or that is not for production.
     """
-    pairs = [_pair(files, now) for files in _all_files(settings)]
+    pairs = [_pair(settings, files, now) for files in _all_files(settings)]
     if settings.mode == "production":
         for pair in pairs:
             refuse_in_production(pair.chain, pair.label)
@@ -110,7 +111,8 @@ def read(settings: Settings, now: datetime) -> CertificateSet:
 
 def stamp(settings: Settings) -> Stamp:
     """What the file system says of each file; it differs when one was written, replaced, added or taken away."""
-    paths = [settings.tls_client_ca_file, settings.tls_client_crl_file]
+    # Whatever is put in place in the folder of responses changes the folder.
+    paths = [settings.tls_client_ca_file, settings.tls_client_crl_file, fetched_folder(settings)]
     try:
         for files in _all_files(settings):
             paths += files.chain, files.key, files.response
@@ -164,13 +166,35 @@ def _first_there(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
-def _pair(files: _Files, now: datetime) -> Pair:
+def _pair(settings: Settings, files: _Files, now: datetime) -> Pair:
     of_chain, of_key, of_response = files.settings
     chain, key = _read(of_chain, files.chain), _read(of_key, files.key)
     response = b""
     if files.response is not None and (of_response == "TLS_OCSP_FILE" or files.response.exists()):
         response = _read(of_response, files.response)
-    return Pair(files.name, files.label, chain, key, ocsp.staple(response, chain, now))
+    staple = ocsp.staple(response, chain, now)
+    if not staple.response and (fetched := fetched_file(settings, chain)).exists():
+        other = ocsp.staple(_read("DATA_DIR", fetched), chain, now)
+        staple = other if other.response or not staple.refused else staple
+    return Pair(files.name, files.label, chain, key, staple)
+
+
+def fingerprint(chain: bytes) -> str:
+    """Of the first certificate of a PEM chain, SHA-256 in hex; "": it can not be read."""
+    try:
+        return x509.load_pem_x509_certificates(chain)[0].fingerprint(hashes.SHA256()).hex()
+    except (ValueError, IndexError):
+        return ""
+
+
+def fetched_folder(settings: Settings) -> Path:
+    """Where responses are kept that were fetched."""
+    return settings.data_dir / "ocsp"
+
+
+def fetched_file(settings: Settings, chain: bytes) -> Path:
+    """The response for a chain, if one was fetched."""
+    return fetched_folder(settings) / f"{fingerprint(chain) or 'unreadable'}.der"
 
 
 def is_called(pair: Pair, name: str) -> bool:

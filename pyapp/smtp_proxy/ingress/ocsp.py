@@ -1,7 +1,7 @@
 """Is an OCSP response one to staple (RFC 6960, RFC 6066 8)? Else it is left off: a client takes none for a bad one.
 
 Looked at: that it succeeded, is about this certificate (serial number, and its issuer where that is in the chain), says
-"good", and is fresh. Its signature is the client's to check. Fetching responses is done elsewhere.
+"good", and is fresh. The signature of what was fetched is looked at by `ocsp_fetch`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Staple:
 
     response: bytes = b""  # DER; empty: nothing
     until: datetime | None = None  # no longer fresh from then on
+    renew_at: datetime | None = None  # half of its life has passed
     refused: str = ""  # why a response that is there is left off
 
 
@@ -35,16 +36,18 @@ def staple(response: bytes, chain: bytes, now: datetime) -> Staple:
     try:
         read = ocsp.load_der_ocsp_response(response)
         certificates = x509.load_pem_x509_certificates(chain)
-        until, trouble = _judge(read, certificates, now)
+        single, trouble = _judge(read, certificates, now)
     except (ValueError, IndexError, TypeError) as error:
         return Staple(refused=f"it can not be read: {error}")
-    return Staple(refused=trouble) if trouble else Staple(response, until)
+    if single is None or (until := single.next_update_utc) is None:
+        return Staple(refused=trouble)
+    return Staple(response, until, single.this_update_utc + (until - single.this_update_utc) / 2)
 
 
 def _judge(
     response: ocsp.OCSPResponse, chain: list[x509.Certificate], now: datetime
-) -> tuple[datetime | None, str | None]:
-    """Until when it is fresh, and what is wrong with it."""
+) -> tuple[ocsp.OCSPSingleResponse | None, str]:
+    """What it says of the certificate, or why it is not to be stapled."""
     if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
         return None, f"the responder answered {response.response_status.name.lower()}"
     single = next((each for each in response.responses if _is_about(each, chain)), None)
@@ -59,7 +62,7 @@ def _judge(
     if until is None or until <= now:
         when = "none" if until is None else f"{until:%Y-%m-%d %H:%M:%SZ}"
         return None, f"it is not fresh: its next update is {when}"
-    return until, None
+    return single, ""
 
 
 def _is_about(single: ocsp.OCSPSingleResponse, chain: list[x509.Certificate]) -> bool:

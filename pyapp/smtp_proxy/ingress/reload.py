@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes
 
 from smtp_proxy.core import CertificateError, ConfigError
 from smtp_proxy.errors import CertificateProblem, SmtpProxyError
-from smtp_proxy.ingress import certificates
+from smtp_proxy.ingress import certificates, must_staple
 from smtp_proxy.telemetry.metrics import TLS_DAYS_LEFT, TLS_RELOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
@@ -92,8 +92,11 @@ class Reloader:
         """The database says that certificates may have changed; for `Store.listen_certificates`."""
         self._told.set()
 
-    async def watch(self) -> None:
-        """Reload when files change, when the database tells, and when a staple is no longer fresh; for ever."""
+    async def watch(self, then: Callable[[], None] = lambda: None) -> None:
+        """Reload when files change, when the database tells, and when a staple is no longer fresh; for ever.
+
+        `then` is called after each time, whatever came of it.
+        """
         interval = self._settings.tls_watch_seconds or None
         tried = self._clock.monotonic()
         while True:
@@ -106,6 +109,7 @@ class Reloader:
             if source == "database" or waited or await self._has_changed():
                 tried = self._clock.monotonic()
                 await self._reload_if_new(source)
+                then()
 
     # -- below
 
@@ -128,7 +132,7 @@ class Reloader:
         """Say nothing where nothing is new, since the database calls at each connection too."""
         try:
             self._stamp = certificates.stamp(self._settings)
-            found = await asyncio.to_thread(certificates.read, self._settings, self._clock.now())
+            found = await asyncio.to_thread(self._read)
         except SmtpProxyError as error:
             TLS_RELOADS.labels("failed").inc()
             self._refuse(str(error), source)
@@ -139,9 +143,13 @@ class Reloader:
 
     def _exchange(self) -> CertificateSet:
         self._stamp = certificates.stamp(self._settings)  # Before the reading: what is written after it counts.
-        found = certificates.read(self._settings, self._clock.now())
+        found = self._read()
         exchange(self._core, found)
         return found
+
+    def _read(self) -> CertificateSet:
+        now = self._clock.now()
+        return must_staple.held_back(certificates.read(self._settings, now), self._serving, now)
 
     def _refuse(self, reason: str, source: str) -> None:
         if reason != self._refused:

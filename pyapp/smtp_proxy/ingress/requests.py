@@ -11,8 +11,10 @@ import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smtp_proxy.certfiles.sync import CertificateSync
+from smtp_proxy.clock import SystemClock
 from smtp_proxy.errors import SmtpProxyError
 from smtp_proxy.ingress import control
+from smtp_proxy.ingress.ocsp_fetch import ResponseFetcher
 from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
@@ -60,8 +62,11 @@ async def reloading(
     async def listed(_: Mapping[str, Any]) -> dict[str, Any]:
         return {"certificates": reloader.listed()}
 
+    fetcher = ResponseFetcher(settings, SystemClock(), reloader.notice)
+    fetching = [asyncio.create_task(fetcher.run(), name="ocsp")] if settings.tls_ocsp_fetch else []
     watches = [
-        asyncio.create_task(reloader.watch(), name="certificate-watch"),
+        *fetching,
+        asyncio.create_task(reloader.watch(fetcher.notice), name="certificate-watch"),
         asyncio.create_task(
             store.listen_certificates(reloader.notice) if sync is None else sync.run(reloader.notice),
             name="certificate-news",

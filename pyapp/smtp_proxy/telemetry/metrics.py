@@ -37,6 +37,7 @@ PASSWORD_HASHES = Counter(
     "smtp_password_hashes_total", "argon2id verifications computed (the rest came from the cache)"
 )
 TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by result: ok, failed", ["result"])
+OCSP_FETCHES = Counter("smtp_ocsp_fetches_total", "OCSP responses asked for by result: ok, failed", ["result"])
 TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
 CERTIFICATE_DAYS_LEFT = Gauge(
     "smtp_certificate_days_left", "Days until a certificate in the store expires, as its issuer sees it", ["name"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import ssl
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from certificates import Authority
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from fix_ingress import USERNAME, Client, House, MakeHouse, eventually
+from ocsp_responder import responding
 
 from smtp_proxy.cli.control import ask
 from smtp_proxy.errors import CertificateProblem
@@ -87,6 +89,35 @@ async def test_a_bad_one_is_refused_with_its_reason(
     assert await shown(house) == before
     listed = await asyncio.to_thread(ask, house.settings.control_socket, "certificates")
     assert [each["fingerprint"] for each in listed["certificates"]] == [before.hex()]
+
+
+async def test_a_response_is_fetched_and_stapled(
+    make_house: MakeHouse, tmp_path: Path, store: Path, authority: Authority
+) -> None:
+    """REQ-INFRA-TLS-014: as OpenSSL sees it, by itself, and for a new certificate too."""
+    async with responding() as responder:
+        first = authority.pair(store / "main", *NAMES, responder=responder.url)
+        responder.answer = lambda _: authority.ocsp(first)
+        house = await make_house(**own_data(tmp_path, store), tls_watch_seconds=0.1)
+        await house.start()
+        await staples(house, first)
+        second = authority.pair(store / "main", *NAMES, responder=responder.url)
+        responder.answer = lambda _: authority.ocsp(second)
+        await staples(house, second)
+
+
+async def staples(house: House, certificate: x509.Certificate) -> None:
+    host, port = house.addresses["tls"]
+    command = ("openssl", "s_client", "-status", "-connect", f"{host}:{port}")
+
+    async def so() -> bool:
+        done = await asyncio.to_thread(
+            subprocess.run, command, input=b"QUIT\r\n", capture_output=True, check=False, timeout=10
+        )
+        serial = f"{certificate.serial_number:X}".encode()
+        return b"OCSP Response Status: successful" in done.stdout and serial in done.stdout
+
+    await eventually(so, 10)
 
 
 def with_certificate(authority: Authority, file: Path) -> ssl.SSLContext:
