@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.store import Store
 from smtp_proxy.stream.depth import Depth
+from smtp_proxy.stream.keys import lane_keys
 from smtp_proxy.stream.publisher import Publisher
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.worker import worker
@@ -346,7 +348,7 @@ async def test_both_lanes_are_filled_again_after_flushall(house: House, valkey: 
     async with working(house.settings):
         await accept_in(house, "bulk", 300, Lane.BULK, publish=False)
         await accept_in(house, "urgent", 50, Lane.TRANSACTIONAL, publish=False)
-        valkey.command(b"FLUSHALL")
+        assert valkey.command(b"FLUSHALL") == b"+OK\r\n"
         await arrived(house, "urgent", 50)
         await arrived(house, "bulk", 300)
         depth = Depth(house.settings)
@@ -354,6 +356,10 @@ async def test_both_lanes_are_filled_again_after_flushall(house: House, valkey: 
             while await depth.depth():
                 await asyncio.sleep(0.05)
         await depth.close()
+    for (key,) in lane_keys(house.settings.stream_name, 1).values():
+        added = re.search(rb"entries-added\r\n:([0-9]+)", valkey.command(b"XINFO", b"STREAM", key.encode()))
+        assert added is not None, f"there is no stream {key}"
+        assert int(added[1]) > 0, f"nothing was put into {key}: its mail went another way"
 
 
 async def test_an_entry_of_the_previous_release_speaks_of_bulk_mail_too(house: House) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from cryptography import x509
 
 from smtp_proxy.certfiles.origin import refuse_in_production
 from smtp_proxy.certs.selfsigned import ensure_server_certificate
@@ -30,9 +31,16 @@ def test_a_private_ca_will_do_and_its_root_may_be_in_the_chain(tmp_path: Path) -
     authority = Authority(tmp_path)
     authority.pair(tmp_path / "a", "a.example")
     chain = (tmp_path / "a" / "fullchain.pem").read_bytes()
+    whole = chain + authority.ca_file.read_bytes()
+    assert [len(x509.load_pem_x509_certificates(pem)) for pem in (chain, whole)] == [1, 2], "both can be read"
     refuse_in_production(chain, "x")
-    refuse_in_production(chain + authority.ca_file.read_bytes(), "x")
+    refuse_in_production(whole, "x")
+    with pytest.raises(CertificateProblem, match="self-signed"):
+        refuse_in_production(authority.ca_file.read_bytes() + chain, "x")
 
 
 def test_what_can_not_be_read_is_left_to_the_core() -> None:
-    refuse_in_production(b"-----BEGIN CERTIFICATE-----\nMIIB", "x")
+    broken = b"-----BEGIN CERTIFICATE-----\nMIIB"
+    with pytest.raises(ValueError, match="PEM"):
+        x509.load_pem_x509_certificates(broken)
+    refuse_in_production(broken, "x")
