@@ -8,6 +8,11 @@ variable "environment" {
     condition     = contains(["dev", "staging", "production"], var.environment)
     error_message = "environment must be dev, staging or production, as in stack.yaml."
   }
+
+  validation {
+    condition     = length(lookup(local.unknown, var.environment, [])) == 0
+    error_message = "stack.yaml: environments.${var.environment} has what defaults has not got: ${join(", ", lookup(local.unknown, var.environment, []))}. Correct the spelling, or give it a default."
+  }
 }
 
 variable "account_id" {

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fix_infra import ROOT
+from fix_infra import ROOT, Edits, tree
 from infra_graph.terraform import CannotPlan, Workspace
 
 # Terraform starts the provider (some 700 MB) for each plan; the first test also waits for what the fixture renders, and
@@ -42,6 +42,51 @@ def test_a_module_is_five_files(module: Path) -> None:
         "versions.tf",
     ]
     assert (ROOT / f"pulumi/smtp_proxy_infra/{module.name}.py").is_file()
+
+
+STACK = "terraform/stack.yaml"
+MULTI_AZ, ENVIRONMENT = "      multi_az: false\n", "  staging:\n    vpc:\n"
+EXPECTED = """
+mock_provider "aws" {}
+
+run "misspelt" {
+  command = plan
+
+  variables {
+    environment = "%s"
+    account_id  = "123456789012"
+  }
+
+  expect_failures = [var.environment]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "edits", "said"),
+    [
+        (
+            "dev",
+            {STACK: [(MULTI_AZ, "      multiaz: false\n")]},
+            "environments.dev has what defaults has not got: rds.multiaz.",
+        ),
+        (
+            "staging",
+            {STACK: [(ENVIRONMENT, "  staging:\n    vcp:\n")]},
+            "environments.staging has what defaults has not got: vcp.",
+        ),
+    ],
+    ids=["a key", "a section"],
+)
+def test_a_misspelling_fails(environment: str, edits: Edits, said: str, tmp_path: Path) -> None:
+    """Not a warning: the plan is refused, by the variable that chose the environment."""
+    workspace = Workspace(tree(tmp_path / "tree", edits) / "terraform", tmp_path / "workspace")
+    with pytest.raises(CannotPlan) as caught:
+        workspace.plan(environment)
+    assert said in " ".join(str(caught.value).replace("│", " ").split())
+    (workspace.folder / "misspelt").mkdir()
+    (workspace.folder / "misspelt/misspelt.tftest.hcl").write_text(EXPECTED % environment)
+    assert "1 passed, 0 failed" in workspace.run("test", "-test-directory=misspelt")
 
 
 def test_a_missing_provider_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
