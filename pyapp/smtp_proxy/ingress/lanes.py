@@ -5,21 +5,15 @@ What a message asks for itself the core reads from its header (core_rs/proto/src
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from smtp_proxy.errors import StoreError
+from smtp_proxy.ingress.refresh import Refreshed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from smtp_proxy.model.lane import Lane
-
-log = logging.getLogger(__name__)
-
-_AGAIN_SECONDS: Final = 1.0
 
 
 class LaneStore(Protocol):
@@ -34,30 +28,13 @@ class LaneSetter(Protocol):
     def set_lanes(self, lanes: Sequence[tuple[bytes, int]]) -> None: ...
 
 
-class LaneDesk:
-    """One per service."""
+class LaneDesk(Refreshed):
+    """One per service. The core goes by what it was told last."""
 
     def __init__(self, core: LaneSetter, store: LaneStore) -> None:
+        super().__init__("lanes", "lanes_unread")
         self._core = core
         self._store = store
-        self._changed = asyncio.Event()
-        self._changed.set()
-
-    def changed(self) -> None:
-        """Tenants or credentials may have changed."""
-        self._changed.set()
-
-    async def run(self) -> None:
-        """Keep the core up to date; for ever. What it was told stays while the store is away."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self.load()
-            except StoreError as error:
-                log.warning("lanes can not be read: %s", error, extra={"action": "lanes_unread"})
-                self._changed.set()
-                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def load(self) -> None:
         """Read once, and tell. Raises StoreError."""

@@ -7,15 +7,13 @@ recipients together, since one message may well be submitted once for each of it
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 import re
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from smtp_proxy.core import BODY, CREDENTIAL_ID, RECIPIENTS, REVERSE_PATH, TENANT_ID
-from smtp_proxy.errors import StoreError
+from smtp_proxy.ingress.refresh import Refreshed
 from smtp_proxy.model.submission import SubmissionKey
 
 if TYPE_CHECKING:
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
     from smtp_proxy.core import EnvelopeRow
 
-log = logging.getLogger(__name__)
-
-_AGAIN_SECONDS: Final = 1.0
 # A field with its folded lines (RFC 5322 2.2.3).
 _FIELD: Final = re.compile(
     rb"^(X-Idempotency-Key|Message-ID)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE
@@ -39,30 +34,13 @@ class OnceStore(Protocol):
     async def idempotent_tenants(self) -> dict[UUID, int]: ...
 
 
-class Once:
+class Once(Refreshed):
     """Knows for whom submission is idempotent, and messages again. One per service."""
 
     def __init__(self, store: OnceStore) -> None:
+        super().__init__("tenants' policies", "policies_unread")
         self._store = store
         self._seconds: dict[bytes, int] = {}
-        self._changed = asyncio.Event()
-        self._changed.set()
-
-    def changed(self) -> None:
-        """Tenants may have changed."""
-        self._changed.set()
-
-    async def run(self) -> None:
-        """Keep up with the store; for ever. What was known stays while it is away."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self.load()
-            except StoreError as error:
-                log.warning("tenants' policies can not be read: %s", error, extra={"action": "policies_unread"})
-                self._changed.set()
-                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def load(self) -> None:
         """Read once. Raises StoreError."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID, uuid4
 
 import pytest
-from ingress_fakes import FakeBatch, FakePublisher
+from ingress_fakes import FakeBatch, FakePublisher, settle
 from store_suite import core_envelope
 
 from smtp_proxy.core import ID
@@ -73,3 +74,21 @@ async def test_a_second_submission_hears_the_first_id(seconds: int | None) -> No
     stored = {summary.id.bytes for summary in await desk.store.list_messages()}
     assert stored == {first[ID], others[ID]} | (set() if seconds else {again[ID]})
     assert set(desk.announcer._ids[Lane.TRANSACTIONAL]) == stored
+
+
+async def test_who_wants_it_is_read_again_and_stays_known_without_the_store(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    running = asyncio.create_task(desk.once.run())
+    await settle()
+    tenant = await desk.store.create_tenant("acme")
+    await desk.store.set_tenant_policy("acme", TenantPolicy(idempotency_seconds=60))
+    desk.once.changed()
+    await settle()
+    assert desk.once.concerns([tenant.id.bytes])
+    desk.store.down = True
+    desk.once.changed()
+    await settle()
+    assert desk.once.concerns([tenant.id.bytes])
+    assert [getattr(record, "action", "") for record in caplog.records] == ["policies_unread"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
