@@ -17,6 +17,7 @@ from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.errors import CertificateProblem, InvalidValue, NotFound
+from smtp_proxy.model.certificate import StoredCertificate
 from smtp_proxy.store import Store
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the certificate: its folder in TLS_CERT_DIR.")]
@@ -35,7 +36,7 @@ def import_(
     good = transfer.check_imported(settings, chain_pem, key_pem, now)
     if settings.tls_cert_source == "store":
         sealed = transfer.sealed_for_store(name, good, chain_pem, key_pem, sealing_keys(settings), now)
-        with_store(context, lambda store: store.add_fleet_certificate(sealed))
+        with_store(context, lambda store: _bring(store, sealed))
         where = "store"
     else:
         where = str(transfer.write_imported(settings, name, chain_pem, key_pem))
@@ -91,6 +92,18 @@ def add_bringing(certs_app: typer.Typer) -> None:
 
 
 # -- below
+
+
+async def _bring(store: Store, certificate: StoredCertificate) -> None:
+    """Raises InvalidValue: the issuer would replace it at once."""
+    declared = {order.name: set(order.names) for order in await store.list_certificate_orders()}
+    wanted = declared.get(certificate.name)
+    if wanted is not None and wanted != set(certificate.names):
+        raise InvalidValue(
+            f"{certificate.name} is declared for {', '.join(sorted(wanted))}, so `serve certs` would replace this one: "
+            f"`certs undeclare {certificate.name}` first, or import it under another name"
+        )
+    await store.add_fleet_certificate(certificate)
 
 
 def _ways(ca: str) -> list[tuple[str, str]]:

@@ -39,22 +39,30 @@ def declare(
     hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="DNS names, also *.DOMAIN.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="By default the first host.")] = "",
     challenge: Annotated[str, typer.Option("--challenge", metavar="KIND", help="http-01 or dns-01.")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Have `serve certs` get a certificate for these hosts and renew it, beside those of ACME_CERTIFICATES."""
     order = make_order(name, hosts, challenge)
     with_store(context, lambda store: store.put_certificate_order(order))
+    if as_json:
+        print_json({"name": order.name, "names": list(order.names), "challenge": order.challenge})
+        return
     typer.echo(f"declared {order.name} for {', '.join(order.names)} by {order.challenge}")
 
 
-def undeclare(context: typer.Context, name: NameArgument) -> None:
+def undeclare(context: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
     """Renew it no longer. What is there serves to its end."""
     with_store(context, lambda store: store.remove_certificate_order(name))
+    if as_json:
+        print_json({"name": name})
+        return
     typer.echo(f"{name} is no longer renewed")
 
 
 def renew(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="By default all.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Have them issued anew now, due or not. `serve certs` hears of it at once; `certs orders` tells how it went."""
 
@@ -65,6 +73,9 @@ def renew(
         return wanted
 
     asked = with_store(context, work)
+    if as_json:
+        print_json({"asked": asked})
+        return
     typer.echo(f"asked for: {', '.join(asked)}" if asked else "no certificate is declared")
 
 
@@ -90,13 +101,14 @@ def revoke(
     context: typer.Context,
     name: NameArgument,
     reason: Annotated[Reason, typer.Option("--reason", help="What the CA is told.")] = Reason.UNSPECIFIED,
+    as_json: JsonOption = False,
 ) -> None:
     """Have the CA revoke what serves; no replica serves it from then on. What is declared is issued anew at once."""
     settings = settings_of(context)
     # The library of ACME takes its time to load, and no other command needs it.
     issuing = importlib.import_module("smtp_proxy.certs.issuer")
 
-    async def work(store: Store) -> None:
+    async def work(store: Store) -> StoredCertificate:
         found = await store.list_fleet_certificates(name)
         if not found:
             raise NotFound(f"the store has no certificate {name!r} that serves; see `smtp-proxy certs orders`")
@@ -105,8 +117,12 @@ def revoke(
         await issuer.revoke(found[0], _NUMBERS[reason])
         if any(order.name == name for order in await store.list_certificate_orders()):
             await store.ask_for_certificate(name)
+        return found[0]
 
-    with_store(context, work)
+    revoked = with_store(context, work)
+    if as_json:
+        print_json({"name": name, "id": revoked.id, "reason": reason.value})
+        return
     typer.echo(f"{name} is revoked")
 
 

@@ -46,6 +46,11 @@ def test_into_the_store_and_out_again(
     assert (out / "privkey.pem").read_bytes() == Path(key).read_bytes()
     assert "PRIVATE KEY" not in shell.out
     assert shell("certs", "export", "other", "--out", str(out)) != 0
+    shell("certs", "declare", "mx.example.com", "--name", "mx")
+    assert shell("certs", "import", "mx", "--chain", chain, "--key", key) != 0
+    assert "`certs undeclare mx` first" in shell.err, "the issuer would replace it"
+    shell("certs", "declare", "mx.example.com", "mail.example.com", "--name", "mx")
+    assert shell("certs", "import", "mx", "--chain", chain, "--key", key) == 0
 
 
 def test_into_the_directory(

@@ -28,6 +28,14 @@ def test_declared_listed_asked_for_and_undeclared(shell: Shell) -> None:
     assert shell("certs", "renew", "other") != 0
 
 
+def test_what_programs_are_told(shell: Shell) -> None:
+    declared = shell.json("certs", "declare", "mx.example.com", "--name", "mx")
+    assert declared == {"name": "mx", "names": ["mx.example.com"], "challenge": "http-01"}
+    assert shell.json("certs", "renew") == {"asked": ["mx"]}
+    assert shell.json("certs", "undeclare", "mx") == {"name": "mx"}
+    assert shell.json("certs", "renew") == {"asked": []}
+
+
 def test_why_it_failed_is_shown(shell: Shell) -> None:
     shell("certs", "declare", "mx.example.com")
     now = shell.store._clock.now()

@@ -4,7 +4,7 @@
 CREATE TABLE certificates (
     id uuid PRIMARY KEY,
     name text NOT NULL, -- what it is declared as, and its folder in TLS_CERT_DIR
-    names text[] NOT NULL, -- DNS names, lower case
+    names text[] NOT NULL, -- DNS names, lower case; an imported one may have addresses too
     chain text NOT NULL, -- PEM, the certificate itself first
     sealed_key bytea NOT NULL, -- PKCS #8 (PEM), sealed
     secret_key_id text NOT NULL, -- which line of SECRET_KEY_FILE opens it
