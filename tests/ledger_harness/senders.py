@@ -62,7 +62,8 @@ class Applications:
         for _ in commands[:-1]:
             await wire.expect(250)
         await wire.expect(354)
-        head = f"Message-ID: {message_id}\r\nFrom: sender{number}@test.example\r\nSubject: message {this}\r\n\r\n"
+        lane = "Precedence: bulk\r\n" if this % 4 == 0 else ""
+        head = f"Message-ID: {message_id}\r\nFrom: sender{number}@test.example\r\n{lane}Subject: message {this}\r\n\r\n"
         wire.writer.write(head.encode() + b"line\r\n..dot\r\n" * 40 + b".\r\n")
         self._ledger.acknowledge(message_id, recipients, await wire.expect(250))
         self.messages += 1
