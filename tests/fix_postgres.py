@@ -26,7 +26,7 @@ from smtp_proxy.config import Settings
 from smtp_proxy.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 USER = "smtp_proxy"
 TEMPLATE = "smtp_proxy_template"
@@ -137,6 +137,18 @@ class PostgresServer:
         )
         try:
             return list(await connection.fetch(statement, *arguments))
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def locked(self, table: str, *, database: str) -> AsyncIterator[None]:
+        """Whoever reads `table` waits, and runs into the time-out, as if the server were too slow for this question."""
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=self.port, user=USER, database=database, ssl=False, timeout=5
+        )
+        try:
+            await connection.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
         finally:
             await connection.close()
 

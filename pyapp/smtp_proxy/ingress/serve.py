@@ -31,7 +31,7 @@ from smtp_proxy.ingress.pressure import DepthWatch, Gatekeeper, StoreWatch
 from smtp_proxy.ingress.reload import Reloader
 from smtp_proxy.ingress.requests import reloading
 from smtp_proxy.model.tenant import Identity
-from smtp_proxy.store.arrival import connect_when_there
+from smtp_proxy.store.arrival import ToldToStop, connect_when_there, when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.depth import Depth
 from smtp_proxy.stream.limits import SharedLimits
@@ -130,12 +130,14 @@ async def run(settings: Settings) -> None:
         return
     try:
         sync = await CertificateSync.of(settings, store)
-        if sync is not None and not await _has_a_certificate(settings, sync, lifecycle):
-            return
-        if serving is None:
-            serving = read_certificates(settings)  # Some of them came from the store a moment ago.
-        core = make_core(settings, serving, await _plaintext_identity(settings, store))
-        await _serve(settings, lifecycle, store, core, serving, sync)
+        with contextlib.suppress(ToldToStop):
+            if sync is not None and not await _has_a_certificate(settings, sync, lifecycle):
+                return
+            if serving is None:
+                serving = read_certificates(settings)  # Some of them came from the store a moment ago.
+            plaintext_identity = await when_there(lambda: _plaintext_identity(settings, store), lifecycle)
+            core = make_core(settings, serving, plaintext_identity)
+            await _serve(settings, lifecycle, store, core, serving, sync)
     finally:
         await store.close(_LEAVING_SECONDS)
     log.info("left", extra={"action": "left"})
@@ -143,7 +145,7 @@ async def run(settings: Settings) -> None:
 
 async def _has_a_certificate(settings: Settings, sync: CertificateSync, lifecycle: Lifecycle) -> bool:
     """Wait for the first, which the issuer of a new fleet takes a minute to get. False: told to stop meanwhile."""
-    await sync.once()
+    await when_there(sync.once, lifecycle)
     told = False
     while not (there := certificates.are_there(settings)) and not lifecycle.stopping:
         if not told:

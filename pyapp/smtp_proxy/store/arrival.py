@@ -1,22 +1,30 @@
-"""Waiting for a Postgres that is starting too: services come up in any order."""
+"""Waiting for a Postgres that is starting too, or slow just then: services come up in any order, at any time."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from smtp_proxy.config import Settings
     from smtp_proxy.telemetry.lifecycle import Lifecycle
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 1.0
+
+
+class ToldToStop(Exception):
+    """The service was told to stop before Postgres answered."""
 
 
 async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecycle, *, accepts: bool) -> Store | None:
@@ -25,9 +33,22 @@ async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecy
     Raises:
         StoreMisconfigured, SchemaMismatch: waiting would not help.
     """
+    try:
+        return await when_there(lambda: Store.connect(settings, purpose=purpose, accepts=accepts), lifecycle)
+    except ToldToStop:
+        return None
+
+
+async def when_there(ask: Callable[[], Awaitable[T]], lifecycle: Lifecycle) -> T:
+    """What `ask` returns, once Postgres answers it: a service that starts while it is slow waits as a running one does.
+
+    Raises:
+        ToldToStop: it did not answer until then.
+        StoreMisconfigured, SchemaMismatch: waiting would not help.
+    """
     while not lifecycle.stopping:
         try:
-            return await Store.connect(settings, purpose=purpose, accepts=accepts)
+            return await ask()
         except StoreMisconfigured:
             raise
         except StoreUnavailable as error:
@@ -35,4 +56,4 @@ async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecy
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN_SECONDS):
                     await lifecycle.stopped()
-    return None
+    raise ToldToStop

@@ -33,7 +33,7 @@ from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed, RecipientResult
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.policy import OnUnknown
-from smtp_proxy.store.arrival import connect_when_there
+from smtp_proxy.store.arrival import ToldToStop, connect_when_there, when_there
 from smtp_proxy.store.store import Store
 from smtp_proxy.stream.consumer import Consumer
 from smtp_proxy.stream.depth import Depth
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.transport import Ledger, Transport
     from smtp_proxy.model.envelope import Job, Recipient
     from smtp_proxy.model.policy import TenantPolicy
+    from smtp_proxy.sealing import SecretKeys
     from smtp_proxy.stream.interface import StreamConsumer, StreamPublisher
     from smtp_proxy.worker.lease import Claim
     from smtp_proxy.worker.ports import MailStore
@@ -341,26 +342,35 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     clock = SystemClock()
     names = TenantNames(clock)
     settings = await asyncio.to_thread(logins.with_smarthost, settings)
-    # What is wrong with the routes is said before Postgres is waited for.
+    # What is wrong with the routes, or with the keys, is said before Postgres is waited for.
     routes = RoutesOfSettings.of(settings, clock, names)
     try:
+        secret_keys = await asyncio.to_thread(logins.sealing_keys, settings)
         store = await connect_when_there(settings, "worker", lifecycle, accepts=False)
         if store is None:
             return
         try:
             names.ask(store)
-            await _serve_mail(settings, lifecycle, store, routes)
+            signer = DomainSigner(store, secret_keys, clock)
+            with contextlib.suppress(ToldToStop):
+                await when_there(signer.load, lifecycle)
+                await _serve_mail(settings, lifecycle, store, routes, signer, secret_keys)
         finally:
             await store.close(_LEAVING_SECONDS)
     finally:
         await routes.close()
 
 
-async def _serve_mail(settings: Settings, lifecycle: Lifecycle, store: Store, routes: RoutesOfSettings) -> None:
+async def _serve_mail(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    store: Store,
+    routes: RoutesOfSettings,
+    signer: DomainSigner,
+    secret_keys: SecretKeys,
+) -> None:
     clock = SystemClock()
-    secret_keys = await asyncio.to_thread(logins.sealing_keys, settings)
-    signer, poster = DomainSigner(store, secret_keys, clock), Poster(settings)
-    await signer.load()
+    poster = Poster(settings)
     publisher, depth, places = Publisher(settings), Depth(settings), Places(settings)
     worker = Worker(
         settings,

@@ -139,6 +139,23 @@ async def test_postgres_dies_and_comes_back(house: House, postgres: PostgresServ
     await eventually(lambda: house.is_queued(*acknowledged))
 
 
+async def test_a_postgres_that_is_slow_at_the_start_is_waited_for(
+    make_house: MakeHouse, postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers the connection and not the first question; the service stays, and takes mail when it does."""
+    house = await make_house(smtp_plaintext_port=0, smtp_plaintext_username=USERNAME, db_timeout_seconds=0.3)
+
+    async def waits() -> bool:
+        return any("waiting for Postgres" in message for message in caplog.messages)
+
+    async with postgres.locked("credentials", database=house.settings.db_name):
+        await house.start(wait=False)
+        await eventually(waits)
+    await house.listening()
+    sent = await (await house.client("plaintext")).submit()
+    assert await house.stored() == [sent]
+
+
 async def test_postgres_dies_under_load(make_house: MakeHouse, postgres: PostgresServer) -> None:
     """Kill -9 in the middle of a stream of mail. Every 250 is found in the database, whenever it was spoken."""
     house = await make_house(smtp_plaintext_port=0, smtp_plaintext_username=USERNAME)

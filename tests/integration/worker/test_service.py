@@ -144,6 +144,28 @@ async def worker_process(settings: Settings, *path: str) -> AsyncIterator[asynci
         await process.wait()
 
 
+async def test_a_postgres_that_is_slow_at_the_start_is_waited_for(
+    house: House, postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers the connection and not the first question, as one that recovers; the worker stays, and delivers."""
+    settings = house.settings.model_copy(update={"db_timeout_seconds": 0.3})
+    await house.accept(3)
+    async with contextlib.AsyncExitStack() as later:
+        async with postgres.locked("domains", database=settings.db_name):
+            async with working(settings):
+                await _waits(caplog, "listing domains")
+            caplog.clear()  # it left when it was told to, and here is the next
+            await later.enter_async_context(working(settings))
+            await _waits(caplog, "listing domains")
+        await house.all_arrived()
+
+
+async def _waits(caplog: pytest.LogCaptureFixture, for_what: str) -> None:
+    async with asyncio.timeout(10):
+        while not any("waiting for Postgres" in m and for_what in m for m in caplog.messages):
+            await asyncio.sleep(0.02)
+
+
 async def test_every_message_arrives_exactly_once(house: House) -> None:
     async with working(house.settings):
         for _ in range(10):
