@@ -159,7 +159,8 @@ async def _wait_for_the_hour(world: World, missing: set[Copy]) -> bool:
     """
     rows = await world.sql(
         "SELECT count(*) FROM deliveries WHERE recipient = ANY ($1::text[])"
-        " AND state < 2 AND sweep_at BETWEEN now() + interval '30 minutes' AND now() + interval '70 minutes'",
+        " AND state < 2 AND greatest(sweep_at, next_attempt_at)"
+        " BETWEEN now() + interval '30 minutes' AND now() + interval '70 minutes'",
         [copy[1] for copy in missing],
     )
     return bool(rows[0]["count"] == len(missing) > 0)
