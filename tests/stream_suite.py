@@ -166,6 +166,24 @@ class StreamSuite:
         await consumer.done(entries)
         assert await streams.depth.depth() == 0
 
+    async def test_bulk_can_be_left_for_later(self, streams: Streams) -> None:
+        consumer = streams.consumer("a")
+        bulk = [envelope_id() for _ in range(60)]
+        first = [envelope_id() for _ in range(250)]
+        await streams.publisher.publish(bulk, Lane.BULK)
+        assert await consumer.read(100, 20, bulk=False) == []
+        await streams.publisher.publish(first)
+        read: list[Entry] = []
+        async with asyncio.timeout(10):
+            while len(read) < 250:
+                read += await consumer.read(100, 100, bulk=False)
+        assert sorted(e.envelope_id for e in read) == sorted(first)
+        assert await consumer.read(100, 20, bulk=False) == []
+        left = await read_all(consumer, 60)
+        assert sorted(e.envelope_id for e in left) == sorted(bulk)
+        await consumer.done([*read, *left])
+        assert await streams.depth.depth() == 0
+
     async def test_bulk_that_the_dead_held_is_reclaimed(self, streams: Streams) -> None:
         dead, alive = streams.consumer("dead"), streams.consumer("alive")
         ids = [envelope_id() for _ in range(5)]

@@ -35,7 +35,8 @@ _CONSUMER_UNUSED_MS: Final = 300_000
 # Lua's unpack has room for some 8,000 values.
 _ENTRIES_PER_CALL: Final = 1000
 
-# ARGV: group, consumer, how many, how many of them are kept for bulk mail. Returns transactional and bulk entries.
+# ARGV: group, consumer, how many, how many of them are kept for bulk mail, how many may be. Returns transactional and
+# bulk entries.
 _TAKE = Script(
     """
     local function take(key, count)
@@ -54,7 +55,8 @@ _TAKE = Script(
     if bulk.err then return bulk end
     local transactional = take(KEYS[1], count - #bulk)
     if not transactional.err then
-        for _, entry in ipairs(take(KEYS[2], count - #bulk - #transactional)) do table.insert(bulk, entry) end
+        local left = math.min(count - #transactional, tonumber(ARGV[5])) - #bulk
+        for _, entry in ipairs(take(KEYS[2], left)) do table.insert(bulk, entry) end
         return {transactional, bulk}
     end
     return transactional
@@ -106,17 +108,17 @@ class Consumer:
         self._redis = Connection(settings)
         self._reads: dict[asyncio.Task[list[Entry]], _Shard] = {}
 
-    async def read(self, count: int, block_ms: int) -> list[Entry]:
-        """Up to about `count` new entries; waits at most `block_ms` for the first.
+    async def read(self, count: int, block_ms: int, *, bulk: bool = True) -> list[Entry]:
+        """Up to about `count` new entries; waits at most `block_ms` for the first. Without `bulk` no bulk mail.
 
         Raises StreamUnavailable within `redis_timeout_seconds` beyond `block_ms`.
         """
         block_ms = max(1, min(block_ms, int(MAX_BLOCK_SECONDS * 1000)))
         if len(self._shards) == 1:
-            return await self._read_shard(self._shards[0], count, block_ms)
-        return await self._read_shards(max(1, count // len(self._shards)), block_ms)
+            return await self._read_shard(self._shards[0], count, block_ms, bulk)
+        return await self._read_shards(max(1, count // len(self._shards)), block_ms, bulk)
 
-    async def _read_shards(self, count: int, block_ms: int) -> list[Entry]:
+    async def _read_shards(self, count: int, block_ms: int, bulk: bool) -> list[Entry]:
         """Read every shard at once: they lie in different slots, so each has a blocking read of its own.
 
         One that brings nothing in time for this call goes on for the next: cancelling it could lose what the server
@@ -127,7 +129,7 @@ class Consumer:
         reading = set(self._reads.values())
         for shard in self._shards:
             if shard not in reading:
-                self._reads[asyncio.ensure_future(self._read_shard(shard, count, block_ms))] = shard
+                self._reads[asyncio.ensure_future(self._read_shard(shard, count, block_ms, bulk))] = shard
         done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
         entries: list[Entry] = []
         trouble: StreamUnavailable | None = None
@@ -141,24 +143,26 @@ class Consumer:
             raise trouble
         return entries
 
-    async def _read_shard(self, shard: _Shard, count: int, block_ms: int) -> list[Entry]:
+    async def _read_shard(self, shard: _Shard, count: int, block_ms: int, bulk: bool) -> list[Entry]:
         if shard.has_more:
-            entries = await self._take(shard, count)
-            shard.has_more = len(entries) >= count
+            entries = await self._take(shard, count, bulk)
+            # Of what was left out nothing is known: it may be much.
+            shard.has_more = not bulk or len(entries) >= count
             if entries:
                 return entries
-        return await self._wait(shard, count, block_ms)
+        return await self._wait(shard, count, block_ms, bulk)
 
-    async def _take(self, shard: _Shard, count: int) -> list[Entry]:
+    async def _take(self, shard: _Shard, count: int, bulk: bool) -> list[Entry]:
         """What is there, in the lanes' shares."""
-        arguments: list[bytes | str | int] = [GROUP, self.name, count, shard.shares.bulk(count)]
+        kept = shard.shares.bulk(count) if bulk else 0
+        arguments: list[bytes | str | int] = [GROUP, self.name, count, kept, count if bulk else 0]
         async with stream_errors(self._timeout_seconds):
             answer = await _TAKE.call(self._redis, (shard.transactional, shard.bulk), arguments)
         return [*_entries(shard.transactional, answer[0]), *_entries(shard.bulk, answer[1])]
 
-    async def _wait(self, shard: _Shard, count: int, block_ms: int) -> list[Entry]:
+    async def _wait(self, shard: _Shard, count: int, block_ms: int, bulk: bool) -> list[Entry]:
         """What comes first, in whichever lane; up to twice as much where both have had nothing and now have much."""
-        keys = (shard.transactional, shard.bulk)
+        keys = (shard.transactional, shard.bulk) if bulk else (shard.transactional,)
         command = (
             "XREADGROUP",
             "GROUP",
@@ -170,8 +174,7 @@ class Consumer:
             block_ms,
             "STREAMS",
             *keys,
-            ">",
-            ">",
+            *(">" for _ in keys),
         )
         async with stream_errors(block_ms / 1000 + self._timeout_seconds):
             try:
@@ -183,7 +186,7 @@ class Consumer:
                     await self._create_group(key)
                 answer = await self._reader.call(*command)
         found = {key.decode(): raw for key, raw in answer or ()}
-        shard.has_more = any(len(raw) >= count for raw in found.values())
+        shard.has_more = not bulk or any(len(raw) >= count for raw in found.values())
         return [entry for key in keys for entry in _entries(key, found.get(key, ()))]
 
     async def _create_group(self, key: str) -> None:

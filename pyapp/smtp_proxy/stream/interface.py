@@ -53,10 +53,11 @@ class StreamPublisher(Protocol):
 class StreamConsumer(Protocol):
     """One worker's place in the group."""
 
-    async def read(self, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, count: int, block_ms: int, *, bulk: bool = True) -> list[Entry]:
         """Up to about `count` new entries; waits at most `block_ms` for the first. Raises StreamUnavailable.
 
         Transactional before bulk, but of many at least `model.lane.BULK_SHARE` are bulk, as long as there are any.
+        Without `bulk` transactional ones alone, but for what an earlier call still waits for.
         """
         ...
 

@@ -95,10 +95,10 @@ class MemoryConsumer:
         self._shares = Shares()
         self.name = name
 
-    async def read(self, count: int, block_ms: int) -> list[Entry]:
+    async def read(self, count: int, block_ms: int, *, bulk: bool = True) -> list[Entry]:
         server = self._server
         server.check()
-        if not server.unread:
+        if not (server.unread if bulk else server.lanes[Lane.TRANSACTIONAL].unread):
             server.wake.clear()
             try:
                 async with asyncio.timeout(block_ms / 1000):
@@ -107,6 +107,8 @@ class MemoryConsumer:
                 return []
             server.check()
         unread = {lane: len(kept.unread) for lane, kept in server.lanes.items()}
+        if not bulk:
+            return self._take(Lane.TRANSACTIONAL, count)
         kept = self._shares.bulk(count) if all(unread.values()) else 0
         first = min(unread[Lane.TRANSACTIONAL], count - min(kept, unread[Lane.BULK]))
         return [*self._take(Lane.TRANSACTIONAL, first), *self._take(Lane.BULK, count - first)]

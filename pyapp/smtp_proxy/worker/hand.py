@@ -6,13 +6,15 @@ mail goes before bulk mail, but for a share of the turns.
 
 A turn is for what makes progress. Whoever waits for a destination lends it; and one that is held for long is lent
 without being asked: it waits for a slow server, which costs a socket and nothing else. So a few destinations that stand
-can not use up the turns.
+can not use up the turns. Of the turns, and of what may be lent, bulk mail leaves a part to transactional mail, which so
+finds its way past any number of slow destinations of a newsletter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.model.lane import Lane, Shares
@@ -32,25 +34,38 @@ SLOW_SECONDS: Final = 1.0
 # So many times `worker_concurrency` may be without a turn, and at least so many.
 _LENT_TIMES: Final = 8
 _LENT_LEAST: Final = 256
+# Bulk mail may have so much of what is lent, and of the bodies; and all turns but one in ten, and but one at least.
+_BULK_SHARE: Final = 0.75
+_KEPT_OF_TURNS: Final = 10
 
 
 class Held:
     """A job in hand, with the stream entries that spoke of it."""
 
-    __slots__ = ("began_at", "claim", "entries")
+    __slots__ = ("began_at", "claim", "entries", "since")
 
     def __init__(self, claim: Claim, entries: Sequence[Entry]) -> None:
         self.claim = claim
         self.entries = entries
+        self.since = asyncio.get_running_loop().time()
         self.began_at = 0.0  # monotonic, when it was handed out
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many messages to take, and whether bulk mail may be among them."""
+
+    count: int
+    bulk: bool = True
 
 
 class Turn:
     """See `delivery.turn.Turn`. It is held, lent while its holder waits, or lent since its holder is slow."""
 
-    __slots__ = ("_hand", "_is_soon", "_loop", "_state", "began_at")
+    __slots__ = ("_hand", "_is_soon", "_loop", "_state", "began_at", "lane")
 
-    def __init__(self, hand: Hand, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, hand: Hand, lane: Lane, loop: asyncio.AbstractEventLoop) -> None:
+        self.lane = lane
         self._hand = hand
         self._loop = loop
         self._state = "held"
@@ -61,10 +76,10 @@ class Turn:
         hand = self._hand
         if self._state == "slow":
             return True
-        if not hand.may_lend:
+        if not hand.may_lend(self.lane):
             return False
         self._state, self._is_soon = "lent", seconds <= _AHEAD_SECONDS
-        hand.lent += 1
+        hand.count_lent(self.lane, 1)
         hand.soon += self._is_soon
         hand.let_go(self)
         return True
@@ -72,7 +87,7 @@ class Turn:
     async def regain(self) -> None:
         if self._state != "lent":
             return
-        if self._hand.has_turn:
+        if self._hand.has_turn(self.lane):
             self.take()
         else:
             await self._hand.wait_for_turn(self)
@@ -86,7 +101,7 @@ class Turn:
     def lend_as_slow(self) -> None:
         """It is held for long: another may have it."""
         self._state = "slow"
-        self._hand.lent += 1
+        self._hand.count_lent(self.lane, 1)
         self._hand.let_go(self)
 
     def end(self) -> float | None:
@@ -98,11 +113,11 @@ class Turn:
         if state == "lent":
             self._end_loan()
         elif state == "slow":
-            self._hand.lent -= 1
+            self._hand.count_lent(self.lane, -1)
         return None
 
     def _end_loan(self) -> None:
-        self._hand.lent -= 1
+        self._hand.count_lent(self.lane, -1)
         self._hand.soon -= self._is_soon
 
 
@@ -113,14 +128,18 @@ class Hand:
         self._concurrency = concurrency
         self._batch = batch_messages
         self._most_lent = max(_LENT_LEAST, _LENT_TIMES * concurrency)
+        self._most_bulk_turns = max(1, concurrency - max(1, concurrency // _KEPT_OF_TURNS))
         self._lanes: dict[Lane, deque[Held]] = {lane: deque() for lane in Lane}
         self._shares = Shares()
         self._arrival: asyncio.Future[None] | None = None  # of whoever waits in `take`
         self._regaining: dict[Turn, asyncio.Future[None]] = {}  # the longest first
         self._under_way: dict[Turn, None] = {}  # the longest first
+        self._bulk_under_way = 0
         self.lent = 0
+        self._bulk_lent = 0
         self.soon = 0  # of these, what goes on within the time that is taken ahead for
         self._bytes = 0
+        self._bulk_bytes = 0
         self._seconds_each = 0.05
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -128,19 +147,19 @@ class Hand:
     def put(self, claim: Claim, entries: Sequence[Entry]) -> None:
         """Take a job in hand."""
         self._lanes[claim.job.lane].append(Held(claim, entries))
-        self._bytes += len(claim.job.envelope.body)
+        self._count_bytes(claim, 1)
         self._wake_taker()
 
     async def take(self) -> tuple[Held, Turn]:
         """Wait for a job to deliver and a turn to do it. For one task at a time."""
-        while not (self.waiting and self.has_turn):
+        while (lane := self._next()) is None:
             self._arrival = asyncio.get_running_loop().create_future()
             try:
                 await self._arrival
             finally:
                 self._arrival = None
-        held = self._next().popleft()
-        turn = Turn(self, asyncio.get_running_loop())
+        held = self._lanes[lane].popleft()
+        turn = Turn(self, lane, asyncio.get_running_loop())
         self.hold(turn)
         self._look_for_room()
         return held, turn
@@ -154,7 +173,7 @@ class Hand:
 
     def settled(self, held: Held) -> None:
         """A job is done with."""
-        self._bytes -= len(held.claim.job.envelope.body)
+        self._count_bytes(held.claim, -1)
         self._look_for_room()
 
     def drop_waiting(self) -> list[Held]:
@@ -170,7 +189,8 @@ class Hand:
         for turn in list(self._under_way):
             if turn.began_at > before or self.lent >= self._most_lent:
                 break
-            turn.lend_as_slow()
+            if turn.lane is not Lane.BULK or self._bulk_lent < self._most_lent * _BULK_SHARE:
+                turn.lend_as_slow()
         self._look_for_room()
 
     @property
@@ -187,30 +207,38 @@ class Hand:
         """How many hold a turn."""
         return len(self._under_way)
 
-    async def room(self) -> int:
+    async def room(self) -> Room:
         """Wait until more should be taken, and say how much."""
-        while (room := self._room()) == 0:
+        while not (room := self._room()).count:
             self._has_room.clear()
             await self._has_room.wait()
         return room
 
     # -- what a turn asks
 
-    @property
-    def has_turn(self) -> bool:
-        return len(self._under_way) < self._concurrency and not self._regaining
+    def has_turn(self, lane: Lane) -> bool:
+        """Whether there is one, and nobody who waits to have his back."""
+        return self._has_free_turn(lane) and self._first_regaining() is None
 
-    @property
-    def may_lend(self) -> bool:
+    def may_lend(self, lane: Lane) -> bool:
         """Half of what may be lent at all, and of the bodies, is left to those that are slow."""
-        return self.lent < self._most_lent // 2 and self._bytes < _BODIES_BYTES // 2
+        if self.lent >= self._most_lent // 2 or self._bytes >= _BODIES_BYTES // 2:
+            return False
+        return lane is not Lane.BULK or self._bulk_lent < self._most_lent // 2 * _BULK_SHARE
+
+    def count_lent(self, lane: Lane, count: int) -> None:
+        self.lent += count
+        if lane is Lane.BULK:
+            self._bulk_lent += count
 
     def hold(self, turn: Turn) -> None:
         self._under_way[turn] = None
+        self._bulk_under_way += turn.lane is Lane.BULK
 
     def let_go(self, turn: Turn) -> None:
         """Those that have a place at their destination go first: it waits for them."""
         del self._under_way[turn]
+        self._bulk_under_way -= turn.lane is Lane.BULK
         self._next_turn()
         self._look_for_room()
 
@@ -223,34 +251,61 @@ class Hand:
 
     # -- details
 
-    def _next(self) -> deque[Held]:
-        """Whose turn it is, of those that wait."""
-        first, bulk = self._lanes[Lane.TRANSACTIONAL], self._lanes[Lane.BULK]
-        if first and bulk:
-            return bulk if self._shares.bulk(1) else first
-        return first or bulk
+    def _count_bytes(self, claim: Claim, sign: int) -> None:
+        size = sign * len(claim.job.envelope.body)
+        self._bytes += size
+        if claim.job.lane is Lane.BULK:
+            self._bulk_bytes += size
+
+    def _has_free_turn(self, lane: Lane) -> bool:
+        if len(self._under_way) >= self._concurrency:
+            return False
+        return lane is not Lane.BULK or self._bulk_under_way < self._most_bulk_turns
+
+    def _next(self) -> Lane | None:
+        """Whose turn it is, of those that wait; None: nobody waits, or there is none for who does."""
+        ready = [lane for lane, waiting in self._lanes.items() if waiting and self.has_turn(lane)]
+        if len(ready) > 1:
+            return Lane.BULK if self._shares.bulk(1) else Lane.TRANSACTIONAL
+        return ready[0] if ready else None
+
+    def _first_regaining(self) -> Turn | None:
+        return next((turn for turn in self._regaining if self._has_free_turn(turn.lane)), None)
 
     def _next_turn(self) -> None:
-        if self._regaining:
-            turn = next(iter(self._regaining))
-            taken = self._regaining.pop(turn)
-            turn.take()
-            if not taken.done():
-                taken.set_result(None)
-        else:
+        turn = self._first_regaining()
+        if turn is None:
             self._wake_taker()
+            return
+        taken = self._regaining.pop(turn)
+        turn.take()
+        if not taken.done():
+            taken.set_result(None)
 
     def _wake_taker(self) -> None:
-        if self._arrival is not None and not self._arrival.done() and self.waiting and self.has_turn:
+        if self._arrival is None or self._arrival.done():
+            return
+        if any(waiting and self.has_turn(lane) for lane, waiting in self._lanes.items()):
             self._arrival.set_result(None)
 
-    def _room(self) -> int:
+    def _room(self) -> Room:
+        if self._bytes >= _BODIES_BYTES:
+            return Room(0)
         ahead = min(self._batch, int(self._concurrency * _AHEAD_SECONDS / max(self._seconds_each, 0.0001)))
         waiting = self.waiting + self.soon
-        if (waiting and waiting > ahead // 2) or (self._bytes >= _BODIES_BYTES):
-            return 0
-        return max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting))
+        bulk = self._bulk_bytes < _BODIES_BYTES * _BULK_SHARE and not self._bulk_stands
+        if not bulk:
+            waiting -= len(self._lanes[Lane.BULK])  # It keeps nothing else out.
+        if waiting and waiting > ahead // 2:
+            return Room(0)
+        return Room(max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting)), bulk)
+
+    @property
+    def _bulk_stands(self) -> bool:
+        """Bulk mail waits here for longer than was meant, since what is under way of it is slow."""
+        waiting = self._lanes[Lane.BULK]
+        return bool(waiting) and asyncio.get_running_loop().time() - waiting[0].since > SLOW_SECONDS
 
     def _look_for_room(self) -> None:
-        if not self._has_room.is_set() and self._room():
+        if not self._has_room.is_set() and self._room().count:
             self._has_room.set()

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
     from smtp_proxy.stream.interface import Entry, StreamConsumer
-    from smtp_proxy.worker.hand import Hand
+    from smtp_proxy.worker.hand import Hand, Room
     from smtp_proxy.worker.lease import Leases
     from smtp_proxy.worker.ports import MailStore
 
 log = logging.getLogger(__name__)
 
 _BLOCK_MS: Final = 1000
+_BLOCK_WITHOUT_BULK_MS: Final = 100  # bulk mail may be wanted again by then
 # A stream that is away is looked for again after so long; in between Postgres is asked alone.
 _STREAM_AWAY_SECONDS: Final = 2.0
 _STORE_AWAY_SECONDS: Final = 1.0
@@ -93,9 +94,9 @@ class Intake:
 
     # -- where from
 
-    async def _next(self, room: int) -> tuple[list[Entry], list[UUID]]:
+    async def _next(self, room: Room) -> tuple[list[Entry], list[UUID]]:
         if self._offered:
-            return [], [self._offered.popleft() for _ in range(min(room, len(self._offered)))]
+            return [], [self._offered.popleft() for _ in range(min(room.count, len(self._offered)))]
         now = self._clock.monotonic()
         if now >= self._stream_away_until:
             try:
@@ -106,12 +107,13 @@ class Intake:
                 return entries, list(dict.fromkeys(entry.envelope_id for entry in entries))
         return [], await self._sweep(room)
 
-    async def _read(self, room: int, now: float) -> list[Entry]:
+    async def _read(self, room: Room, now: float) -> list[Entry]:
         if now >= self._reclaim_at:
             self._reclaim_at = now + self._settings.worker_lease_seconds
-            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room):
+            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count):
                 return left
-        entries = await self._consumer.read(room, _BLOCK_MS)
+        block_ms = _BLOCK_MS if room.bulk else _BLOCK_WITHOUT_BULK_MS
+        entries = await self._consumer.read(room.count, block_ms, bulk=room.bulk)
         if self._stream_away_until:
             self._stream_away_until = 0.0
             log.info("the stream is back", extra={"action": "stream_back"})
@@ -122,7 +124,7 @@ class Intake:
             log.warning("without the stream, polling Postgres: %s", error, extra={"action": "stream_away"})
         self._stream_away_until = self._clock.monotonic() + _STREAM_AWAY_SECONDS
 
-    async def _sweep(self, room: int) -> list[UUID]:
+    async def _sweep(self, room: Room) -> list[UUID]:
         """What is due according to Postgres; each id goes to one worker only. Waits a little when there is nothing."""
         envelope_ids: list[UUID] = []
         try:
@@ -135,12 +137,14 @@ class Intake:
             await asyncio.sleep(min(self._settings.sweep_interval_seconds, _STREAM_AWAY_SECONDS))
         return envelope_ids
 
-    async def _sweep_lanes(self, room: int) -> list[UUID]:
+    async def _sweep_lanes(self, room: Room) -> list[UUID]:
         """Transactional mail first, but for bulk mail's share."""
-        seconds = self._settings.sweep_after_seconds
-        bulk = await self._store.sweep(kept, seconds, Lane.BULK) if (kept := self._shares.bulk(room)) else []
-        found = await self._store.sweep(room - len(bulk), seconds) if len(bulk) < room else []
-        left = room - len(bulk) - len(found)
+        seconds, most = self._settings.sweep_after_seconds, room.count
+        if not room.bulk:
+            return await self._store.sweep(most, seconds)
+        bulk = await self._store.sweep(kept, seconds, Lane.BULK) if (kept := self._shares.bulk(most)) else []
+        found = await self._store.sweep(most - len(bulk), seconds) if len(bulk) < most else []
+        left = most - len(bulk) - len(found)
         return [*found, *bulk, *(await self._store.sweep(left, seconds, Lane.BULK) if left > 0 else [])]
 
     # -- what for

@@ -75,3 +75,55 @@ async def test_what_is_given_back_goes_to_its_lane() -> None:
     await house.worker.leases.release_all()
     for lane, some in ids.items():
         assert sorted(i for _, i in house.server.lanes[lane].unread) == sorted(some)
+
+
+async def _delivers_past_bulk_that_stands(house: House, *, publish: bool) -> None:
+    never = asyncio.Event()
+
+    async def answer(job: Job) -> Outcome:
+        if job.lane is Lane.BULK:
+            await never.wait()
+        return Outcome.DELIVERED
+
+    house.transport.answer = answer
+    await house.accept(1000, publish=publish, lane=Lane.BULK)
+    house.start()
+    hand = house.worker.hand
+    while hand.lent < 192 or hand.under_way < 3:  # three quarters of what may be lent, and all turns but one
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(5)
+    assert (hand.lent, hand.under_way) == (192, 3)
+    for _ in range(3):
+        urgent = await house.accept(100, publish=publish)
+        await house.all_are(urgent, DeliveryState.DELIVERED, seconds=5)
+    never.set()
+    await house.worker.leave()
+
+
+async def test_bulk_that_stands_everywhere_leaves_turns_to_transactional_mail() -> None:
+    """A newsletter to a thousand servers that do not answer."""
+    await _delivers_past_bulk_that_stands(House(), publish=True)
+
+
+async def test_and_so_it_does_without_the_stream() -> None:
+    house = House()
+    house.server.available = False
+    await _delivers_past_bulk_that_stands(house, publish=False)
+
+
+async def test_bulk_that_stood_goes_on() -> None:
+    """What was left out of reading meanwhile is read again."""
+    house, slow = House(), asyncio.Event()
+
+    async def answer(_: Job) -> Outcome:
+        await slow.wait()
+        return Outcome.DELIVERED
+
+    house.transport.answer = answer
+    bulk = await house.accept(600, lane=Lane.BULK)
+    house.start()
+    await asyncio.sleep(60)
+    slow.set()
+    await house.all_are(bulk, DeliveryState.DELIVERED)
+    assert (house.worker.hand.lent, house.worker.hand.under_way) == (0, 0)
+    await house.worker.leave()
