@@ -147,6 +147,19 @@ class WebhookSuite:
         assert {e.payload["recipient"] for e in events} == {"b@rcpt.example"}
         assert all(e.payload["next_attempt_at"] for e in events)
 
+    async def test_a_replay_is_told_between_the_attempts(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores, "bounced", "replayed")
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        await outbox.record(job, Outcome.DELIVERED, recipient=0)
+        await outbox.record(job, Outcome.REFUSED, recipient=1)
+        assert await stores.store.replay([job.envelope.id]) == [job.envelope.id]
+        assert await stores.store.replay([job.envelope.id]) == [], "nothing of it is dead any more"
+        events = await self.told(outbox)
+        assert [e.event for e in events] == ["bounced", "replayed"]
+        assert {e.payload["recipient"] for e in events} == {"b@rcpt.example"}
+        assert events[1].payload["next_attempt_at"]
+        assert len({e.id for e in events}) == 2
+
     async def test_what_is_done_to_all_of_a_tenant_is_told(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores, "released", "cancelled")
         ids = [(await outbox.job()).envelope.id for _ in range(3)]

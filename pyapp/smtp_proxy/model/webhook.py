@@ -24,6 +24,7 @@ class Event(StrEnum):
     HELD = "held"  # until an operator releases it
     RELEASED = "released"  # by an operator: it is due now
     CANCELLED = "cancelled"  # by an operator: it is never delivered
+    REPLAYED = "replayed"  # by an operator: what was bounced, expired or refused is due now
     REROUTED = "rerouted"  # by an operator: it goes another way from now on
 
 

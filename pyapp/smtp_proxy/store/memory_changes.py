@@ -131,6 +131,7 @@ class MemoryChanges(MemoryMail):
         for row in rows:
             row.state, row.next_attempt_at, row.sweep_at, row.finished_at = DeliveryState.QUEUED, now, now, None
             row.replayed_at, row.replayed_attempts, row.delay_reported = now, row.attempt_count, False
+            self._tell_change(Event.REPLAYED, self._envelopes[row.envelope_id], row.number, row.recipient, due_at=now)
         return list(dict.fromkeys(row.envelope_id for row in rows))
 
     def _release(self, rows: Sequence[Row]) -> list[UUID]:

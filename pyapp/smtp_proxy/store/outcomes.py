@@ -10,7 +10,9 @@ from uuid import UUID
 from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.outcome import DeadLetter, Suppression
 from smtp_proxy.model.policy import TenantPolicy
+from smtp_proxy.model.webhook import Event
 from smtp_proxy.store import lookup
+from smtp_proxy.store.held import tell_of
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class OutcomeStore:
         async with self._connection("replaying dead letters") as connection, connection.transaction():
             await connection.execute(QUERIES["keep_contents"], ids, low, high)
             rows = await connection.fetch(QUERIES["replay"], ids, low, high, only)
-        return list(dict.fromkeys(row["envelope_id"] for row in rows))
+            return await tell_of(connection, Event.REPLAYED, rows)
 
 
 def _dead_letter(row: Any) -> DeadLetter:

@@ -311,7 +311,7 @@ WHERE d.state = 3 AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN
     AND (EXISTS (SELECT FROM envelopes e WHERE e.id = d.envelope_id AND e.content IS NOT NULL)
         OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = d.envelope_id)
         OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = d.envelope_id))
-RETURNING d.envelope_id;
+RETURNING d.envelope_id, d.recipient_number;
 
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while. Of one lane.
