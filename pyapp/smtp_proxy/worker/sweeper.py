@@ -41,9 +41,9 @@ _STORE_DEPTH_SECONDS: Final = 10.0
 _AGE_SECONDS: Final = 30.0
 # What is due at once waits in Postgres, not in the stream, where new mail would wait behind it: no more lies there
 # unread than the workers read in so long at their present pace, or than so many.
-_AHEAD_SECONDS: Final = 0.25
-_AHEAD_MESSAGES: Final = 250
-_TOP_UP_SECONDS: Final = 0.1
+_AHEAD_SECONDS: Final = 0.1
+_AHEAD_MESSAGES: Final = 100
+_TOP_UP_SECONDS: Final = 0.05
 _PUBLISHED = PUBLISHED.labels("sweeper")
 
 
