@@ -1,10 +1,12 @@
 #!/bin/sh
 # Writes constraints.txt: everything that pyproject.toml and client/pyproject.toml name, pinned with hashes for every
-# platform, and without the address of any index; and constraints-infra.txt: what the group `infra` needs on top of it.
+# platform, and without the address of any index; constraints-infra.txt: what the group `infra` needs on top of it; and
+# constraints-image.txt: of the first, what smtp-proxy itself needs, for the image (devstack/Dockerfile).
 # Uses uv's resolver, in a virtual environment that is thrown away.
 #
-#   devstack/lock.sh          both
+#   devstack/lock.sh          all of them
 #   devstack/lock.sh infra    only constraints-infra.txt, beside constraints.txt as it is
+#   devstack/lock.sh image    only constraints-image.txt, from constraints.txt as it is
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -37,7 +39,7 @@ publish() { # publish FILE: into the checkout, unless it says where packages cam
     echo "lock: wrote $1"
 }
 
-if [ "${1:-}" != infra ]; then
+if [ -z "${1:-}" ]; then
     cat >"$work/constraints.txt" <<'END'
 # Every Python package of a development checkout, pinned with hashes. Made by `make lock` from pyproject.toml and
 # client/pyproject.toml; do not edit. `make setup` installs exactly these, from whatever index pip is configured for.
@@ -47,12 +49,23 @@ END
     publish constraints.txt
 fi
 
+# uv reads versions, not hashes, from the other file; what is pinned there is not pinned otherwise.
+sed -E 's/ *\\$//; /^ *--hash/d' constraints.txt >"$work/known.txt"
+
+if [ "${1:-image}" = image ]; then
+    cat >"$work/constraints-image.txt" <<'END'
+# Of constraints.txt, what smtp-proxy needs to run, with hashes. Made by `make lock` from pyproject.toml; do not edit.
+# devstack/Dockerfile installs exactly these.
+END
+    compile --constraint "$work/known.txt" --no-annotate pyproject.toml >>"$work/constraints-image.txt"
+    publish constraints-image.txt
+fi
+[ "${1:-infra}" = infra ] || exit 0
+
 cat >"$work/constraints-infra.txt" <<'END'
 # What the AWS stack in pulumi/ needs beyond constraints.txt, pinned with hashes. Made by `make lock` from the group
 # `infra` of pyproject.toml; do not edit. `make setup-infra` installs exactly these beside those of constraints.txt.
 END
-# uv reads versions, not hashes, from the other file; what is pinned there is not pinned twice.
-sed -E 's/ *\\$//; /^ *--hash/d' constraints.txt >"$work/known.txt"
 compile --constraint "$work/known.txt" --group infra --no-annotate >"$work/whole.txt"
 "$python" - "$work/known.txt" "$work/whole.txt" >>"$work/constraints-infra.txt" <<'PY'
 import pathlib, re, sys

