@@ -44,6 +44,9 @@ _AGE_SECONDS: Final = 30.0
 _AHEAD_SECONDS: Final = 0.1
 _AHEAD_MESSAGES: Final = 100
 _TOP_UP_SECONDS: Final = 0.05
+# A round may take longer than that; so that nobody waits for the next, there is enough for so many of them.
+_ROUNDS_AHEAD: Final = 2.5
+_AHEAD_MAX_SECONDS: Final = 0.5
 _PUBLISHED = PUBLISHED.labels("sweeper")
 
 
@@ -56,9 +59,11 @@ class Pace:
 
     def room(self, unread: int, now: float) -> int:
         """For how many there is room now. New mail, which is not seen coming, makes the reading look slower."""
-        per_second = 0.0 if self._looked_at is None else (self._there - unread) / max(now - self._looked_at, 0.001)
+        elapsed = 0.0 if self._looked_at is None else now - self._looked_at
+        per_second = (self._there - unread) / elapsed if elapsed > 0 else 0.0
+        ahead_seconds = min(_AHEAD_MAX_SECONDS, max(_AHEAD_SECONDS, _ROUNDS_AHEAD * elapsed))
         self._there, self._looked_at = unread, now
-        return max(0, int(max(_AHEAD_MESSAGES, per_second * _AHEAD_SECONDS)) - unread)
+        return max(0, int(max(_AHEAD_MESSAGES, per_second * ahead_seconds)) - unread)
 
     def added(self, count: int) -> None:
         """So many were put into the stream since."""
