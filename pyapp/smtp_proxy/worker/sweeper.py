@@ -44,8 +44,8 @@ _AGE_SECONDS: Final = 30.0
 _AHEAD_SECONDS: Final = 0.1
 _AHEAD_MESSAGES: Final = 100
 _TOP_UP_SECONDS: Final = 0.05
-# A round may take longer than that; so that nobody waits for the next, there is enough for so many of them.
-_ROUNDS_AHEAD: Final = 2.5
+# A round may take longer than that, so there is enough for so many of them; what workers have in hand bridges the rest.
+_ROUNDS_AHEAD: Final = 1.5
 _AHEAD_MAX_SECONDS: Final = 0.5
 _PUBLISHED = PUBLISHED.labels("sweeper")
 
