@@ -2,8 +2,9 @@
 
 import pulumi
 
-from smtp_proxy_infra.stack import declare
+from smtp_proxy_infra.stack import Own, declare
 
 config = pulumi.Config()
-for name, value in declare(config.require("environment"), config.require("accountId")).items():
+own = Own(zone_id=config.get("zoneId") or "", smtp_hostname=config.get("smtpHostname") or "")
+for name, value in declare(config.require("environment"), config.require("accountId"), own).items():
     pulumi.export(name, value)

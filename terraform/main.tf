@@ -30,3 +30,16 @@ module "elasticache" {
   subnet_ids         = values(module.vpc.database_subnet_ids)
   security_group_ids = [module.vpc.security_group_ids["cache"]]
 }
+
+module "nlb" {
+  source = "./modules/nlb"
+
+  name               = local.name
+  settings           = local.settings.nlb
+  ports              = local.settings.ports
+  vpc_id             = module.vpc.vpc_id
+  subnet_ids         = values(module.vpc.public_subnet_ids)
+  security_group_ids = [module.vpc.security_group_ids["nlb"]]
+  zone_id            = var.zone_id
+  hostname           = var.smtp_hostname
+}

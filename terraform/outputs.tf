@@ -22,3 +22,8 @@ output "cache_endpoint" {
   description = "Configuration endpoint of the cache; clients use rediss:// and an IAM token."
   value       = module.elasticache.endpoint
 }
+
+output "smtp_endpoint" {
+  description = "The network load balancer's own name: what a record of smtp_hostname made elsewhere points to."
+  value       = module.nlb.dns_name
+}

@@ -24,3 +24,20 @@ variable "account_id" {
     error_message = "account_id must be the 12 digits of an AWS account (aws sts get-caller-identity)."
   }
 }
+
+variable "zone_id" {
+  description = "The Route 53 zone of the host names; empty: their records are made elsewhere."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.zone_id == "" || can(regex("^Z[A-Z0-9]{5,31}$", var.zone_id))
+    error_message = "zone_id must be empty or the id of a Route 53 zone, such as Z0123456789ABC (aws route53 list-hosted-zones)."
+  }
+}
+
+variable "smtp_hostname" {
+  description = "Host name that applications submit mail to, as in SMTP_PROXY_HOSTNAME; empty: no record is made."
+  type        = string
+  default     = ""
+}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from infra_graph import terraform
@@ -17,6 +18,9 @@ from infra_graph.canonical import Resource, resource
 ROOT = Path(__file__).resolve().parents[1]
 # By file, what is there once and what stands in its place.
 Edits = Mapping[str, list[tuple[str, str]]]
+# Variables of Terraform that have a default, and fields of Pulumi's `stack.Own`, which are called alike.
+Own = Mapping[str, str]
+NOTHING: Own = MappingProxyType({})
 
 
 def tree(folder: Path, edits: Edits) -> Path:
@@ -34,13 +38,13 @@ def tree(folder: Path, edits: Edits) -> Path:
     return folder
 
 
-def terraform_side(root: Path, scratch: Path, environment: str) -> list[Resource]:
-    return terraform.render(root / "terraform", scratch / "workspace", environment)
+def terraform_side(root: Path, scratch: Path, environment: str, own: Own = NOTHING) -> list[Resource]:
+    return terraform.render(root / "terraform", scratch / "workspace", environment, own)
 
 
-def pulumi_side(root: Path, environment: str) -> list[Resource]:
+def pulumi_side(root: Path, environment: str, own: Own = NOTHING) -> list[Resource]:
     path = os.pathsep.join([str(ROOT / "tests"), str(root / "pulumi")])
-    command = [sys.executable, "-P", "-m", "infra_graph.pulumi_program", environment]
+    command = [sys.executable, "-P", "-m", "infra_graph.pulumi_program", environment, json.dumps(dict(own))]
     # The environment's own PULUMI_* and AWS_* would change what is rendered, or where.
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PULUMI_", "PYTHON"))}
     done = subprocess.run(

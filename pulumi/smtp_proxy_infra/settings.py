@@ -17,6 +17,21 @@ class BadSettings(ValueError):
     """stack.yaml cannot be used; the message names the section and the key."""
 
 
+def require(holds: bool, message: str) -> None:
+    """Raises: BadSettings with `message`, which begins with section and key, unless it holds."""
+    if not holds:
+        raise BadSettings(f"{STACK.name}: {message}")
+
+
+def require_health(section: str, path: str, interval: int, timeout: int) -> None:
+    """Raises: BadSettings where a target group would be refused these; seconds."""
+    require(
+        path.startswith("/") and timeout < interval,
+        f"{section}: health_path must begin with /, and health_timeout_seconds must be less than "
+        "health_interval_seconds.",
+    )
+
+
 def load(environment: str, file: Path = STACK) -> dict[str, dict[str, Any]]:
     """Each section's defaults with the environment's keys over them, values replaced whole.
 

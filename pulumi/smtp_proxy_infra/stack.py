@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
@@ -10,11 +11,23 @@ import pulumi_aws as aws
 
 from . import settings
 from .elasticache import ElastiCache, ElastiCacheArgs
+from .nlb import Nlb, NlbArgs, NlbSettings
 from .rds import Rds, RdsArgs, RdsSettings
 from .vpc import Vpc, VpcArgs
 
 
-def declare(environment: str, account_id: str) -> Mapping[str, pulumi.Input[Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """What is one account's own beside its number, and optional: terraform/variables.tf describes each."""
+
+    zone_id: str = ""
+    smtp_hostname: str = ""
+
+
+NOTHING = Own()
+
+
+def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[str, pulumi.Input[Any]]:
     """All resources of an environment; what is returned are the outputs of the stack, named as Terraform's."""
     of = settings.load(environment)
     general, ports = of["general"], of["ports"]
@@ -63,10 +76,25 @@ def declare(environment: str, account_id: str) -> Mapping[str, pulumi.Input[Any]
         ),
         opts,
     )
+    nlb = Nlb(
+        "nlb",
+        NlbArgs(
+            name=name,
+            settings=NlbSettings(**of["nlb"]),
+            ports=ports,
+            vpc_id=vpc.vpc_id,
+            subnet_ids=[vpc.public_subnet_ids[zone] for zone in sorted(vpc.public_subnet_ids)],
+            security_group_ids=[vpc.security_group_ids["nlb"]],
+            zone_id=own.zone_id,
+            hostname=own.smtp_hostname,
+        ),
+        opts,
+    )
     return {
         "vpc_id": vpc.vpc_id,
         "nat_addresses": vpc.nat_addresses,
         "database_endpoint": rds.endpoint,
         "database_secret_arn": rds.secret_arn,
         "cache_endpoint": elasticache.endpoint,
+        "smtp_endpoint": nlb.dns_name,
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fix_infra import ROOT, Edits, pulumi_side, terraform_side, tree
+from fix_infra import ROOT, Edits, Own, pulumi_side, terraform_side, tree
 from infra_graph.canonical import Resource, differences
 
 # Terraform starts the provider (some 700 MB) for each plan; the first test also waits for what the fixture renders, and
@@ -32,6 +32,16 @@ SWITCHED: Edits = {
 }
 
 
+SWITCHED_ON = {
+    "aws_db_proxy rds-main",
+    "aws_elasticache_user elasticache-default",
+    "aws_route53_record nlb-smtp",
+}
+
+# What an account may give beside its number.
+OWN: Own = {"zone_id": "Z0123456789ABC", "smtp_hostname": "smtp.example.com"}
+
+
 def unexplained(terraform: list[Resource], pulumi: list[Resource]) -> list[str]:
     return [line for line in differences(terraform, pulumi) if not line.startswith(tuple(ALLOWED))]
 
@@ -47,8 +57,8 @@ def test_every_allowed_difference_is_there(production: Side) -> None:
 
 def test_dev_with_the_switches_turned_is_the_same(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree", SWITCHED)
-    left, right = terraform_side(root, tmp_path, "dev"), pulumi_side(root, "dev")
-    assert {"aws_db_proxy rds-main", "aws_elasticache_user elasticache-default"} <= {each.name for each in left}
+    left, right = terraform_side(root, tmp_path, "dev", OWN), pulumi_side(root, "dev", OWN)
+    assert {each.name for each in left} >= SWITCHED_ON
     assert unexplained(left, right) == []
 
 
@@ -89,6 +99,11 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_nat_gateway vpc-main-a: subnet_id: ",
     ),
     (
+        "health asked elsewhere",
+        {"pulumi/smtp_proxy_infra/nlb.py": [('port=str(self._args.ports["health"])', 'port="traffic-port"')]},
+        "aws_lb_target_group nlb-smtp-submission-green: health_check: ",
+    ),
+    (
         "an order forgotten",
         {
             "pulumi/smtp_proxy_infra/rds.py": [
@@ -123,7 +138,8 @@ def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> No
             ("retention_in_days = var.settings.flow_log_retention_days", "retention_in_days = 7"),
             (flow_log, ""),
             (ingress, opened),
-        ]
+        ],
+        "terraform/modules/nlb/main.tf": [("= var.settings.idle_timeout_seconds", "= 350")],
     }
     root = tree(tmp_path / "tree", edits)
     lines = unexplained(terraform_side(root, tmp_path, "production"), production("pulumi"))
@@ -133,4 +149,8 @@ def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> No
     assert rules == {
         f"aws_vpc_security_group_ingress_rule vpc-rule-{name}-smtp" for name in ("database", "cache", "endpoints")
     }
-    assert len(lines) == 2 + 3 * 3  # of each rule: its network, its group, and what it waits for
+    assert [line for line in lines if line.startswith("aws_lb_listener")] == [
+        f'aws_lb_listener nlb-smtp-{service}: tcp_idle_timeout_second: terraform "350", pulumi "660"'
+        for service in ("submission", "submissions")
+    ]
+    assert len(lines) == 2 + 2 + 3 * 3  # of each rule: its network, its group, and what it waits for

@@ -73,6 +73,7 @@ def _leaves(value: Any) -> Iterator[str]:
 def argument_name(name: str) -> str:
     """`subnetIds` and `subnet_ids`, `parameters` and `parameter`: one name."""
     snake = re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match[1].lower(), name).lower()
+    snake = re.sub(r"aliases$", "alias", snake)
     return re.sub(r"ies$", "y", snake) if snake.endswith("ies") else re.sub(r"(?<!s)s$", "", snake)
 
 

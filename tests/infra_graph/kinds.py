@@ -26,19 +26,33 @@ KINDS = {
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "aws_iam_role_policy_attachment",
     "aws:kms/alias:Alias": "aws_kms_alias",
     "aws:kms/key:Key": "aws_kms_key",
+    "aws:lb/listener:Listener": "aws_lb_listener",
+    "aws:lb/loadBalancer:LoadBalancer": "aws_lb",
+    "aws:lb/targetGroup:TargetGroup": "aws_lb_target_group",
     "aws:rds/instance:Instance": "aws_db_instance",
     "aws:rds/parameterGroup:ParameterGroup": "aws_db_parameter_group",
     "aws:rds/proxy:Proxy": "aws_db_proxy",
     "aws:rds/proxyDefaultTargetGroup:ProxyDefaultTargetGroup": "aws_db_proxy_default_target_group",
     "aws:rds/proxyTarget:ProxyTarget": "aws_db_proxy_target",
     "aws:rds/subnetGroup:SubnetGroup": "aws_db_subnet_group",
+    "aws:route53/record:Record": "aws_route53_record",
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": "aws_vpc_security_group_egress_rule",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": "aws_vpc_security_group_ingress_rule",
 }
 
 # Strings of a resource that are known after it was made, beside id and arn, as Pulumi calls them. An attribute that is
 # missing here is None on Pulumi's side, which the comparison shows.
-COMPUTED = ("address", "configurationEndpointAddress", "endpoint", "keyId", "prefixListId", "publicIp")
+COMPUTED = (
+    "address",
+    "arnSuffix",
+    "configurationEndpointAddress",
+    "dnsName",
+    "endpoint",
+    "keyId",
+    "prefixListId",
+    "publicIp",
+    "zoneId",
+)
 
 # The same within blocks: type, block, attributes of its one element.
 NESTED = {"aws_db_instance": {"master_user_secret": ("secret_arn", "kms_key_id", "secret_status")}}

@@ -1,4 +1,6 @@
-"""`python -m infra_graph.pulumi_program ENVIRONMENT`: the whole Pulumi program against mocks; its resources as JSON.
+"""`python -m infra_graph.pulumi_program ENVIRONMENT OWN`: the whole program against mocks; its resources as JSON.
+
+OWN is the fields of `stack.Own`, as JSON.
 
 A process of its own, because Pulumi's runtime is global and lives in threads. Nothing is asked of AWS: every resource
 answers with what it was given, and with tokens for what only AWS would know.
@@ -17,7 +19,7 @@ from pulumi.runtime import mocks
 
 from infra_graph.canonical import arn, token
 from infra_graph.kinds import COMPUTED, FIXED, KINDS, NESTED
-from smtp_proxy_infra.stack import declare
+from smtp_proxy_infra.stack import Own, declare
 
 ACCOUNT = "123456789012"
 
@@ -87,18 +89,18 @@ class Monitor(mocks.MockMonitor):
         return super().RegisterResource(request)
 
 
-def render(environment: str) -> list[dict[str, Any]]:
+def render(environment: str, own: Own) -> list[dict[str, Any]]:
     asyncio.set_event_loop(asyncio.new_event_loop())
     monitor = Monitor()
     mocks.set_mocks(Answers(), project="smtp-proxy", stack=environment, monitor=monitor)
 
     @mocks.test
     def program() -> None:
-        declare(environment, ACCOUNT)
+        declare(environment, ACCOUNT, own)
 
     program()
     return monitor.registered
 
 
 if __name__ == "__main__":
-    json.dump(render(sys.argv[1]), sys.stdout)
+    json.dump(render(sys.argv[1], Own(**json.loads(sys.argv[2]))), sys.stdout)

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from infra_graph.canonical import Resource, arn, is_named, resource, token
@@ -69,19 +70,21 @@ class Workspace:
             raise CannotPlan(f"terraform {arguments[0]}: {(done.stderr or done.stdout)[-3000:]}")
         return done.stdout
 
-    def plan(self, environment: str) -> dict[str, Any]:
-        """The first plan, as `terraform show -json` says it."""
-        self.run("plan", f"-var=environment={environment}", f"-var=account_id={ACCOUNT}", "-out=plan.bin")
+    def plan(self, environment: str, own: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+        """The first plan, as `terraform show -json` says it; `own` are variables that have a default."""
+        given = [f"-var={name}={value}" for name, value in _variables(environment, own).items()]
+        self.run("plan", *given, "-out=plan.bin")
         found: dict[str, Any] = json.loads(self.run("show", "-json", "plan.bin"))
         return found
 
-    def mocked(self, environment: str, first: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def mocked(self, environment: str, own: Mapping[str, str], first: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Arguments and attributes of the second plan by address."""
         tests = self.folder / "parity"
         shutil.rmtree(tests, ignore_errors=True)
         tests.mkdir()
         overrides = "".join(_override(change) for change in first["resource_changes"])
-        variables = f'variables {{\n  environment = "{environment}"\n  account_id  = "{ACCOUNT}"\n}}\n'
+        given = "".join(f"  {name} = {json.dumps(value)}\n" for name, value in _variables(environment, own).items())
+        variables = f"variables {{\n{given}}}\n"
         run = variables + 'run "plan" {\n  command = plan\n}\n'
         (tests / "parity.tftest.hcl").write_text(f'mock_provider "aws" {{}}\n{overrides}{run}')
         messages = [
@@ -91,11 +94,15 @@ class Workspace:
         return {change["address"]: change["change"]["after"] for change in plan["resource_changes"]}
 
 
-def render(source: Path, folder: Path, environment: str) -> list[Resource]:
+def _variables(environment: str, own: Mapping[str, str]) -> dict[str, str]:
+    return {"environment": environment, "account_id": ACCOUNT, **own}
+
+
+def render(source: Path, folder: Path, environment: str, own: Mapping[str, str]) -> list[Resource]:
     """The canonical list of terraform/ in `source`; `folder` must not exist yet."""
     workspace = Workspace(source, folder)
-    first = workspace.plan(environment)
-    values = workspace.mocked(environment, first)
+    first = workspace.plan(environment, own)
+    values = workspace.mocked(environment, own, first)
     written = dict(_written(first["configuration"]["root_module"]))
     names = {change["address"]: f"{change['type']} {role(change)}" for change in first["resource_changes"]}
     tokens: dict[str, str] = {}

@@ -33,3 +33,18 @@ output "elasticache" {
   description = "Section elasticache."
   value       = local.defaults.elasticache
 }
+
+output "nlb" {
+  description = "Section nlb."
+  value       = local.defaults.nlb
+}
+
+output "alb" {
+  description = "Section alb."
+  value       = local.defaults.alb
+}
+
+output "codedeploy" {
+  description = "Section codedeploy."
+  value       = local.defaults.codedeploy
+}
