@@ -7,6 +7,9 @@ and it costs nothing while nobody asks. It is not meant for the open network; bi
 * /readyz: 200 when every check passes, else 503; the body names the service, and says which check does not pass. A
   check is a coroutine function that returns None when well or a sentence when not; it has two seconds.
 * /metrics: Prometheus text format.
+
+A PROXY v2 header before the request is passed over: where a target group of a network load balancer has PROXY v2 on,
+its health checks begin with one too, at whatever port they ask (kubernetes/ingress-nginx#10982, istio/istio#25875).
 """
 
 from __future__ import annotations
@@ -27,6 +30,11 @@ Check = Callable[[], Awaitable[str | None]]
 _CHECK_SECONDS = 2.0
 _REQUEST_SECONDS = 5.0
 _REQUEST_MAX_BYTES = 8192
+_END_OF_HEAD = b"\r\n\r\n"
+# The PROXY protocol, version 2, section 2.2: a signature that begins like an empty request, then version and command,
+# family, and in two bytes the length of what follows.
+_PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_PROXY_FIXED_BYTES = 16
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 log = logging.getLogger(__name__)
@@ -111,7 +119,9 @@ class HealthServer:
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            head = await reader.readuntil(_END_OF_HEAD)
+            if head == _END_OF_HEAD and await _pass_over_proxy_header(reader):
+                head = await reader.readuntil(_END_OF_HEAD)
         except asyncio.IncompleteReadError:
             return
         except asyncio.LimitOverrunError:
@@ -130,6 +140,16 @@ class HealthServer:
         )
         writer.write(b"" if method == "HEAD" else body)
         await writer.drain()
+
+
+async def _pass_over_proxy_header(reader: asyncio.StreamReader) -> bool:
+    """Whether, after the four bytes that are read already, the rest of a PROXY v2 header was there; it is read then."""
+    rest = await reader.readexactly(_PROXY_FIXED_BYTES - len(_END_OF_HEAD))
+    length = int.from_bytes(rest[-2:])
+    if _END_OF_HEAD + rest[:-4] != _PROXY_SIGNATURE or length > _REQUEST_MAX_BYTES:
+        return False
+    await reader.readexactly(length)
+    return True
 
 
 async def _run(check: Check) -> str | None:

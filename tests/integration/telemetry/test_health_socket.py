@@ -37,6 +37,34 @@ async def test_requests() -> None:
         assert (await exchange(server.port, b"GET /" + b"x" * 20_000 + b"\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
 
+PROXY = b"\r\n\r\n\x00\r\nQUIT\n"
+LOCAL = PROXY + b"\x20\x00\x00\x00"
+# What a network load balancer sends: TCP over IPv4, and 84 bytes of addresses and TLVs (kubernetes/kubernetes#57250).
+CHECK = PROXY + b"\x20\x11\x00\x54" + bytes([10, 40, 0, 7, 10, 40, 16, 9]) + bytes(76)
+
+
+@pytest.mark.parametrize("header", [LOCAL, CHECK], ids=["local", "with addresses"])
+async def test_a_check_of_a_load_balancer_with_proxy_v2(header: bytes) -> None:
+    """Its health checks begin with the header as well, and would be told 400. REQ-INFRA-ECS-012"""
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
+        answer = await exchange(server.port, header + b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\r\n\r\nGET /readyz HTTP/1.1\r\n\r\n",
+        LOCAL + LOCAL + b"GET /readyz HTTP/1.1\r\n\r\n",
+        PROXY + b"\x20\x11\xff\xff" + b"GET /readyz HTTP/1.1\r\n\r\n",
+    ],
+    ids=["an empty request before it", "two headers", "a header longer than a request"],
+)
+async def test_what_only_begins_like_a_proxy_header(request_bytes: bytes) -> None:
+    async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
+        assert (await exchange(server.port, request_bytes)).startswith(b"HTTP/1.1 400 ")
+
+
 async def test_one_that_hangs_up_early_or_says_nothing_harms_nobody() -> None:
     async with HealthServer("127.0.0.1", 0, {}, service="smtp") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as silent:
