@@ -5,6 +5,10 @@ import pulumi
 from smtp_proxy_infra.stack import Own, declare
 
 config = pulumi.Config()
-own = Own(zone_id=config.get("zoneId") or "", smtp_hostname=config.get("smtpHostname") or "")
+own = Own(
+    zone_id=config.get("zoneId") or "",
+    smtp_hostname=config.get("smtpHostname") or "",
+    http_hostname=config.get("httpHostname") or "",
+)
 for name, value in declare(config.require("environment"), config.require("accountId"), own).items():
     pulumi.export(name, value)

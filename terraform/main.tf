@@ -43,3 +43,18 @@ module "nlb" {
   zone_id            = var.zone_id
   hostname           = var.smtp_hostname
 }
+
+module "alb" {
+  source = "./modules/alb"
+  count  = local.settings.alb.enabled ? 1 : 0
+
+  name               = local.name
+  account_id         = var.account_id
+  settings           = local.settings.alb
+  ports              = local.settings.ports
+  vpc_id             = module.vpc.vpc_id
+  subnet_ids         = values(module.vpc.public_subnet_ids)
+  security_group_ids = [module.vpc.security_group_ids["alb"]]
+  zone_id            = var.zone_id
+  hostname           = var.http_hostname
+}

@@ -27,3 +27,8 @@ output "smtp_endpoint" {
   description = "The network load balancer's own name: what a record of smtp_hostname made elsewhere points to."
   value       = module.nlb.dns_name
 }
+
+output "http_endpoint" {
+  description = "The application load balancer's own name; null where there is none."
+  value       = one(module.alb[*].dns_name)
+}

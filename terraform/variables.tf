@@ -41,3 +41,9 @@ variable "smtp_hostname" {
   type        = string
   default     = ""
 }
+
+variable "http_hostname" {
+  description = "Host name of the API and the dashboard; needed, with zone_id, where alb.enabled is true."
+  type        = string
+  default     = ""
+}

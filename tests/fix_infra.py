@@ -22,6 +22,28 @@ Edits = Mapping[str, list[tuple[str, str]]]
 Own = Mapping[str, str]
 NOTHING: Own = MappingProxyType({})
 
+# What production leaves off, switched on, and what it has, off; and what an account may give beside its number.
+SWITCHED: Edits = {
+    "terraform/stack.yaml": [
+        ("    proxy: false\n", "    proxy: true\n"),
+        ("    engine: valkey ", "    engine: redis "),
+        ('    engine_version: "8.0"', '    engine_version: "7.1"'),
+        ("    parameter_family: valkey8", "    parameter_family: redis7"),
+        ("  alb:\n    enabled: false\n", "  alb:\n    enabled: true\n"),
+        ("    waf: false\n", "    waf: true\n"),
+    ]
+}
+OWN: Own = MappingProxyType(
+    {"zone_id": "Z0123456789ABC", "smtp_hostname": "smtp.example.com", "http_hostname": "mail.example.com"}
+)
+SWITCHED_ON = {
+    "aws_db_proxy rds-main",
+    "aws_elasticache_user elasticache-default",
+    "aws_lb alb-main",
+    "aws_route53_record nlb-smtp",
+    "aws_wafv2_web_acl alb-main",
+}
+
 
 def tree(folder: Path, edits: Edits) -> Path:
     """A copy of terraform/ and pulumi/ with edits; each must find its text exactly once."""
@@ -68,6 +90,23 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list
                 terraform_side(ROOT, tmp_path_factory.mktemp("terraform"), "production")
                 if name == "terraform"
                 else pulumi_side(ROOT, "production")
+            )
+        return rendered[name]
+
+    return side
+
+
+@pytest.fixture(scope="session")
+def switched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Resource]]:
+    """`terraform` or `pulumi`: the canonical list of dev with every switch turned."""
+    folder = tmp_path_factory.mktemp("switched")
+    root = tree(folder / "tree", SWITCHED)
+    rendered: dict[str, list[Resource]] = {}
+
+    def side(name: str) -> list[Resource]:
+        if name not in rendered:
+            rendered[name] = (
+                terraform_side(root, folder, "dev", OWN) if name == "terraform" else pulumi_side(root, "dev", OWN)
             )
         return rendered[name]
 

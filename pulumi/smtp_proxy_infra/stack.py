@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from . import settings
+from .alb import Alb, AlbArgs, AlbSettings
 from .elasticache import ElastiCache, ElastiCacheArgs
 from .nlb import Nlb, NlbArgs, NlbSettings
 from .rds import Rds, RdsArgs, RdsSettings
@@ -22,12 +23,13 @@ class Own:
 
     zone_id: str = ""
     smtp_hostname: str = ""
+    http_hostname: str = ""
 
 
 NOTHING = Own()
 
 
-def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[str, pulumi.Input[Any]]:
+def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[str, pulumi.Input[Any] | None]:
     """All resources of an environment; what is returned are the outputs of the stack, named as Terraform's."""
     of = settings.load(environment)
     general, ports = of["general"], of["ports"]
@@ -53,6 +55,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         ),
         opts,
     )
+    public_subnet_ids = [vpc.public_subnet_ids[zone] for zone in sorted(vpc.public_subnet_ids)]
     database_subnet_ids = [vpc.database_subnet_ids[zone] for zone in sorted(vpc.database_subnet_ids)]
     rds = Rds(
         "rds",
@@ -83,12 +86,32 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             settings=NlbSettings(**of["nlb"]),
             ports=ports,
             vpc_id=vpc.vpc_id,
-            subnet_ids=[vpc.public_subnet_ids[zone] for zone in sorted(vpc.public_subnet_ids)],
+            subnet_ids=public_subnet_ids,
             security_group_ids=[vpc.security_group_ids["nlb"]],
             zone_id=own.zone_id,
             hostname=own.smtp_hostname,
         ),
         opts,
+    )
+    alb_settings = AlbSettings(**of["alb"])
+    alb = (
+        Alb(
+            "alb",
+            AlbArgs(
+                name=name,
+                account_id=account_id,
+                settings=alb_settings,
+                ports=ports,
+                vpc_id=vpc.vpc_id,
+                subnet_ids=public_subnet_ids,
+                security_group_ids=[vpc.security_group_ids["alb"]],
+                zone_id=own.zone_id,
+                hostname=own.http_hostname,
+            ),
+            opts,
+        )
+        if alb_settings.enabled
+        else None
     )
     return {
         "vpc_id": vpc.vpc_id,
@@ -97,4 +120,5 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         "database_secret_arn": rds.secret_arn,
         "cache_endpoint": elasticache.endpoint,
         "smtp_endpoint": nlb.dns_name,
+        "http_endpoint": alb.dns_name if alb else None,
     }

@@ -61,6 +61,19 @@ run "dev" {
   }
 }
 
+run "no_application_load_balancer_without_processes" {
+  command = plan
+
+  variables {
+    environment = "production"
+  }
+
+  assert {
+    condition     = output.http_endpoint == null
+    error_message = "API and dashboard have no process yet, so nothing listens for them."
+  }
+}
+
 run "another_environment" {
   command = plan
 

@@ -1,3 +1,3 @@
-from fix_infra import production
+from fix_infra import production, switched
 
-__all__ = ["production"]
+__all__ = ["production", "switched"]

@@ -10,6 +10,7 @@ from infra_graph.canonical import Resource
 
 from smtp_proxy.config import Settings
 from smtp_proxy_infra import settings
+from smtp_proxy_infra.alb import AlbArgs, AlbSettings
 from smtp_proxy_infra.nlb import NlbSettings
 
 # As in test_parity.py: the first test waits for what the fixture renders.
@@ -59,7 +60,47 @@ def test_no_group_is_without_a_health_check(side: str, production: Side) -> None
     for role, group in groups.items():
         check = group["health_check"]
         assert (check["protocol"], check["matcher"]) == ("HTTP", "200"), role
-        assert check["path"] in ("/readyz", "/healthz"), role
+        assert check["path"] == "/readyz", role
+
+
+@SIDES
+def test_https_has_a_certificate_and_nothing_else_is_http(side: str, switched: Side) -> None:
+    """Also REQ-INFRA-ECS-012 for what is switched off in production: its groups ask for health as well."""
+    listeners = {
+        role: each for role, each in of_kind(switched(side), "aws_lb_listener").items() if role.startswith("alb-")
+    }
+    assert {(each["protocol"], each["port"]) for each in listeners.values()} == {("HTTPS", "443"), ("HTTP", "80")}
+    for each in listeners.values():
+        if each["protocol"] == "HTTPS":
+            assert "<aws_acm_certificate|alb-main|arn>" in each["certificate_arn"]
+            assert each["ssl_policy"].startswith("ELBSecurityPolicy-TLS13-1-2")
+        else:
+            assert each["default_action"]["redirect"] == {"port": "443", "protocol": "HTTPS", "status_code": "HTTP_301"}
+    waits = next(each for each in switched(side) if each.name == "aws_lb_listener alb-https").dependencies
+    assert "aws_acm_certificate_validation alb-main" in waits
+    checks = [each["health_check"] for each in of_kind(switched(side), "aws_lb_target_group").values()]
+    assert len(checks) == 9
+    assert all((each["protocol"], each["matcher"]) == ("HTTP", "200") for each in checks)
+
+
+@SIDES
+def test_the_firewall_blocks_rates_and_lets_mail_through(side: str, switched: Side) -> None:
+    (acl,) = of_kind(switched(side), "aws_wafv2_web_acl").values()
+    assert acl["default_action"] == {"allow": {}}
+    rules = {rule["name"]: rule for rule in acl["rule"]}
+    assert rules["rate"]["action"] == {"block": {}}
+    common = rules["AWSManagedRulesCommonRuleSet"]["statement"]["managed_rule_group_statement"]
+    counted = {each["name"] for each in common["rule_action_override"]}
+    assert counted == {"SizeRestrictions_BODY", "CrossSiteScripting_BODY"}
+
+
+@SIDES
+def test_access_logs_are_written_by_load_balancers_alone(side: str, switched: Side) -> None:
+    (policy,) = (each for role, each in of_kind(switched(side), "aws_s3_bucket_policy").items() if role == "alb-logs")
+    granted = [each for each in policy["policy"]["statement"] if each["effect"] == "Allow"]
+    assert [each["principal"] for each in granted] == [{"service": "logdelivery.elasticloadbalancing.amazonaws.com"}]
+    assert granted[0]["action"] == "s3:PutObject"
+    assert granted[0]["resource"].endswith("/AWSLogs/123456789012/*")
 
 
 @SIDES
@@ -103,3 +144,36 @@ def test_what_terraform_refuses_pulumi_refuses(change: dict[str, Any], said: str
     NlbSettings(**settings.load("production")["nlb"])
     with pytest.raises(settings.BadSettings, match=said):
         NlbSettings(**settings.load("production")["nlb"] | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ssl_policy": "ELBSecurityPolicy-2016-08"}, "ssl_policy must have TLS 1.3"),
+        ({"api_paths": ["api/*"]}, "must begin with /"),
+        ({"api_paths": []}, "at least one"),
+        ({"health_timeout_seconds": 15}, "health_timeout_seconds must be less"),
+        ({"waf_requests_per_address": 1}, "at least 10"),
+    ],
+)
+def test_what_terraform_refuses_of_alb_pulumi_refuses(change: dict[str, Any], said: str) -> None:
+    """Terraform's half is in terraform/tests/alb.tftest.hcl."""
+    AlbSettings(**settings.load("production")["alb"])
+    with pytest.raises(settings.BadSettings, match=said):
+        AlbSettings(**settings.load("production")["alb"] | change)
+
+
+@pytest.mark.parametrize("missing", ["zone_id", "hostname"])
+def test_no_https_without_a_certificate(missing: str) -> None:
+    given: dict[str, Any] = {"zone_id": "Z0123456789ABC", "hostname": "mail.example.com"} | {missing: ""}
+    with pytest.raises(settings.BadSettings, match="without a certificate no HTTPS"):
+        AlbArgs(
+            name="smtp-proxy-dev",
+            account_id="123456789012",
+            vpc_id="vpc-a",
+            subnet_ids=["subnet-a"],
+            security_group_ids=["sg-a"],
+            ports={},
+            settings=AlbSettings(**settings.load("dev")["alb"]),
+            **given,
+        )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fix_infra import ROOT, Edits, Own, pulumi_side, terraform_side, tree
+from fix_infra import ROOT, SWITCHED_ON, Edits, pulumi_side, terraform_side, tree
 from infra_graph.canonical import Resource, differences
 
 # Terraform starts the provider (some 700 MB) for each plan; the first test also waits for what the fixture renders, and
@@ -20,26 +20,6 @@ Side = Callable[[str], list[Resource]]
 
 # Differences that are meant, each with its reason: the beginning of the line, and why. None so far.
 ALLOWED: dict[str, str] = {}
-
-# What production leaves off, switched on, and what it has, off.
-SWITCHED: Edits = {
-    "terraform/stack.yaml": [
-        ("    proxy: false\n", "    proxy: true\n"),
-        ("    engine: valkey ", "    engine: redis "),
-        ('    engine_version: "8.0"', '    engine_version: "7.1"'),
-        ("    parameter_family: valkey8", "    parameter_family: redis7"),
-    ]
-}
-
-
-SWITCHED_ON = {
-    "aws_db_proxy rds-main",
-    "aws_elasticache_user elasticache-default",
-    "aws_route53_record nlb-smtp",
-}
-
-# What an account may give beside its number.
-OWN: Own = {"zone_id": "Z0123456789ABC", "smtp_hostname": "smtp.example.com"}
 
 
 def unexplained(terraform: list[Resource], pulumi: list[Resource]) -> list[str]:
@@ -55,9 +35,8 @@ def test_every_allowed_difference_is_there(production: Side) -> None:
     assert [start for start in ALLOWED if not any(line.startswith(start) for line in lines)] == []
 
 
-def test_dev_with_the_switches_turned_is_the_same(tmp_path: Path) -> None:
-    root = tree(tmp_path / "tree", SWITCHED)
-    left, right = terraform_side(root, tmp_path, "dev", OWN), pulumi_side(root, "dev", OWN)
+def test_dev_with_the_switches_turned_is_the_same(switched: Side) -> None:
+    left, right = switched("terraform"), switched("pulumi")
     assert {each.name for each in left} >= SWITCHED_ON
     assert unexplained(left, right) == []
 

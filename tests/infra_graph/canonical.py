@@ -81,7 +81,8 @@ def normal(value: Any) -> Any:
     """The canonical form of an argument; None where nothing is said."""
     if isinstance(value, Mapping):
         pairs = {argument_name(key): normal(inner) for key, inner in value.items()}
-        return {key: inner for key, inner in sorted(pairs.items()) if inner is not None} or None
+        # An empty block says something by being there: `allow {}`.
+        return {key: inner for key, inner in sorted(pairs.items()) if inner is not None}
     if isinstance(value, list | tuple):
         items = sorted((each for each in map(normal, value) if each is not None), key=json.dumps)
         return items[0] if len(items) == 1 else items or None

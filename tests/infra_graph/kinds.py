@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 KINDS = {
+    "aws:acm/certificate:Certificate": "aws_acm_certificate",
+    "aws:acm/certificateValidation:CertificateValidation": "aws_acm_certificate_validation",
     "aws:cloudwatch/logGroup:LogGroup": "aws_cloudwatch_log_group",
     "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": "aws_default_security_group",
     "aws:ec2/eip:Eip": "aws_eip",
@@ -27,6 +29,7 @@ KINDS = {
     "aws:kms/alias:Alias": "aws_kms_alias",
     "aws:kms/key:Key": "aws_kms_key",
     "aws:lb/listener:Listener": "aws_lb_listener",
+    "aws:lb/listenerRule:ListenerRule": "aws_lb_listener_rule",
     "aws:lb/loadBalancer:LoadBalancer": "aws_lb",
     "aws:lb/targetGroup:TargetGroup": "aws_lb_target_group",
     "aws:rds/instance:Instance": "aws_db_instance",
@@ -36,8 +39,18 @@ KINDS = {
     "aws:rds/proxyTarget:ProxyTarget": "aws_db_proxy_target",
     "aws:rds/subnetGroup:SubnetGroup": "aws_db_subnet_group",
     "aws:route53/record:Record": "aws_route53_record",
+    "aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2": "aws_s3_bucket_lifecycle_configuration",
+    "aws:s3/bucketOwnershipControls:BucketOwnershipControls": "aws_s3_bucket_ownership_controls",
+    "aws:s3/bucketPolicy:BucketPolicy": "aws_s3_bucket_policy",
+    "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": "aws_s3_bucket_public_access_block",
+    "aws:s3/bucketServerSideEncryptionConfigurationV2:BucketServerSideEncryptionConfigurationV2": (
+        "aws_s3_bucket_server_side_encryption_configuration"
+    ),
+    "aws:s3/bucketV2:BucketV2": "aws_s3_bucket",
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": "aws_vpc_security_group_egress_rule",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": "aws_vpc_security_group_ingress_rule",
+    "aws:wafv2/webAcl:WebAcl": "aws_wafv2_web_acl",
+    "aws:wafv2/webAclAssociation:WebAclAssociation": "aws_wafv2_web_acl_association",
 }
 
 # Strings of a resource that are known after it was made, beside id and arn, as Pulumi calls them. An attribute that is
@@ -48,6 +61,7 @@ COMPUTED = (
     "configurationEndpointAddress",
     "dnsName",
     "endpoint",
+    "fqdn",
     "keyId",
     "prefixListId",
     "publicIp",
@@ -55,7 +69,10 @@ COMPUTED = (
 )
 
 # The same within blocks: type, block, attributes of its one element.
-NESTED = {"aws_db_instance": {"master_user_secret": ("secret_arn", "kms_key_id", "secret_status")}}
+NESTED = {
+    "aws_acm_certificate": {"domain_validation_options": ("resource_record_name", "resource_record_value")},
+    "aws_db_instance": {"master_user_secret": ("secret_arn", "kms_key_id", "secret_status")},
+}
 
 # Attributes that AWS always answers alike, and whose form the provider checks.
 FIXED = {"aws_db_proxy_default_target_group": {"name": "default"}}

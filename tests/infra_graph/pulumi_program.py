@@ -46,7 +46,9 @@ class Answers(mocks.Mocks):
         known = {"arn": arn(kind, args.name)} | {each: token(kind, args.name, snake(each)) for each in COMPUTED}
         known |= FIXED.get(kind, {})
         for block, attributes in NESTED.get(kind, {}).items():
-            known[camel(block) + "s"] = [{camel(each): nested(kind, args.name, block, each) for each in attributes}]
+            known[camel(block.removesuffix("s")) + "s"] = [
+                {camel(each): nested(kind, args.name, block, each) for each in attributes}
+            ]
         return token(kind, args.name, "id"), known | args.inputs
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def render(source: Path, folder: Path, environment: str, own: Mapping[str, str])
     for change in first["resource_changes"]:
         expressions, waits, referred[names[change["address"]]] = written[_static(change["address"])]
         arguments = _chosen(values[change["address"]], change["change"]["after"], expressions)
+        for block in NESTED.get(change["type"], {}):
+            arguments.pop(block, None)  # what AWS answers, not what is written
         explicit = {name for address, name in names.items() if _static(address) in waits}
         found.append(resource(change["type"], role(change), _replaced(arguments, tokens), frozenset(explicit)))
     by_address = {address: next(each for each in found if each.name == name) for address, name in names.items()}
@@ -130,7 +132,7 @@ def _static(address: str) -> str:
 
 def role(change: Mapping[str, Any]) -> str:
     """The name that Pulumi's side gives it: pulumi/README.md."""
-    module = change.get("module_address", "").removeprefix("module.")
+    module = _static(change.get("module_address", "")).removeprefix("module.")
     key = change.get("index")
     parts = [module, change["name"], *([str(key)] if isinstance(key, str) else [])]
     return "-".join(part for part in parts if part).replace("_", "-")
@@ -168,7 +170,7 @@ def _override(change: Mapping[str, Any]) -> str:
     if unknown.get("arn") is True:
         values["arn"] = arn(kind, name)
     for block, attributes in NESTED.get(kind, {}).items():
-        if unknown.get(block) is True:
+        if unknown.get(block):
             values[block] = [{each: _nested(kind, name, block, each) for each in attributes}]
     return (
         f"override_resource {{\n  target          = {change['address']}\n  override_during = plan\n"
