@@ -45,14 +45,21 @@ class Authority:
         return context
 
     def pair(
-        self, folder: Path, *names: str, days: int = 1, responder: str = "", must_staple: bool = False
+        self,
+        folder: Path,
+        *names: str,
+        days: int = 1,
+        responder: str = "",
+        must_staple: bool = False,
+        purpose: x509.ObjectIdentifier | None = None,
     ) -> x509.Certificate:
         """`fullchain.pem` and `privkey.pem` in a folder, as ACME clients leave them; what is there is replaced.
 
-        With a `responder` (URL) the CA is in the chain.
+        With a `responder` (URL) the CA is in the chain. `purpose`: what it is for and nothing else (RFC 5280 4.2.1.12).
         """
         folder.mkdir(parents=True, exist_ok=True)
-        both = self.issue(*names, days=days, responder=responder, must_staple=must_staple).read_bytes()
+        file = self.issue(*names, days=days, responder=responder, must_staple=must_staple, purpose=purpose)
+        both = file.read_bytes()
         at = both.index(b"-----BEGIN PRIVATE KEY")
         chain = both[:at] + (self.certificate_pem if responder else b"")
         for name, content in (("privkey.pem", both[at:]), ("fullchain.pem", chain)):
@@ -125,7 +132,14 @@ class Authority:
     def certificate_pem(self) -> bytes:
         return self.ca_file.read_bytes()
 
-    def issue(self, *names: str, days: int = 1, responder: str = "", must_staple: bool = False) -> Path:
+    def issue(
+        self,
+        *names: str,
+        days: int = 1,
+        responder: str = "",
+        must_staple: bool = False,
+        purpose: x509.ObjectIdentifier | None = None,
+    ) -> Path:
         """A file with a certificate for these names, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -145,6 +159,8 @@ class Authority:
                 AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
             )
             builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
+        if purpose is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         if must_staple:
             builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())

@@ -1,9 +1,9 @@
 """The store's certificates in TLS_CERT_DIR: at the start of each service that serves them, and when Postgres tells.
 
-What does not pass `check` is not written, and what serves stays. A certificate that the store no longer has is taken
-away, if it came from there, and so is one that has expired while there is another: the core takes all or none, so one
-that ended would keep the others from being renewed. What was placed by hand stays as it is, and wins over one of that
-name in the store.
+What does not pass `check` and the canary is not written, and what serves stays. A certificate that the store no longer
+has is taken away, if it came from there, and so is one that has expired while there is another: the core takes all or
+none, so one that ended would keep the others from being renewed. What was placed by hand stays as it is, and wins over
+one of that name in the store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from smtp_proxy.aws.logins import sealing_keys
 from smtp_proxy.certfiles import files
+from smtp_proxy.certfiles.canary import try_out
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.config import Settings
@@ -136,6 +137,7 @@ class CertificateSync:
         check(chain, key, certificate.names, now, label)
         if certificate.not_before > now:  # The core, unlike `check`, knows no tolerance, and would refuse all of them.
             raise CertificateProblem(f"{label}: it is not valid before {certificate.not_before:%F %TZ}")
+        try_out(chain, key, label)
         files.write_certificate(self._directory, certificate.name, chain, key, str(certificate.id))
         log.info(
             "certificate written: %s", certificate.name, extra={"action": "certificate_written", "id": certificate.id}

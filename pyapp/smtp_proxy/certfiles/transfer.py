@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from smtp_proxy.certfiles.canary import try_out
 from smtp_proxy.certfiles.check import Checked, check
 from smtp_proxy.certfiles.files import check_directory, folder_name, write_certificate, write_copy
 from smtp_proxy.certfiles.origin import refuse_in_production
@@ -34,6 +35,7 @@ def check_imported(settings: Settings, chain: bytes, key: bytes, now: datetime) 
         raise CertificateProblem(f"{label}: it is for nobody: get one with a subjectAltName")
     if settings.mode == "production":
         refuse_in_production(chain, label)
+    try_out(chain, key, label)
     return good
 
 

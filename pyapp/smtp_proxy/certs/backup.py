@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from smtp_proxy.certfiles.canary import try_out
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import SmtpProxyError
@@ -85,7 +86,9 @@ class Backup:
         answer = self._client().get_object(Bucket=self._bucket, Key=f"{order.name}/{_WHOLE}")
         found = _read(json.loads(answer["Body"].read()))
         key = self._keys.open(found.sealed, found.context)
-        check(found.chain.encode(), key, order.names, now, f"certificate {order.name} of the backup")
+        label = f"certificate {order.name} of the backup"
+        check(found.chain.encode(), key, order.names, now, label)
+        try_out(found.chain.encode(), key, label)
         return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.certfiles.canary import try_out
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.certs import ca
 from smtp_proxy.certs.dns import DnsProvider, Records
@@ -82,7 +83,7 @@ class Issuer:
         async with self._proving(order, opened):
             chain = await asyncio.to_thread(authority.finish, opened, self._settings.acme_patience_seconds)
         began = time.monotonic()
-        certificate = self._checked(order, chain, key)
+        certificate = await asyncio.to_thread(self._checked, order, chain, key)
         await self._store.add_fleet_certificate(certificate)
         log.info(
             "certificate issued: %s, good until %s",
@@ -176,7 +177,9 @@ class Issuer:
 
     def _checked(self, order: CertificateOrder, chain: str, key: bytes) -> StoredCertificate:
         now = self._clock.now()
-        good = check(chain.encode(), key, order.names, now, f"certificate {order.name} from {self.directory}")
+        label = f"certificate {order.name} from {self.directory}"
+        good = check(chain.encode(), key, order.names, now, label)
+        try_out(chain.encode(), key, label)
         certificate = StoredCertificate(
             new_id(now), order.name, order.names, chain, _NOTHING, good.not_before, good.not_after, self.directory
         )

@@ -1,7 +1,8 @@
 """Reloads certificates while the service runs: on demand, at SIGHUP, when files change, when the database says so.
 
-The core tries every certificate and swaps the whole set, or refuses it with the reason and goes on with the one it has;
-no connection is touched. Nothing here ends the service: a file that can not serve today may be mended tomorrow.
+A new certificate serves a client of our own first (`certfiles.canary`). Then the core swaps the whole set, or refuses
+it with the reason and goes on with the one it has; no connection is touched. Nothing here ends the service: a file that
+can not serve today may be mended tomorrow.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from smtp_proxy.certfiles import canary
 from smtp_proxy.core import CertificateError, ConfigError
 from smtp_proxy.errors import CertificateProblem, SmtpProxyError
 from smtp_proxy.ingress import certificates, must_staple
@@ -144,8 +146,16 @@ class Reloader:
     def _exchange(self) -> CertificateSet:
         self._stamp = certificates.stamp(self._settings)  # Before the reading: what is written after it counts.
         found = self._read()
+        self._try_out(found)
         exchange(self._core, found)
         return found
+
+    def _try_out(self, found: CertificateSet) -> None:
+        """What serves already has shown that it can. Raises CertificateProblem."""
+        known = {(pair.chain, pair.key) for pair in self._serving.pairs}
+        for pair in found.pairs:
+            if (pair.chain, pair.key) not in known:
+                canary.try_out(pair.chain, pair.key, pair.label, tls13_only=self._settings.tls_min_version == "1.3")
 
     def _read(self) -> CertificateSet:
         now = self._clock.now()

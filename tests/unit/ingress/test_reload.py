@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.config import Settings
@@ -114,6 +115,17 @@ async def test_what_the_core_refuses_leaves_the_old_one(
     assert house.serving() == old
     assert reloads("failed") == before + 3
     assert [record.levelno for record in caplog.records] == [logging.ERROR], "each reason is told once"
+
+
+async def test_one_that_clients_would_refuse_is_not_given_to_the_core(house: House) -> None:
+    """The canary of REQ-INFRA-TLS-005; it is not asked again about what serves."""
+    before = house.serving()
+    house.authority.pair(house.store / "b.example", "b.example", purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+    with pytest.raises(CertificateProblem, match=r"b\.example.*refuses it"):
+        await house.reloader.reload("command")
+    assert (house.core.given, house.serving()) == ([], before)
+    house.authority.pair(house.store / "b.example", "b.example")
+    assert len(await house.reloader.reload("command")) == 2
 
 
 async def test_a_self_signed_one_in_production_leaves_the_old_one(house: House) -> None:
