@@ -25,6 +25,9 @@ from smtp_proxy.certfiles.origin import DEVELOPMENT_CA
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import CertificateProblem
 
+# This machine, and what a Compose file calls the service.
+DEVELOPMENT_NAMES = ("localhost", "127.0.0.1", "::1", "smtp", "smtp-server")
+
 _CA_LIFE = timedelta(days=3650)
 # Apple's clients refuse server certificates that live longer than 825 days, private CA or not.
 _SERVER_LIFE = timedelta(days=397)

@@ -1,4 +1,4 @@
-"""`smtp-proxy certs import|export|trust`: certificates of operators, and the CA of `smtp-proxy dev`."""
+"""`smtp-proxy certs import|export|selfsigned|trust`: certificates of operators, and a CA of one's own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import typer
 from smtp_proxy.aws.logins import sealing_keys
 from smtp_proxy.certfiles import transfer
 from smtp_proxy.certfiles.files import folder_name
+from smtp_proxy.certs.selfsigned import DEVELOPMENT_NAMES, ensure_server_certificate
 from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table
 from smtp_proxy.clock import SystemClock
-from smtp_proxy.errors import CertificateProblem, InvalidValue, NotFound
+from smtp_proxy.errors import CertificateProblem, ConfigurationError, InvalidValue, NotFound
 from smtp_proxy.model.certificate import StoredCertificate
 from smtp_proxy.store import Store
 
@@ -69,6 +70,34 @@ def export(
     typer.echo("\n".join(written))
 
 
+def selfsigned(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where ca.pem, server.pem and server-key.pem go.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="DNS name or address; again for more. Else this machine's."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a CA and a server certificate by it, to try things out; what is there and still good is kept."""
+    settings = settings_of(context)
+    if settings.mode == "production":
+        raise ConfigurationError(
+            "SMTP_PROXY_MODE is production, where nobody should trust a certificate of our own making: declare it "
+            "(`smtp-proxy certs declare`), or import one"
+        )
+    wanted = names or list(dict.fromkeys([*DEVELOPMENT_NAMES, settings.hostname]))
+    before = _content(directory / "server.pem")
+    files = ensure_server_certificate(directory, wanted)
+    kept = before == files.certificate_file.read_bytes()
+    if as_json:
+        paths = {"ca": files.ca_file, "certificate": files.certificate_file, "key": files.key_file}
+        print_json({"kept": kept, "names": wanted} | {kind: str(path) for kind, path in paths.items()})
+        return
+    done = "kept, since it is good for another month" if kept else f"made for {', '.join(wanted)}"
+    typer.echo(f"{files.certificate_file}: {done}\nto trust it: {files.ca_file}")
+
+
 def trust(context: typer.Context, as_json: JsonOption = False) -> None:
     """Tell how to have programs trust the CA of `smtp-proxy dev`. Changes nothing."""
     ca_file = (settings_of(context).data_dir / "tls" / "ca.pem").absolute()
@@ -87,11 +116,18 @@ def trust(context: typer.Context, as_json: JsonOption = False) -> None:
 def add_bringing(certs_app: typer.Typer) -> None:
     """Make these commands of `smtp-proxy certs`."""
     certs_app.command("import")(import_)
-    for command in (export, trust):
+    for command in (export, selfsigned, trust):
         certs_app.command()(command)
 
 
 # -- below
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 async def _bring(store: Store, certificate: StoredCertificate) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Final
 
-from smtp_proxy.certs.selfsigned import ensure_server_certificate
+from smtp_proxy.certs.selfsigned import DEVELOPMENT_NAMES, ensure_server_certificate
 from smtp_proxy.config import Settings
 from smtp_proxy.dev import account, greeting, hosts, leftovers, plan, postgres, ready, services, valkey
 from smtp_proxy.dev.home import Home
@@ -226,7 +226,7 @@ class Supervisor:
 
 def _names(settings: Settings) -> list[str]:
     asked = (settings.hostname, hosts.reachable(settings.smtp_host))
-    return list(dict.fromkeys(["localhost", "127.0.0.1", "::1", *asked]))
+    return list(dict.fromkeys([*DEVELOPMENT_NAMES, *asked]))
 
 
 def _with_certificates(made: Plan) -> tuple[Path | None, Plan]:

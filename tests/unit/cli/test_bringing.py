@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from certificates import Authority
 from fix_shell import Shell
 
+from smtp_proxy.certfiles.canary import try_out
 from smtp_proxy.certs.selfsigned import ensure_server_certificate
 from smtp_proxy.sealing import new_key_line
 
@@ -93,3 +95,40 @@ def test_trust(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     commands = {way["program"]: way["command"] for way in told["ways"]}
     assert commands["Python"] == f"SSL_CERT_FILE='{files.ca_file}'"
     assert {"Debian, Ubuntu", "macOS", "Node", "curl", "swaks"} < set(commands)
+
+
+def test_selfsigned(shell: Shell, tmp_path: Path) -> None:
+    """REQ-INFRA-TLS-009: made once, for this machine and for the service's names in Compose; kept while it is good."""
+    folder = tmp_path / "certs"
+    made = shell.json("certs", "selfsigned", str(folder))
+    assert (made["kept"], made["names"][:2]) == (False, ["localhost", "127.0.0.1"])
+    assert "smtp-server" in made["names"]
+    assert stat.S_IMODE(Path(made["key"]).stat().st_mode) == 0o600
+    before = Path(made["certificate"]).read_bytes()
+    assert shell("certs", "selfsigned", str(folder)) == 0
+    assert "kept" in shell.out
+    assert Path(made["certificate"]).read_bytes() == before
+    others = shell.json("certs", "selfsigned", str(folder), "--name", "mail.test", "--name", "10.0.0.1")
+    assert (others["kept"], others["names"]) == (False, ["mail.test", "10.0.0.1"])
+    try_out(Path(others["certificate"]).read_bytes(), Path(others["key"]).read_bytes(), "selfsigned")
+
+
+def test_selfsigned_is_not_for_production(shell: Shell, tmp_path: Path) -> None:
+    """REQ-INFRA-TLS-008."""
+    assert shell("--set", "mode=production", "certs", "selfsigned", str(tmp_path / "certs")) != 0
+    assert "SMTP_PROXY_MODE is production" in shell.err
+    assert not (tmp_path / "certs").exists()
+
+
+def test_the_script_of_the_checkout(tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "devstack/generate-dev-certs.sh"
+    for said in ("made for localhost", "kept"):
+        done = subprocess.run([script, tmp_path / "certs"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    assert sorted(each.name for each in (tmp_path / "certs").iterdir()) == [
+        "ca-key.pem",
+        "ca.pem",
+        "server-key.pem",
+        "server.pem",
+    ]
