@@ -53,6 +53,7 @@ class Pebble:
     management_port: int = field(default_factory=free_port)
     dns_port: int = field(default_factory=free_port)
     dns_management_port: int = field(default_factory=free_port)
+    dns_server: str = ""  # ADDRESS:PORT of another one; empty: its own, for `set_txt`
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -76,14 +77,19 @@ class Pebble:
         }
         file = self.directory / "pebble.json"
         file.write_text(json.dumps({"pebble": pebble}))
+        dns = self.dns_server or self._own_dns()
+        self._run([built("pebble"), "-config", str(file), "-dnsserver", dns, "-strict"])
+        for port in (self.port, self.management_port):
+            _until_listening(port)
+
+    def _own_dns(self) -> str:
         dns = f"127.0.0.1:{self.dns_port}"
         self._run(
             [built("pebble-challtestsrv"), "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-dns01", dns,
              "-defaultIPv6", "", "-management", f"127.0.0.1:{self.dns_management_port}"]
         )  # fmt: skip
-        self._run([built("pebble"), "-config", str(file), "-dnsserver", dns, "-strict"])
-        for port in (self.dns_management_port, self.port, self.management_port):
-            _until_listening(port)
+        _until_listening(self.dns_management_port)
+        return dns
 
     def stop(self) -> None:
         for process in self._processes:

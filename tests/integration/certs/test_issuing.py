@@ -9,17 +9,21 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from acme_dns import SECRET, NameServer, Shown, Texts, texts_of_route53
 from cryptography import x509
+from dns import tsig
 from fix_pebble import BrokenDns, Pebble, PebbleDns
 
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.certs.alerts import Alert, Alerter
 from smtp_proxy.certs.backup import Backup
 from smtp_proxy.certs.declared import declared
-from smtp_proxy.certs.dns import DnsProvider
+from smtp_proxy.certs.dns import DnsProvider, provider_of
 from smtp_proxy.certs.issuer import Issuer
 from smtp_proxy.certs.responder import answering
 from smtp_proxy.certs.service import Keeper
@@ -64,7 +68,7 @@ def make(db_settings: Settings, store: Store, pebble: Pebble) -> Make:
         basics["acme_profile"] = "default"  # Pebble chooses one at random where none is named
         settings = db_settings.model_copy(update={**basics, "acme_certificates": wanted, **changes})
         clock = clock or SystemClock()
-        issuer, alerter = Issuer(settings, store, KEYS, dns, clock), Recorded(settings)
+        issuer, alerter = Issuer(settings, store, KEYS, dns or provider_of(settings), clock), Recorded(settings)
         keeper = Keeper(settings, store, issuer, alerter, Backup(settings, KEYS), clock, declared(wanted))
         return Replica(settings, issuer, keeper, alerter)
 
@@ -80,6 +84,16 @@ async def responder(store: Store, pebble: Pebble) -> AsyncIterator[None]:
 async def look(replica: Replica) -> None:
     await replica.keeper.declare()
     await replica.keeper.round()
+
+
+@contextlib.asynccontextmanager
+async def shown_to(pebble: Pebble, texts: Callable[[], Texts]) -> AsyncIterator[Shown]:
+    """While it runs, the CA asks a name server that has these texts."""
+    async with Shown(texts).running() as shown:
+        pebble.stop()
+        pebble.dns_server = f"127.0.0.1:{shown.port}"
+        await asyncio.to_thread(pebble.start)
+        yield shown  # type: ignore[misc]
 
 
 async def only(store: Store, name: str = "mx.example.com") -> StoredCertificate:
@@ -239,6 +253,40 @@ class TestDns:
         await look(make("wild=example.com,*.example.com", dns))
         is_good(await only(store, "wild"), ["example.com", "*.example.com"])
         assert dns.seen == ["_acme-challenge.example.com"]
+
+    async def test_by_dynamic_updates(self, make: Make, store: Store, pebble: Pebble, tmp_path: Path) -> None:
+        """REQ-INFRA-TLS-004: signed updates (RFC 2136, RFC 8945) of the name server that the CA asks."""
+        server = NameServer(tsig.Key("acme.", SECRET, "hmac-sha256"))
+        (tmp_path / "tsig").write_text(f"acme. hmac-sha256 {SECRET}\n")
+        replica = make(
+            "wild=example.com,*.example.com",
+            acme_dns="rfc2136",
+            acme_rfc2136_server=f"127.0.0.1:{server.port}",
+            acme_rfc2136_zone="example.com",
+            acme_rfc2136_key_file=tmp_path / "tsig",
+        )
+        async with shown_to(pebble, lambda: server.records) as shown:
+            await look(replica)
+        server.close()
+        is_good(await only(store, "wild"), ["example.com", "*.example.com"])
+        assert shown.asked["_acme-challenge.example.com", "TXT"] >= 1, "the CA has looked"
+        assert server.records == {}, "what was proved is taken away"
+
+    async def test_by_route_53(
+        self, make: Make, store: Store, pebble: Pebble, moto: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """REQ-INFRA-TLS-004: moto's hosted zone, shown to the CA by a name server, since moto is none."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("route53", region_name="us-east-1")
+        zone = client.create_hosted_zone(Name="example.net.", CallerReference="dns-01")["HostedZone"]["Id"]
+        async with shown_to(pebble, lambda: texts_of_route53(client, zone)) as shown:
+            await look(make("wild=example.net,*.example.net", acme_dns="route53"))
+        is_good(await only(store, "wild"), ["example.net", "*.example.net"])
+        assert shown.asked["_acme-challenge.example.net", "TXT"] >= 1, "the CA has looked"
+        assert texts_of_route53(client, zone) == {}, "what was proved is taken away"
 
 
 class TestFleet:

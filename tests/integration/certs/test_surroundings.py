@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,7 @@ import dns.query
 import dns.rcode
 import dns.tsig
 import pytest
+from acme_dns import SECRET, NameServer, texts_of_route53
 from aiohttp import web
 from certificates import Authority
 
@@ -39,7 +38,6 @@ from smtp_proxy.store.ids import new_id
 pytestmark = pytest.mark.integration
 KEYS = SecretKeys({"k1": bytes(range(32))})
 NAME = "_acme-challenge.mx.example.com"
-SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0"
 
 
 @pytest.fixture
@@ -50,10 +48,6 @@ def aws(moto: str) -> dict[str, Any]:
 
 
 class TestRoute53:
-    def texts(self, client: Any, zone: str) -> dict[str, list[str]]:
-        found = client.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-        return {r["Name"]: [v["Value"] for v in r["ResourceRecords"]] for r in found if r["Type"] == "TXT"}
-
     def test_records_come_and_go_in_the_closest_zone(self, aws: dict[str, Any]) -> None:
         """REQ-INFRA-TLS-004: DNS-01."""
         client = boto3.client("route53", **aws)
@@ -63,53 +57,14 @@ class TestRoute53:
         )
         provider = Route53("", 5, client)
         provider.put({NAME: ["one", "two"]})
-        assert self.texts(client, inner) == {f"{NAME}.": ['"one"', '"two"']}
-        assert self.texts(client, outer) == {}
+        assert texts_of_route53(client, inner) == {f"{NAME}.": ['"one"', '"two"']}
+        assert texts_of_route53(client, outer) == {}
         provider.remove({NAME: ["one", "two"]})
-        assert self.texts(client, inner) == {}
+        assert texts_of_route53(client, inner) == {}
         with pytest.raises(IssuanceFailed, match="has no public hosted zone for"):
             provider.put({"_acme-challenge.other.example": ["x"]})
         with pytest.raises(IssuanceFailed, match="Route 53, changing a hosted zone: NoSuchHostedZone"):
             Route53("Z0", 5, client).put({NAME: ["x"]})
-
-
-class NameServer:
-    """Takes signed updates over TCP (RFC 2136, RFC 8945), and keeps what they say."""
-
-    def __init__(self, key: dns.tsig.Key | None) -> None:
-        self._key = key
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.records: dict[str, list[str]] = {}
-        self.rcode = dns.rcode.NOERROR
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                query, _ = dns.query.receive_tcp(connection, keyring=self._key)  # raises where it is not signed rightly
-                assert query.opcode() == dns.opcode.UPDATE
-                assert (query.keyname is not None) == (self._key is not None)
-                response = dns.message.make_response(query)
-                response.set_rcode(self.rcode)
-                if self.rcode == dns.rcode.NOERROR:
-                    self._take(query)
-                dns.query.send_tcp(connection, response)
-
-    def _take(self, update: Any) -> None:
-        for rrset in update.update:
-            name = rrset.name.derelativize(update.zone[0].name).to_text()
-            if rrset.deleting:
-                self.records.pop(name, None)
-            else:
-                self.records.setdefault(name, []).extend(each.to_text() for each in rrset)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class TestDynamicUpdate:
