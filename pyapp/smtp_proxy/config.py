@@ -25,6 +25,10 @@ from smtp_proxy.errors import ConfigurationError
 __all__ = ["CONFIG_FILE_VARIABLE", "Settings", "environment_name"]
 
 
+# Where the store's certificates are put (REQ-INFRA-TLS-012: out of every checkout).
+CERTIFICATES = Path("/var/lib/smtp-proxy/certs")
+
+
 class Settings(BaseModel):
     """All settings; see the module docstring for where they come from. Units are in the names."""
 
@@ -145,7 +149,9 @@ class Settings(BaseModel):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_cert_dir: Path | None = Field(
-        default=None, description="NAME/fullchain.pem (or cert.pem) with NAME/privkey.pem (or key.pem), of every NAME"
+        default=None,
+        description="NAME/fullchain.pem (or cert.pem) with NAME/privkey.pem (or key.pem), of every NAME; with "
+        f"TLS_CERT_SOURCE=store {CERTIFICATES}, if it is not set",
     )
     tls_cert_source: Literal["files", "store"] = Field(
         default="files",
@@ -422,6 +428,13 @@ class Settings(BaseModel):
     def _secrets_are_named(cls, value: str) -> str:
         return config_checks.secret_reference(value)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given.get("tls_cert_source") == "store" and given.get("tls_cert_dir") is None:
+            return given | {"tls_cert_dir": CERTIFICATES}
+        return given
+
     @model_validator(mode="after")
     def _secrets_are_given_once(self) -> Self:
         for secret, name, given in (
@@ -449,9 +462,10 @@ class Settings(BaseModel):
                 f"DB_POOLER={self.db_pooler} needs DB_DIRECT_HOST or DB_DIRECT_PORT, which is Postgres itself: locks, "
                 "notifications and migrations can not go through a pooler"
             )
-        sealed = self.secret_key_file is None and not self.secret_key_secret
-        if self.tls_cert_source == "store" and (self.tls_cert_dir is None or sealed):
-            raise ValueError("TLS_CERT_SOURCE=store needs TLS_CERT_DIR, and SECRET_KEY_FILE or SECRET_KEY_SECRET")
+        if self.tls_cert_source == "store" and self.secret_key_file is None and not self.secret_key_secret:
+            raise ValueError(
+                "TLS_CERT_SOURCE=store needs SECRET_KEY_FILE or SECRET_KEY_SECRET, which open its keys"
+            )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
         if self.tls_ocsp_file is not None and self.tls_cert_file is None:

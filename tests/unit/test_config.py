@@ -260,3 +260,13 @@ def test_what_is_wrong_with_a_secret_is_said_without_it(environ: dict[str, str],
         Settings.load({}, environ)
     assert "hush" not in str(caught.value)
     assert "p!ss" not in str(caught.value)
+
+
+def test_certificates_of_the_store_have_a_place() -> None:
+    """Outside of every checkout, so that no key gets into version control by accident: REQ-INFRA-TLS-012."""
+    store = {"TLS_CERT_SOURCE": "store", "SECRET_KEY_FILE": "/run/key"}
+    assert Settings.load({}, store).tls_cert_dir == Path("/var/lib/smtp-proxy/certs")
+    assert Settings.load({}, store | {"TLS_CERT_DIR": "/srv/certs"}).tls_cert_dir == Path("/srv/certs")
+    assert Settings.load({}, {}).tls_cert_dir is None
+    with pytest.raises(ConfigurationError, match="needs SECRET_KEY_FILE or SECRET_KEY_SECRET"):
+        Settings.load({}, {"TLS_CERT_SOURCE": "store"})
