@@ -47,6 +47,7 @@ def start(
         "ACME_CERTIFICATES": f"mx={NAME}",
         "TLS_CERT_SOURCE": "store",
         "SMTP_STARTTLS_PORT": "0",
+        "LOG_LEVEL": "debug",
     }
 
     def started(service: str, number: int, **settings: str) -> subprocess.Popen[bytes]:
@@ -119,7 +120,7 @@ async def test_issue_serve_renew_serve(
         while not all("certificate_awaited" in (tmp_path / f"smtp{number}.log").read_text() for number in (1, 2)):
             await asyncio.sleep(0.1)
     tell("two SMTP services, with empty disks, wait for the first")
-    start("certs", 0)
+    issuer = start("certs", 0)
     first = await current(store)
     tell(f"issued {first.id}")
     context = ssl.create_default_context(cadata=pebble.root())
@@ -134,12 +135,29 @@ async def test_issue_serve_renew_serve(
         delays.append(((await until_shown(ports, second, context)) - second.created_at).total_seconds())
         tell(f"issued {second.id}; both serve it {delays[-1]:.3f} s after the order was valid")
         first = second
-    assert max(delays) < 1.0, delays
+    # Some 25 ms where nothing else runs (docs/CERTIFICATES.md); what would be wrong is a poll of half a minute.
+    assert max(delays) < 10.0, delays
     assert all(service.poll() is None for service in services), "nobody restarted"
     for number in (1, 2):
-        key = tmp_path / f"certs{number}/mx/privkey.pem"
-        assert key.stat().st_mode & 0o777 == 0o600
-        assert b"PRIVATE KEY" not in (tmp_path / f"smtp{number}.log").read_bytes()
+        assert (tmp_path / f"certs{number}/mx/privkey.pem").stat().st_mode & 0o777 == 0o600
+    key = (tmp_path / "certs1/mx/privkey.pem").read_text()
+    no_key_is_shown(key, tmp_path, [*services, issuer])
+
+
+def no_key_is_shown(key: str, folder: Path, services: list[subprocess.Popen[bytes]]) -> None:
+    """Neither in a log, at its most talkative, nor in an environment: REQ-INFRA-TLS-012, REQ-INFRA-ECS-010."""
+    body = [line for line in key.splitlines() if not line.startswith("-----")]
+    sealing = (folder / "secret-keys").read_text().strip().rpartition(":")[2]
+    assert len("".join(body)) > 100
+    assert len(sealing) > 40
+    logs = sorted(folder.glob("*.log"))
+    assert {"smtp1.log", "smtp2.log", "certs0.log"} <= {log.name for log in logs}
+    assert any('"level":"debug"' in log.read_text() for log in logs)
+    places = [*logs, *(Path(f"/proc/{service.pid}/environ") for service in services)]
+    for place in places:
+        said = place.read_bytes().decode(errors="replace")
+        assert said, place
+        assert not [line for line in [*body, sealing, "PRIVATE KEY"] if line in said], place
 
 
 async def test_the_second_issuer_takes_over(
