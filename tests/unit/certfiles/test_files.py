@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
+from ledger_harness.disk import Disk
 
 from smtp_proxy.certfiles import files
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.certfiles.sync import CertificateSync
-from smtp_proxy.clock import ManualClock
+from smtp_proxy.clock import ManualClock, SystemClock
 from smtp_proxy.errors import CertificateProblem, ConfigurationError, SmtpProxyError
 from smtp_proxy.model.certificate import StoredCertificate
 from smtp_proxy.sealing import SecretKeys
@@ -268,3 +269,26 @@ def test_nothing_shows_a_key(authority: Authority) -> None:
     assert "sealed" not in repr(certificate)
     assert "BEGIN" not in repr(certificate)
     assert issubclass(CertificateProblem, SmtpProxyError)
+
+
+async def test_a_disk_that_is_full_and_then_is_not(authority: Authority, tmp_path: Path) -> None:
+    """The pair that was there stays as it was, to its last byte; the new one is written whole when there is room."""
+    disk, store = Disk(tmp_path / "certs", size_mb=1), MemoryStore()
+    with disk.mounted():
+        if not disk.can_be_full:
+            pytest.skip("only root may mount a small disk")
+        disk.folder.chmod(0o755)
+        sync = CertificateSync(disk.folder, KEYS, store, SystemClock())
+        first, second = stored(authority, "mx", "mx.example.com"), stored(authority, "mx", "mx.example.com")
+        await store.add_fleet_certificate(first)
+        assert await sync.once() == []
+        before = {file.name: file.read_bytes() for file in (disk.folder / "mx").iterdir()}
+        await store.add_fleet_certificate(second)
+        disk.fill()
+        assert await sync.once() == ["mx"]
+        assert (disk.folder / "mx/fullchain.pem").read_bytes() == first.chain.encode()
+        assert (disk.folder / "mx/privkey.pem").read_bytes() == before["privkey.pem"]
+        disk.free()
+        assert await sync.once() == []
+        assert (disk.folder / "mx/fullchain.pem").read_bytes() == second.chain.encode()
+        assert not list((disk.folder / "mx").glob(".*.part"))
