@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from smtp_proxy.config import Settings
 from smtp_proxy_infra import settings
+from smtp_proxy_infra.ecs_settings import (
+    SERVICES,
+    EcsSettings,
+    PressureSettings,
+    ScalingSettings,
+    ServiceSettings,
+    services_of,
+)
 
 ENVIRONMENTS = ("dev", "staging", "production")
 # GiB of the classes that are used. RDS reserves no more connections than LEAST(memory / 9531392, 5000).
@@ -110,3 +120,42 @@ def test_windows_lie_apart(section: str, daily: str, environment: str) -> None:
     from_day, to_day = of["maintenance_window"].split("-")
     assert begin < end, "past midnight: compare by hand"
     assert to_day[4:] < begin or end < from_day[4:]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_budget_of_connections_is_what_all_tasks_may_take(environment: str) -> None:
+    """REQ-INFRA-SCALE-003: at the maximum each task has its pool and two connections past it; 90 are for people."""
+    of = settings.load(environment)
+    tasks = sum(of[name]["max_tasks"] for name in SERVICES if name != "dashboard")  # which asks the API alone
+    pool = Settings.model_fields["db_pool_size"].default
+    assert tasks * (pool + 2) + 90 <= of["rds"]["max_connections"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_services_are_what_fargate_takes(environment: str) -> None:
+    of = settings.load(environment)
+    assert set(services_of(of)) == {"submission", "submissions", "worker", "certs"}
+    assert ScalingSettings(**of["scaling"]).prewarm == {}
+    PressureSettings(**of["pressure"])
+    EcsSettings(**of["ecs"])
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("submission", "memory", 768, "cpu 512 and memory 768"),
+        ("worker", "min_tasks", 0, "min_tasks and max_tasks of `serve worker`"),
+        ("worker", "max_tasks", 0, "min_tasks and max_tasks of `serve worker`"),
+        ("scaling", "cpu_in_percent", 70, "scaling.cpu_in_percent must be below"),
+        ("scaling", "prewarm", {"x": {"service": "worker", "cron": "45 7 * * *", "min_tasks": 2}}, "cron must be"),
+        ("pressure", "ready_depth_low", 60_000, "pressure.ready_depth_low must not be above"),
+        ("ecs", "stop_timeout_seconds", 300, "ecs.stop_timeout_seconds must be 115 to 120"),
+        ("ecs", "health_check_timeout_seconds", 3, "ecs.health_check_timeout_seconds must be more than the 4 s"),
+        ("ecs", "session_max_seconds", 0, "ecs.session_max_seconds must be more than 0"),
+    ],
+)
+def test_numbers_that_ecs_does_not_take_are_refused(section: str, key: str, value: object, said: str) -> None:
+    """Terraform's twin is in terraform/tests."""
+    kinds: dict[str, Any] = {"scaling": ScalingSettings, "pressure": PressureSettings, "ecs": EcsSettings}
+    with pytest.raises(settings.BadSettings, match=re.escape(said)):
+        kinds.get(section, ServiceSettings)(**(STACK["defaults"][section] | {key: value}))

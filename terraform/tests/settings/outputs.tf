@@ -48,3 +48,48 @@ output "codedeploy" {
   description = "Section codedeploy."
   value       = local.defaults.codedeploy
 }
+
+output "submission" {
+  description = "Section submission."
+  value       = local.defaults.submission
+}
+
+output "submissions" {
+  description = "Section submissions."
+  value       = local.defaults.submissions
+}
+
+output "worker" {
+  description = "Section worker."
+  value       = local.defaults.worker
+}
+
+output "certs" {
+  description = "Section certs."
+  value       = local.defaults.certs
+}
+
+output "api" {
+  description = "Section api."
+  value       = local.defaults.api
+}
+
+output "dashboard" {
+  description = "Section dashboard."
+  value       = local.defaults.dashboard
+}
+
+output "scaling" {
+  description = "Section scaling."
+  value       = local.defaults.scaling
+}
+
+output "pressure" {
+  description = "Section pressure."
+  value       = local.defaults.pressure
+}
+
+output "ecs" {
+  description = "Section ecs."
+  value       = local.defaults.ecs
+}
