@@ -58,3 +58,31 @@ module "alb" {
   zone_id            = var.zone_id
   hostname           = var.http_hostname
 }
+
+module "codedeploy" {
+  source = "./modules/codedeploy"
+
+  name         = local.name
+  region       = local.general.region
+  account_id   = var.account_id
+  settings     = local.settings.codedeploy
+  cluster_name = local.name
+  services = merge(
+    {
+      for service, arn in module.nlb.listener_arns : service => {
+        balancer           = "nlb"
+        listener_arn       = arn
+        target_group_names = module.nlb.target_group_names[service]
+      }
+    },
+    [
+      for alb in module.alb : {
+        for service, arn in alb.listener_arns : service => {
+          balancer           = "alb"
+          listener_arn       = arn
+          target_group_names = alb.target_group_names[service]
+        }
+      }
+    ]...
+  )
+}

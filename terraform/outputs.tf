@@ -32,3 +32,8 @@ output "http_endpoint" {
   description = "The application load balancer's own name; null where there is none."
   value       = one(module.alb[*].dns_name)
 }
+
+output "deployment_groups" {
+  description = "What CodeDeploy deploys: the deployment group of each service with a port."
+  value       = module.codedeploy.deployment_group_names
+}

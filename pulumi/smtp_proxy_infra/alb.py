@@ -11,6 +11,7 @@ import pulumi_aws as aws
 
 from . import alb_waf
 from .alb_logs import AccessLogs
+from .order import after
 from .settings import require
 
 # How a service is called in the name of its target groups, which has room for 32 characters.
@@ -95,7 +96,7 @@ class Alb(pulumi.ComponentResource):
             (service, colour): self._make_group(service, colour) for service in SERVICES for colour in COLOURS
         }
         self._https = self._listen()
-        self._rule()
+        self._api_rule = self._make_rule()
         self._redirect()
         self._record()
         if args.settings.waf:
@@ -112,7 +113,10 @@ class Alb(pulumi.ComponentResource):
     def _outputs(self) -> None:
         self.dns_name = self._balancer.dns_name
         self.arn_suffix = self._balancer.arn_suffix
-        self.target_group_arns = {service: self._groups[service, "blue"].arn for service in SERVICES}
+        # ECS refuses a group that no listener leads to yet.
+        self.target_group_arns = {
+            service: after(self._groups[service, "blue"].arn, self._https, self._api_rule) for service in SERVICES
+        }
         self.target_group_names = {
             service: [self._groups[service, colour].name for colour in COLOURS] for service in SERVICES
         }
@@ -219,9 +223,9 @@ class Alb(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self._valid], ignore_changes=["defaultActions"]),
         )
 
-    def _rule(self) -> None:
+    def _make_rule(self) -> aws.lb.ListenerRule:
         args, of = self._args, self._settings
-        aws.lb.ListenerRule(
+        return aws.lb.ListenerRule(
             f"{self._name}-api",
             listener_arn=self._https.arn,
             priority=10,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from .order import after
 from .settings import require, require_health
 
 # How a service is called in the name of its target groups, which has room for 32 characters.
@@ -83,7 +84,7 @@ class Nlb(pulumi.ComponentResource):
         }
         self._acme = self._make_acme()
         self._listeners = {service: self._listen(service) for service in SERVICES}
-        self._listen_acme()
+        self._listener_acme = self._listen_acme()
         if args.zone_id and args.hostname:
             self._record()
         self._outputs()
@@ -92,9 +93,10 @@ class Nlb(pulumi.ComponentResource):
     def _outputs(self) -> None:
         self.dns_name = self._balancer.dns_name
         self.arn_suffix = self._balancer.arn_suffix
-        self.target_group_arns = {service: self._groups[service, "blue"].arn for service in SERVICES} | {
-            "acme": self._acme.arn
-        }
+        # ECS refuses a group that no listener leads to yet.
+        listeners = [*self._listeners.values(), self._listener_acme]
+        begin = {service: self._groups[service, "blue"] for service in SERVICES} | {"acme": self._acme}
+        self.target_group_arns = {service: after(group.arn, *listeners) for service, group in begin.items()}
         self.target_group_names = {
             service: [self._groups[service, colour].name for colour in COLOURS] for service in SERVICES
         }
@@ -191,9 +193,9 @@ class Nlb(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["defaultActions"]),
         )
 
-    def _listen_acme(self) -> None:
+    def _listen_acme(self) -> aws.lb.Listener:
         args = self._args
-        aws.lb.Listener(
+        return aws.lb.Listener(
             f"{self._name}-acme",
             load_balancer_arn=self._balancer.arn,
             protocol="TCP",

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 
 from . import settings
 from .alb import Alb, AlbArgs, AlbSettings
+from .codedeploy import CodeDeploy, CodeDeployArgs, CodeDeploySettings, Deployed
 from .elasticache import ElastiCache, ElastiCacheArgs
 from .nlb import Nlb, NlbArgs, NlbSettings
 from .rds import Rds, RdsArgs, RdsSettings
@@ -113,6 +114,18 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         if alb_settings.enabled
         else None
     )
+    codedeploy = CodeDeploy(
+        "codedeploy",
+        CodeDeployArgs(
+            name=name,
+            region=general["region"],
+            account_id=account_id,
+            settings=CodeDeploySettings(**of["codedeploy"]),
+            cluster_name=name,
+            services=_deployed("nlb", nlb) | (_deployed("alb", alb) if alb else {}),
+        ),
+        opts,
+    )
     return {
         "vpc_id": vpc.vpc_id,
         "nat_addresses": vpc.nat_addresses,
@@ -121,4 +134,12 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         "cache_endpoint": elasticache.endpoint,
         "smtp_endpoint": nlb.dns_name,
         "http_endpoint": alb.dns_name if alb else None,
+        "deployment_groups": codedeploy.deployment_group_names,
+    }
+
+
+def _deployed(balancer: str, of: Nlb | Alb) -> dict[str, Deployed]:
+    return {
+        service: Deployed(balancer=balancer, listener_arn=arn, target_group_names=of.target_group_names[service])
+        for service, arn in of.listener_arns.items()
     }

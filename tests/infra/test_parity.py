@@ -83,6 +83,15 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_lb_target_group nlb-smtp-submission-green: health_check: ",
     ),
     (
+        "a way back that is shorter",
+        {
+            "pulumi/smtp_proxy_infra/codedeploy.py": [
+                ("termination_wait_time_in_minutes=of.termination_wait_minutes", "termination_wait_time_in_minutes=1")
+            ]
+        },
+        "aws_codedeploy_deployment_group codedeploy-service-submission: blue_green_deployment_config: ",
+    ),
+    (
         "an order forgotten",
         {
             "pulumi/smtp_proxy_infra/rds.py": [

@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from infra_graph.canonical import Resource, arn, is_named, resource, token
+from infra_graph.canonical import TOKEN, Resource, arn, is_named, resource, token
 from infra_graph.kinds import FIXED, NESTED
 
 ACCOUNT = "123456789012"
@@ -116,6 +116,11 @@ def render(source: Path, folder: Path, environment: str, own: Mapping[str, str])
             arguments.pop(block, None)  # what AWS answers, not what is written
         explicit = {name for address, name in names.items() if _static(address) in waits}
         found.append(resource(change["type"], role(change), _replaced(arguments, tokens), frozenset(explicit)))
+    orders = list(_orders(first["configuration"]["root_module"]))
+    found = [
+        _ordered(one, change["address"], orders, names)
+        for one, change in zip(found, first["resource_changes"], strict=True)
+    ]
     by_address = {address: next(each for each in found if each.name == name) for address, name in names.items()}
     return [_with_names(each, by_address, referred[each.name]) for each in found]
 
@@ -124,6 +129,35 @@ def _with_names(one: Resource, others: Mapping[str, Resource], referred: set[str
     """With those that it refers to by a name, which is known beforehand and so has no token."""
     by_name = {each.name for address, each in others.items() if _static(address) in referred and is_named(each, one)}
     return replace(one, dependencies=(one.dependencies | by_name) - {one.name})
+
+
+Order = tuple[str, set[str], set[str]]
+
+
+def _orders(module: Mapping[str, Any], prefix: str = "") -> Iterator[Order]:
+    """Of outputs with `depends_on`: their module, whose ARNs they give, and what these are given after."""
+    for output in module.get("outputs", {}).values():
+        if "depends_on" in output:
+            given = {
+                prefix + name for name in re.findall(r'"(aws_[a-z0-9_]+\.[a-z0-9_]+)', json.dumps(output["expression"]))
+            }
+            yield prefix, given, {prefix + name for name in output["depends_on"]}
+    for name, call in module.get("module_calls", {}).items():
+        yield from _orders(call["module"], f"{prefix}module.{name}.")
+
+
+def _ordered(one: Resource, address: str, orders: Iterable[Order], names: Mapping[str, str]) -> Resource:
+    """With what it waits for because of an ARN that came by such an output."""
+    arns = {
+        f"{kind} {role}" for kind, role, attribute in TOKEN.findall(json.dumps(one.arguments)) if attribute == "arn"
+    }
+    waits: set[str] = set()
+    for module, given, after in orders:
+        if not _static(address).startswith(module) and any(
+            name in arns and _static(each) in given for each, name in names.items()
+        ):
+            waits |= {name for each, name in names.items() if _static(each) in after}
+    return replace(one, dependencies=one.dependencies | waits)
 
 
 def _static(address: str) -> str:

@@ -11,6 +11,9 @@ output "arn_suffix" {
 output "target_group_arns" {
   description = "The group that a service begins with: api, dashboard."
   value       = { for service in keys(local.services) : service => aws_lb_target_group.web["${service}-blue"].arn }
+
+  # ECS refuses a group that no listener leads to yet.
+  depends_on = [aws_lb_listener.https, aws_lb_listener_rule.api]
 }
 
 output "target_group_names" {

@@ -14,6 +14,9 @@ output "target_group_arns" {
     { for service in keys(local.services) : service => aws_lb_target_group.smtp["${service}-blue"].arn },
     { acme = aws_lb_target_group.acme.arn },
   )
+
+  # ECS refuses a group that no listener leads to yet.
+  depends_on = [aws_lb_listener.smtp, aws_lb_listener.acme]
 }
 
 output "target_group_names" {

@@ -1,0 +1,109 @@
+"""CodeDeploy, as production and every switch have it: blue/green of what has a port, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from infra_graph.canonical import Resource
+
+from smtp_proxy_infra import settings
+from smtp_proxy_infra.codedeploy import CodeDeploySettings
+
+# As in test_parity.py: the first test waits for what the fixture renders.
+pytestmark = pytest.mark.timeout(600)
+
+Side = Callable[[str], list[Resource]]
+SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
+# What CodeDeploy may do to anything: AWS knows no resources for these, and all of them only read.
+READS = {
+    "cloudwatch:DescribeAlarms",
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTargetGroups",
+}
+
+
+def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:
+    return {each.role: each.arguments for each in resources if each.kind == kind}
+
+
+def listed(value: Any) -> list[Any]:
+    """A list of one is the same as its one in the canonical form."""
+    return value if isinstance(value, list) else [value]
+
+
+@SIDES
+@pytest.mark.parametrize("environment", ["production", "switched"])
+def test_every_service_with_a_port_is_deployed_blue_green(
+    side: str, environment: str, production: Side, switched: Side
+) -> None:
+    """REQ-INFRA-ECS-003, REQ-INFRA-ECS-005: each has a deployment group with its own listener and its two groups."""
+    resources = {"production": production, "switched": switched}[environment](side)
+    groups = of_kind(resources, "aws_codedeploy_deployment_group")
+    names = {each["name"] for each in of_kind(resources, "aws_lb_target_group").values()}
+    web = {"api", "dashboard"} if environment == "switched" else set()
+    assert {each["deployment_group_name"] for each in groups.values()} == {"submission", "submissions"} | web
+    for each in groups.values():
+        service = each["deployment_group_name"]
+        assert each["deployment_style"] == {
+            "deployment_type": "BLUE_GREEN",
+            "deployment_option": "WITH_TRAFFIC_CONTROL",
+        }
+        assert each["ecs_service"]["service_name"] == service
+        pair = each["load_balancer_info"]["target_group_pair_info"]
+        listener = "alb-https" if service in web else f"nlb-smtp-{service}"
+        assert f"<aws_lb_listener|{listener}|arn>" in pair["prod_traffic_route"]["listener_arn"]
+        blue, green = (group["name"] for group in pair["target_group"])
+        assert {blue, green} <= names
+        assert (blue.rpartition("-")[2], green.rpartition("-")[2]) == ("blue", "green")
+        assert blue.removesuffix("blue") == green.removesuffix("green")
+        # Behind a network load balancer CodeDeploy has no canary.
+        assert ("Canary" in each["deployment_config_name"]) == (service in web)
+
+
+@SIDES
+def test_what_goes_wrong_is_taken_back(side: str, switched: Side) -> None:
+    """REQ-INFRA-ECS-006: a failure, such as tasks that do not become healthy, and alarms lead back by themselves."""
+    for each in of_kind(switched(side), "aws_codedeploy_deployment_group").values():
+        assert each["auto_rollback_configuration"]["enabled"] == "true"
+        assert {"DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM"} <= set(each["auto_rollback_configuration"]["event"])
+        # While the old tasks are there, the traffic goes back to them at once.
+        stay = each["blue_green_deployment_config"]["terminate_blue_instances_on_deployment_success"]
+        assert stay["action"] == "TERMINATE"
+        assert int(stay["termination_wait_time_in_minute"]) >= 5
+        assert each["alarm_configuration"]["ignore_poll_alarm_failure"] == "false"
+
+
+@SIDES
+def test_codedeploy_may_touch_nothing_else(side: str, switched: Side) -> None:
+    resources = switched(side)
+    (policy,) = (each for role, each in of_kind(resources, "aws_iam_role_policy").items() if role == "codedeploy-main")
+    for statement in policy["policy"]["statement"]:
+        actions = set(listed(statement["action"]))
+        assert not [action for action in actions if "*" in action]
+        for target in listed(statement["resource"]):
+            if target == "*":
+                assert actions == READS
+            elif ":task-set/" in target:
+                assert ":task-set/smtp-proxy-dev/" in target
+            else:
+                assert "*" not in target.removesuffix("/*"), target
+                assert not target.endswith("/*") or "<aws_lb_listener|" in target
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"nlb_config": "CodeDeployDefault.ECSCanary10Percent5Minutes"}, "nlb_config must be"),
+        ({"alb_config": "CodeDeployDefault.HalfAtATime"}, "alb_config must be"),
+        ({"termination_wait_minutes": 0}, "termination_wait_minutes 1 to 2880"),
+        ({"rollback_events": ["DEPLOYMENT_FAILURE"]}, "rollback_events must have"),
+    ],
+)
+def test_what_terraform_refuses_pulumi_refuses(change: dict[str, Any], said: str) -> None:
+    """Terraform's half is in terraform/tests/codedeploy.tftest.hcl."""
+    CodeDeploySettings(**settings.load("production")["codedeploy"])
+    with pytest.raises(settings.BadSettings, match=said):
+        CodeDeploySettings(**settings.load("production")["codedeploy"] | change)
