@@ -110,6 +110,11 @@ class Settings(BaseModel):
     redis_secret: str = Field(
         default="", description="secret of AWS (ARN, or ARN#KEY) with the login of Redis, instead of one in REDIS_URL"
     )
+    redis_iam: str = Field(
+        default="",
+        description="USER@CACHE: log in to ElastiCache by IAM, as this user of this replication group, instead of with "
+        "a login in REDIS_URL",
+    )
     redis_timeout_seconds: float = Field(default=2.0, gt=0)
     redis_cluster: bool = Field(
         default=False, description="REDIS_URL names a node of a Redis Cluster (or its configuration endpoint)"
@@ -428,6 +433,11 @@ class Settings(BaseModel):
     def _secrets_are_named(cls, value: str) -> str:
         return config_checks.secret_reference(value)
 
+    @field_validator("redis_iam")
+    @classmethod
+    def _user_and_cache(cls, value: str) -> str:
+        return config_checks.user_of_cache(value)
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -446,6 +456,11 @@ class Settings(BaseModel):
                 "a password in REDIS_URL",
                 self.redis_secret and config_checks.redis_login(self.redis_url.get_secret_value()),
             ),
+            (
+                "REDIS_IAM",
+                "REDIS_SECRET, and of a login in REDIS_URL",
+                self.redis_iam and (self.redis_secret or config_checks.redis_login(self.redis_url.get_secret_value())),
+            ),
         ):
             if given:
                 raise ValueError(f"{secret} takes the place of {name}: set one of them")
@@ -453,6 +468,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.redis_iam and not self.redis_url.get_secret_value().startswith("rediss://"):
+            raise ValueError("REDIS_IAM needs a REDIS_URL that begins with rediss://: tokens are taken by TLS alone")
         if self.redis_cluster:
             config_checks.redis_cluster_url(self.redis_url.get_secret_value())
         if self.ingress_ready_depth_low > self.ingress_ready_depth_high:
@@ -463,9 +480,7 @@ class Settings(BaseModel):
                 "notifications and migrations can not go through a pooler"
             )
         if self.tls_cert_source == "store" and self.secret_key_file is None and not self.secret_key_secret:
-            raise ValueError(
-                "TLS_CERT_SOURCE=store needs SECRET_KEY_FILE or SECRET_KEY_SECRET, which open its keys"
-            )
+            raise ValueError("TLS_CERT_SOURCE=store needs SECRET_KEY_FILE or SECRET_KEY_SECRET, which open its keys")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or neither")
         if self.tls_ocsp_file is not None and self.tls_cert_file is None:

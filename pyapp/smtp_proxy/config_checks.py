@@ -11,7 +11,9 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 _HOSTNAME_MAX_BYTES = 253
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
-# Of AWS: GetSecretValue, CreateSecret in its API reference.
+# Of AWS: CreateUser and CreateReplicationGroup in ElastiCache's API reference.
+_USER_OF_CACHE = re.compile(r"[a-z][a-z0-9-]{0,39}@[a-z][a-z0-9-]{0,39}")
+# GetSecretValue, CreateSecret in that of Secrets Manager.
 _SECRET_NAME = re.compile(r"(arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:)?[A-Za-z0-9/_+=.@-]{1,512}", re.ASCII)
 # 32 bytes in base64 (RFC 4648 4).
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=", re.ASCII)
@@ -79,6 +81,15 @@ def redis_login(url: str) -> bool:
     """Whether a user or a password is in it."""
     parts = urlsplit(url)
     return bool(parts.username or parts.password)
+
+
+def user_of_cache(value: str) -> str:
+    """USER@CACHE, as ElastiCache names both."""
+    if value and not _USER_OF_CACHE.fullmatch(value):
+        raise ValueError(
+            "must be USER@CACHE: the id of a user that logs in by IAM, and of the replication group, both in lower case"
+        )
+    return value
 
 
 def secret_reference(value: str) -> str:

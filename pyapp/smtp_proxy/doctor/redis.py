@@ -25,10 +25,10 @@ async def examine(settings: Settings) -> list[Finding]:
             is_cluster = info.get("cluster_enabled") == "1"
             cluster = _texts(await connection.call("CLUSTER INFO")) if is_cluster else {}
     except StreamUnavailable as error:
-        step = "see REDIS_URL, REDIS_SECRET (rediss:// for TLS), and the security group of the cache"
+        step = "see REDIS_URL, REDIS_SECRET, REDIS_IAM (rediss:// for TLS), and the security group of the cache"
         return [failed(f"{error}; mail is accepted, and delivered with a delay", step)]
     except ConfigurationError as error:
-        return [failed(str(error), "see REDIS_SECRET")]
+        return [failed(str(error), "see REDIS_SECRET, REDIS_IAM")]
     finally:
         await connection.close()
     return [*judge(info, is_cluster=is_cluster, settings=settings), *(judge_slots(cluster) if is_cluster else ())]

@@ -20,12 +20,14 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, NoScriptError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from smtp_proxy.aws.cache_login import cache_login
 from smtp_proxy.aws.logins import redis_login
 from smtp_proxy.errors import ConfigurationError, SecretUnavailable, StreamUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from smtp_proxy.aws.cache_login import CacheLogin
     from smtp_proxy.aws.logins import Login
     from smtp_proxy.aws.secrets import SecretValue
     from smtp_proxy.config import Settings
@@ -46,8 +48,7 @@ class Connection:
 
     def __init__(self, settings: Settings, *, blocking_seconds: float = 0.0) -> None:
         """Raises ConfigurationError: an option in redis_url can not be used."""
-        login = redis_login(settings)
-        self._provider = None if login is None else _Credentials(login)
+        self._provider = _provider(settings)
         self._redis = _client(settings, blocking_seconds, self._provider)
         for command in _RAW:
             self._redis.set_response_callback(command, _as_it_came)
@@ -125,6 +126,30 @@ class _Credentials(CredentialProvider):
     async def renew(self) -> bool:
         """Read again, since what was given last was refused. Whether there is another now."""
         return self._given is not None and await self._login.renew(self._given)
+
+
+class _Tokens(CredentialProvider):
+    """Gives redis-py a token of IAM, whenever it connects."""
+
+    def __init__(self, login: CacheLogin) -> None:
+        self._login = login
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        try:
+            return self._login.user, await self._login.token()
+        except SecretUnavailable as error:
+            raise RedisConnectionError(str(error)) from error
+
+    async def renew(self) -> bool:
+        """Forget the token, since it was refused. Whether another one may be taken."""
+        return await self._login.renew()
+
+
+def _provider(settings: Settings) -> _Credentials | _Tokens | None:
+    if (by_iam := cache_login(settings)) is not None:
+        return _Tokens(by_iam)
+    login = redis_login(settings)
+    return None if login is None else _Credentials(login)
 
 
 def _is_refused(error: BaseException | None) -> bool:
