@@ -73,7 +73,7 @@ module "codedeploy" {
         balancer           = "nlb"
         listener_arn       = arn
         target_group_names = module.nlb.target_group_names[service]
-      }
+      } if local.settings[service].enabled
     },
     [
       for alb in module.alb : {
@@ -81,7 +81,7 @@ module "codedeploy" {
           balancer           = "alb"
           listener_arn       = arn
           target_group_names = alb.target_group_names[service]
-        }
+        } if local.settings[service].enabled
       }
     ]...
   )

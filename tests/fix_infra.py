@@ -31,6 +31,8 @@ SWITCHED: Edits = {
         ("    parameter_family: valkey8", "    parameter_family: redis7"),
         ("  alb:\n    enabled: false\n", "  alb:\n    enabled: true\n"),
         ("    waf: false\n", "    waf: true\n"),
+        ("  api:\n    enabled: false\n", "  api:\n    enabled: true\n"),
+        ("  dashboard:\n    enabled: false\n", "  dashboard:\n    enabled: true\n"),
     ]
 }
 OWN: Own = MappingProxyType(

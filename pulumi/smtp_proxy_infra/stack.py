@@ -122,7 +122,11 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             account_id=account_id,
             settings=CodeDeploySettings(**of["codedeploy"]),
             cluster_name=name,
-            services=_deployed("nlb", nlb) | (_deployed("alb", alb) if alb else {}),
+            services={
+                service: each
+                for service, each in (_deployed("nlb", nlb) | (_deployed("alb", alb) if alb else {})).items()
+                if of[service]["enabled"]
+            },
         ),
         opts,
     )
