@@ -16,6 +16,7 @@
     ├── CertificateProblem      operator: a certificate or key file cannot be used
     ├── IssuanceFailed          remote: a CA did not issue, or could not be asked
     ├── ControlUnreachable      us: no service answers at its control socket
+    ├── DeployFailed            us: a new release did not come into service
     └── ServiceFailed           us: a service or one of its parts ended without being asked to
 
 Each class says whose `fault` it is and whether trying again may help (`temporary`): fields, never text to
@@ -138,6 +139,10 @@ class ControlUnreachable(SmtpProxyError):
     """No service answers at its control socket."""
 
     temporary = True
+
+
+class DeployFailed(SmtpProxyError):
+    """The new release did not come into service."""
 
 
 class ServiceFailed(SmtpProxyError):

@@ -26,6 +26,7 @@ from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.bringing import add_bringing
 from smtp_proxy.cli.certificates import certs_app, client_certificates_app
 from smtp_proxy.cli.dead_letters import messages_dead, messages_replay
+from smtp_proxy.cli.deploy import deploy
 from smtp_proxy.cli.doctor import doctor
 from smtp_proxy.cli.domains import domains_app, secrets_app
 from smtp_proxy.cli.explain import explain
@@ -73,6 +74,7 @@ credential_app.add_typer(client_certificates_app, name="certificate")
 
 app.command()(explain)
 app.command()(doctor)
+app.command()(deploy)
 
 
 class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum

@@ -1,0 +1,41 @@
+"""`smtp-proxy deploy`: a new image into a service of the AWS stack."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from typing import Annotated
+
+import typer
+
+from smtp_proxy.deploy.check import DOCTOR
+from smtp_proxy.errors import InvalidValue
+
+
+def deploy(
+    service: Annotated[str, typer.Argument(help="The ECS service, such as submission or worker.")],
+    image: Annotated[str, typer.Option(help="repository@sha256:… or a tag that does not move.")],
+    cluster: Annotated[str, typer.Option(help="The ECS cluster, such as smtp-proxy-production.")],
+    region: Annotated[str | None, typer.Option(help="By default that of the credentials.")] = None,
+    application: Annotated[
+        str | None, typer.Option(help="The application of CodeDeploy; by default called as the cluster.")
+    ] = None,
+    check: Annotated[
+        str, typer.Option(metavar="COMMAND", help="What must end with 0 as a task of the new release before traffic.")
+    ] = shlex.join(DOCTOR),
+    wait_minutes: Annotated[int, typer.Option(min=1, help="How long the deployment is waited for.")] = 60,
+) -> None:
+    """Deploy an image on AWS: checked as a task first, then blue/green where the service has a port, else rolling."""
+    run = importlib.import_module("smtp_proxy.deploy.run")
+    command = shlex.split(check)
+    if not command:
+        raise InvalidValue("--check: say a command of smtp-proxy, such as `doctor --skip listeners`")
+    wanted = run.Wanted(
+        cluster=cluster,
+        service=service,
+        image=image,
+        application=application or cluster,
+        check_command=command,
+        deploy_seconds=wait_minutes * 60.0,
+    )
+    run.deploy(run.Aws(region), wanted, typer.echo)

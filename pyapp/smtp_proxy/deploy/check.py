@@ -1,0 +1,86 @@
+"""A command of the new release as a task of its own, before there is traffic: `smtp-proxy doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from smtp_proxy.deploy.service import Service
+from smtp_proxy.deploy.waiting import Patience
+from smtp_proxy.errors import DeployFailed
+
+# A task has no listeners of its own while doctor runs in place of the service.
+DOCTOR: Sequence[str] = ("doctor", "--skip", "listeners")
+_STARTED_BY = "smtp-proxy-deploy"
+_LOOK_SECONDS = 5.0
+_LINES = 200
+
+
+def run(
+    ecs: Any,
+    logs: Any,
+    service: Service,
+    definition: str,
+    command: Sequence[str],
+    patience: Patience,
+    say: Callable[[str], None],
+) -> None:
+    """Run it and wait for its end; what it wrote is said. `ecs` and `logs` are boto3 clients.
+
+    Raises DeployFailed: it could not be started, found something, or did not end in time (then it is stopped).
+    """
+    started = ecs.run_task(
+        cluster=service.cluster,
+        taskDefinition=definition,
+        count=1,
+        launchType="FARGATE",
+        platformVersion=service.platform_version,
+        networkConfiguration=service.network,
+        startedBy=_STARTED_BY,
+        overrides={"containerOverrides": [{"name": service.container, "command": list(command)}]},
+    )
+    if not started["tasks"]:
+        reasons = ", ".join(str(each.get("reason")) for each in started.get("failures", ())) or "no reason given"
+        raise DeployFailed(f"the check of {service.name} could not be started ({reasons}); nothing was deployed")
+    arn = started["tasks"][0]["taskArn"]
+
+    def ended() -> Mapping[str, Any] | None:
+        tasks = ecs.describe_tasks(cluster=service.cluster, tasks=[arn])["tasks"]  # none at first, now and then
+        return tasks[0] if tasks and tasks[0]["lastStatus"] == "STOPPED" else None
+
+    task = patience.until(ended, every_seconds=_LOOK_SECONDS)
+    if task is None:
+        ecs.stop_task(cluster=service.cluster, task=arn, reason="the check took too long")
+        raise DeployFailed(f"the check of {service.name} did not end in time; it was stopped, and nothing was deployed")
+    for line in _written(ecs, logs, definition, service.container, arn):
+        say(f"  {line}")
+    if (trouble := verdict(task, service.container)) is not None:
+        raise DeployFailed(f"`{' '.join(command)}` of {service.name}: {trouble}; nothing was deployed")
+
+
+def verdict(task: Mapping[str, Any], container: str) -> str | None:
+    """Pure: what is wrong with a task that has ended, or None. `task` is what DescribeTasks answers."""
+    found: Mapping[str, Any] = next((each for each in task["containers"] if each["name"] == container), {})
+    code = found.get("exitCode")
+    if code is None:
+        return str(found.get("reason") or task.get("stoppedReason") or "it never ran, and ECS says not why")
+    return None if code == 0 else f"exit code {code}"
+
+
+def _written(ecs: Any, logs: Any, definition: str, container: str, task_arn: str) -> list[str]:
+    """The first lines of its log, as the definition says where it is; none where the log is elsewhere or not there."""
+    described = ecs.describe_task_definition(taskDefinition=definition)["taskDefinition"]["containerDefinitions"]
+    log = next(each for each in described if each["name"] == container).get("logConfiguration", {})
+    options = log.get("options", {})
+    if log.get("logDriver") != "awslogs" or not {"awslogs-group", "awslogs-stream-prefix"} <= options.keys():
+        return []
+    try:
+        events = logs.get_log_events(
+            logGroupName=options["awslogs-group"],
+            logStreamName=f"{options['awslogs-stream-prefix']}/{container}/{task_arn.rpartition('/')[2]}",
+            startFromHead=True,
+            limit=_LINES,
+        )["events"]
+    except logs.exceptions.ResourceNotFoundException:
+        return []
+    return [str(each["message"]) for each in events]

@@ -1,0 +1,76 @@
+"""The order of things in a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smtp_proxy.deploy import blue_green, check, definition, rolling, scaling
+from smtp_proxy.deploy.service import find
+from smtp_proxy.deploy.waiting import Patience
+from smtp_proxy.errors import DeployFailed
+
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be deployed, and where; seconds."""
+
+    cluster: str
+    service: str
+    image: str
+    application: str
+    check_command: Sequence[str] = check.DOCTOR
+    check_seconds: float = 600.0
+    deploy_seconds: float = 3600.0
+
+
+class Aws:
+    """Clients of boto3, with credentials as every tool of AWS finds them. Raises DeployFailed without a region."""
+
+    def __init__(self, region: str | None) -> None:
+        import boto3  # noqa: PLC0415 - slow to load, and no service of ours deploys anything
+        from botocore.config import Config  # noqa: PLC0415
+
+        session = boto3.session.Session(region_name=region)
+        if session.region_name is None:
+            raise DeployFailed("no region: say --region, or AWS_REGION")
+        config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries={"mode": "standard"})
+
+        def client(name: str) -> Any:
+            return session.client(name, config=config)
+
+        self.ecs, self.logs = client("ecs"), client("logs")
+        self.codedeploy, self.scaling = client("codedeploy"), client("application-autoscaling")
+
+
+def deploy(
+    aws: Aws, wanted: Wanted, say: Callable[[str], None], patience: Callable[[float], Patience] = Patience
+) -> None:
+    """Register, check, deploy, and wait for the end; `say` is told each step. Raises SmtpProxyError."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see Aws
+
+    definition.check_image(wanted.image)
+    try:
+        service = find(aws.ecs, wanted.cluster, wanted.service)
+        new = definition.register(aws.ecs, service.family, service.container, wanted.image)
+        name = new.rpartition("/")[2]
+        say(f"{service.name}: {name} has {wanted.image}")
+        say(f"{service.name}: `{' '.join(wanted.check_command)}` as a task of {name}")
+        check.run(aws.ecs, aws.logs, service, new, wanted.check_command, patience(wanted.check_seconds), say)
+        with scaling.suspended(aws.scaling, service, say):
+            if service.blue_green:
+                blue_green.deploy(
+                    aws.codedeploy, wanted.application, service, new, patience(wanted.deploy_seconds), say
+                )
+            else:
+                rolling.roll(aws.ecs, service, new, patience(wanted.deploy_seconds), say)
+    except ClientError as error:
+        told = error.response.get("Error", {})
+        raise DeployFailed(f"{error.operation_name}: AWS says {told.get('Code')}: {told.get('Message')}") from error
+    except BotoCoreError as error:
+        raise DeployFailed(f"AWS can not be asked: {error}") from error
+    say(f"{service.name}: {name} is in service")

@@ -1,0 +1,52 @@
+"""A service as ECS has it, whoever deploys it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from smtp_proxy.errors import DeployFailed, NotFound
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a deployment has to know of it; `port` is None where no load balancer leads to it."""
+
+    cluster: str
+    name: str
+    family: str
+    container: str
+    port: int | None
+    blue_green: bool
+    platform_version: str
+    network: Mapping[str, Any]
+
+
+def find(ecs: Any, cluster: str, name: str) -> Service:
+    """Ask ECS (a boto3 client). Raises NotFound, DeployFailed."""
+    found = ecs.describe_services(cluster=cluster, services=[name])["services"]
+    if not found or found[0]["status"] == "INACTIVE":
+        raise NotFound(f"cluster {cluster} has no service {name}: see --cluster, --region, and whether it is enabled")
+    service = found[0]
+    blue_green = service.get("deploymentController", {}).get("type") == "CODE_DEPLOY"
+    # CodeDeploy's services keep what is in service in their task sets.
+    primary: Mapping[str, Any] = next((each for each in service.get("taskSets", ()) if each["status"] == "PRIMARY"), {})
+
+    def of(key: str) -> Any:
+        return primary.get(key) or service.get(key)
+
+    balancers = of("loadBalancers") or []
+    if blue_green and not balancers:
+        raise DeployFailed(f"service {name} is CodeDeploy's, and has no load balancer: apply the stack first")
+    definition = ecs.describe_task_definition(taskDefinition=of("taskDefinition"))["taskDefinition"]
+    return Service(
+        cluster=cluster,
+        name=name,
+        family=definition["family"],
+        container=balancers[0]["containerName"] if balancers else definition["containerDefinitions"][0]["name"],
+        port=balancers[0]["containerPort"] if balancers else None,
+        blue_green=blue_green,
+        platform_version=of("platformVersion") or "LATEST",
+        network=of("networkConfiguration"),
+    )
