@@ -76,7 +76,7 @@ def pulumi_side(root: Path, environment: str, own: Own = NOTHING) -> list[Resour
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [
-        resource(each["kind"], each["role"], each["arguments"], frozenset(each["dependencies"]))
+        resource(each["kind"], each["role"], each["arguments"], frozenset(each["dependencies"]), each["ignored"])
         for each in json.loads(done.stdout)
     ]
 

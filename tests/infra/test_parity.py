@@ -92,6 +92,11 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_codedeploy_deployment_group codedeploy-service-submission: blue_green_deployment_config: ",
     ),
     (
+        "the deployer's changes undone",
+        {"pulumi/smtp_proxy_infra/nlb.py": [('ignore_changes=["defaultActions"]', "ignore_changes=[]")]},
+        "aws_lb_listener nlb-smtp-submission: ignores changes: terraform ['default_action'], pulumi []",
+    ),
+    (
         "an order forgotten",
         {
             "pulumi/smtp_proxy_infra/rds.py": [

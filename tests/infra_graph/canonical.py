@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +36,22 @@ class Resource:
     role: str
     arguments: Mapping[str, Any]
     dependencies: frozenset[str]
+    # Arguments that are looked at when the resource is made, and not any more: `ignore_changes`.
+    ignored: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.role}"
 
 
-def resource(kind: str, role: str, arguments: Mapping[str, Any], explicit: frozenset[str]) -> Resource:
+def resource(
+    kind: str, role: str, arguments: Mapping[str, Any], explicit: frozenset[str], ignored: Iterable[str] = ()
+) -> Resource:
     """Of what a tool says; `explicit` are names of resources that it waits for though no argument refers to them."""
     form = normal(arguments)
     found = {f"{match[1]} {match[2]}" for match in TOKEN.finditer(json.dumps(form))}
-    return Resource(kind, role, form or {}, frozenset(found | explicit) - {f"{kind} {role}"})
+    waits = frozenset(found | explicit) - {f"{kind} {role}"}
+    return Resource(kind, role, form or {}, waits, frozenset(map(argument_name, ignored)))
 
 
 # Arguments that are a resource's name in AWS, given by us and so known beforehand.
@@ -132,3 +137,5 @@ def _within(name: str, terraform: Resource, pulumi: Resource, by_name: set[str])
     ):
         if only:
             yield f"{name}: waits for {', '.join(sorted(only))} only in {side}"
+    if terraform.ignored != pulumi.ignored:
+        yield f"{name}: ignores changes: terraform {sorted(terraform.ignored)}, pulumi {sorted(pulumi.ignored)}"

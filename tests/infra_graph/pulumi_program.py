@@ -81,6 +81,7 @@ class Monitor(mocks.MockMonitor):
                     "kind": KINDS.get(request.type, request.type),
                     "role": request.name,
                     "arguments": inputs,
+                    "ignored": list(request.ignoreChanges),
                     "dependencies": [
                         f"{KINDS[typ.rpartition('$')[2]]} {name}"
                         for typ, name in ((head.rpartition("::")[2], name) for head, _, name in waits)

@@ -31,6 +31,7 @@ MIRRORS = (
     Path("/usr/share/terraform/plugins"),
     *sorted(Path("/opt").glob("*")),
 )
+BLOCK = re.compile(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 # Lets the provider start without asking AWS who it is.
 OFFLINE = """
 provider "aws" {
@@ -108,6 +109,7 @@ def render(source: Path, folder: Path, environment: str, own: Mapping[str, str])
     tokens: dict[str, str] = {}
     for change in first["resource_changes"]:
         tokens |= _tokens(change, values[change["address"]], written[_static(change["address"])][0])
+    ignored = dict(_ignored(source))
     found, referred = [], {}
     for change in first["resource_changes"]:
         expressions, waits, referred[names[change["address"]]] = written[_static(change["address"])]
@@ -115,7 +117,15 @@ def render(source: Path, folder: Path, environment: str, own: Mapping[str, str])
         for block in NESTED.get(change["type"], {}):
             arguments.pop(block, None)  # what AWS answers, not what is written
         explicit = {name for address, name in names.items() if _static(address) in waits}
-        found.append(resource(change["type"], role(change), _replaced(arguments, tokens), frozenset(explicit)))
+        found.append(
+            resource(
+                change["type"],
+                role(change),
+                _replaced(arguments, tokens),
+                frozenset(explicit),
+                ignored.get(_static(change["address"]), ()),
+            )
+        )
     orders = list(_orders(first["configuration"]["root_module"]))
     found = [
         _ordered(one, change["address"], orders, names)
@@ -129,6 +139,15 @@ def _with_names(one: Resource, others: Mapping[str, Resource], referred: set[str
     """With those that it refers to by a name, which is known beforehand and so has no token."""
     by_name = {each.name for address, each in others.items() if _static(address) in referred and is_named(each, one)}
     return replace(one, dependencies=(one.dependencies | by_name) - {one.name})
+
+
+def _ignored(source: Path) -> Iterator[tuple[str, list[str]]]:
+    """By address without keys: what `lifecycle` ignores, which no plan says. Written as `terraform fmt` writes it."""
+    for file in sorted(source.glob("**/*.tf")):
+        module = "".join(f"module.{name}." for name in file.relative_to(source).parts[1:-1])
+        for kind, name, body in BLOCK.findall(file.read_text()):
+            for names in re.findall(r"ignore_changes\s*=\s*\[(.*?)\]", body, re.DOTALL):
+                yield f"{module}{kind}.{name}", re.findall(r"\w+", names)
 
 
 Order = tuple[str, set[str], set[str]]
