@@ -33,6 +33,7 @@ from smtp_proxy.cli.explain import explain
 from smtp_proxy.cli.issuing import add_issuing
 from smtp_proxy.cli.messages import messages_app
 from smtp_proxy.cli.output import make_table, masked, print_json, print_table
+from smtp_proxy.cli.planning import plan, simulate
 from smtp_proxy.cli.reroute import messages_reroute
 from smtp_proxy.cli.routes import routes_app
 from smtp_proxy.cli.showing import show
@@ -75,6 +76,8 @@ credential_app.add_typer(client_certificates_app, name="certificate")
 app.command()(explain)
 app.command()(doctor)
 app.command()(deploy)
+app.command()(plan)
+app.command()(simulate)
 
 
 class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum

@@ -1,0 +1,187 @@
+"""How much of the stack a load needs, what that costs, and what can not be had: `smtp-proxy plan`.
+
+Steady state: of every resource as much as its peak rate needs at the share of it that may be used, and a zone's loss or
+an hour's growth has room. What varies over time is `simulation`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from smtp_proxy.planning.prices import HOURS_PER_MONTH, DatabaseClass
+
+if TYPE_CHECKING:
+    from smtp_proxy.planning.message_costs import MessageCosts
+    from smtp_proxy.planning.prices import Prices
+    from smtp_proxy.planning.stack import Service, Stack
+
+# Of a vCPU at the peak: what the CPU alarm scales out at (REQ-INFRA-SCALE-008).
+_BUSY: Final = 0.7
+# Of each task: 8 pooled connections and 2 direct ones (docs/decisions/0036); and for administration.
+CONNECTIONS_PER_TASK: Final = 10
+ADMINISTRATION: Final = 90
+_SECONDS_PER_MONTH: Final = HOURS_PER_MONTH * 3600
+# What gp3 of RDS writes at most; and of a message: body and rows, to the log and to their pages.
+_VOLUME_MIB_PER_SECOND: Final = 4000.0
+_WRITES_PER_KIB: Final = 2.2
+_WRITES_KIB: Final = 4.0
+# A row of an envelope, a delivery and an attempt with their indexes, beside the body.
+_ROW_KIB: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What shall be borne. Rates are messages a second."""
+
+    peak: float
+    average: float
+    size_kib: float = 8.0
+    recipients: float = 1.0
+    session_seconds: float = 2.0
+    delivery_seconds: float = 0.1
+    retention_days: float = 30.0
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the load needs; `problems` are what makes it impossible, `warnings` what stack.yaml does not give it."""
+
+    tasks: dict[str, int] = field(default_factory=dict)
+    stream_shards: int = 1
+    database: str = ""
+    database_connections: int = 0
+    storage_gib: float = 0.0
+    dollars_per_month: dict[str, float] = field(default_factory=dict)
+    spec: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> float:
+        return sum(self.dollars_per_month.values())
+
+
+def plan(load: Load, stack: Stack, costs: MessageCosts, prices: Prices, worker_concurrency: int = 128) -> Plan:
+    """Pure. `stack` says how large a task is, and is judged by what comes out."""
+    made = Plan()
+    for service in stack.smtp:
+        made.tasks[service.name] = _smtp_tasks(load, service, costs, 1 / len(stack.smtp))
+    made.tasks["worker"] = _worker_tasks(load, stack.services["worker"], costs, worker_concurrency)
+    for name in ("certs", "api", "dashboard"):
+        if name in stack.services:
+            made.tasks[name] = stack.services[name].min_tasks
+    made.stream_shards = max(1, math.ceil(load.peak * costs.valkey / _BUSY))
+    _judge_tasks(made, stack)
+    _choose_database(made, load, stack, costs, prices)
+    _judge_extrapolation(made, load, costs)
+    made.storage_gib = load.average * 86_400 * load.retention_days * (load.size_kib + _ROW_KIB) / 2**20
+    made.dollars_per_month = _costs(made, load, stack, prices)
+    made.spec = spec_formulas(load)
+    return made
+
+
+def spec_formulas(load: Load) -> dict[str, str]:
+    """SPEC-INFRA-001's own ("Capacity Formula"), with this load in them."""
+    connections = load.peak * load.session_seconds
+    return {
+        "SMTP tasks: peak x session time / 2,500 connections": f"{connections / 2500:.2f}, at least 2",
+        "database connections: 40 tasks x 25": "1,000 of 1,200, which a class of 4 GiB has not got",
+    }
+
+
+# -- below
+
+
+def _smtp_tasks(load: Load, service: Service, costs: MessageCosts, share: float) -> int:
+    by_cpu = load.peak * share * costs.server / (service.vcpu * _BUSY)
+    by_connections = load.peak * share * load.session_seconds / service.per_task
+    return max(service.min_tasks, math.ceil(by_cpu), math.ceil(by_connections))
+
+
+def _worker_tasks(load: Load, service: Service, costs: MessageCosts, concurrency: int) -> int:
+    by_cpu = load.peak * load.recipients * costs.worker / (service.vcpu * _BUSY)
+    by_waiting = load.peak * load.recipients * load.delivery_seconds / concurrency
+    return max(service.min_tasks, math.ceil(by_cpu), math.ceil(by_waiting))
+
+
+def _judge_tasks(made: Plan, stack: Stack) -> None:
+    for name, tasks in made.tasks.items():
+        service = stack.services[name]
+        if tasks > service.max_tasks:
+            made.warnings.append(f"{name} needs {tasks} tasks, and max_tasks is {service.max_tasks}: raise it")
+
+
+def _choose_database(made: Plan, load: Load, stack: Stack, costs: MessageCosts, prices: Prices) -> None:
+    most = {name: max(tasks, stack.services[name].max_tasks) for name, tasks in made.tasks.items()}
+    made.database_connections = sum(most.values()) * CONNECTIONS_PER_TASK + ADMINISTRATION
+    vcpu = load.peak * (costs.postgres_accept + load.recipients * costs.postgres_deliver) / _BUSY
+    fitting = [c for c in prices.databases if c.vcpu >= vcpu and c.connections >= made.database_connections]
+    if fitting:
+        made.database = min(fitting, key=lambda each: each.hour).name
+    else:
+        made.problems.append(_no_database(vcpu, made.database_connections, prices.databases))
+    has = prices.database(stack.database_class)
+    if stack.database_connections > has.connections:
+        made.problems.append(
+            f"rds.max_connections is {stack.database_connections:,}, and {has.name} with {has.memory_gib:g} GiB bears "
+            f"{has.connections:,}: a larger class, or RDS Proxy (rds.proxy)"
+        )
+    if stack.database_connections < made.database_connections:
+        made.warnings.append(
+            f"rds.max_connections is {stack.database_connections:,}, and tasks may want {made.database_connections:,}"
+        )
+    if has.vcpu < vcpu:
+        made.warnings.append(f"rds.instance_class {has.name} has {has.vcpu:g} vCPU, and {vcpu:.1f} are needed")
+
+
+def _judge_extrapolation(made: Plan, load: Load, costs: MessageCosts) -> None:
+    written = load.peak * (_WRITES_PER_KIB * load.size_kib + _WRITES_KIB) / 1024
+    if written > _VOLUME_MIB_PER_SECOND:
+        made.problems.append(
+            f"{written:,.0f} MiB/s would be written, and gp3 of RDS takes {_VOLUME_MIB_PER_SECOND:,.0f}: split "
+            "the tenants over several stacks"
+        )
+    if load.peak > costs.measured_per_second:
+        made.warnings.append(
+            f"{load.peak:,.0f}/s is beyond what was measured ({costs.measured_per_second:,.0f}/s end to end on two "
+            "cores): try it on this class before you rely on it"
+        )
+
+
+def _no_database(vcpu: float, connections: int, classes: list[DatabaseClass]) -> str:
+    largest = max(classes, key=lambda each: each.vcpu)
+    most = max(each.connections for each in classes)
+    wants = []
+    if vcpu > largest.vcpu:
+        wants.append(f"{vcpu:.0f} vCPU, where the largest ({largest.name}) has {largest.vcpu:g}")
+    if connections > most:
+        wants.append(f"{connections:,} connections, where none has more than {most:,}")
+    return (
+        f"no one database bears it: it wants {' and '.join(wants) or 'more than any class has at once'}. Split the "
+        "tenants over several stacks, or let fewer, larger tasks share connections (PgBouncer, RDS Proxy)"
+    )
+
+
+def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, float]:
+    table = prices.table
+    gb = load.average * load.size_kib * _SECONDS_PER_MONTH / 1e6
+    copies = 2 if stack.database_multi_az else 1
+    found: dict[str, float] = {}
+    found["tasks"] = HOURS_PER_MONTH * sum(n * prices.task(stack.services[name]) for name, n in made.tasks.items())
+    if made.database:
+        found["database"] = HOURS_PER_MONTH * copies * prices.database(made.database).hour
+    found["database storage"] = copies * made.storage_gib * table["rds_storage_gb_month"]["gp3"]
+    nodes = stack.cache_nodes * made.stream_shards
+    found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class)
+    units = max(load.average / 800, load.average * load.session_seconds / 100_000, gb / HOURS_PER_MONTH)
+    balancer = table["load_balancer_hour"]
+    found["load balancer"] = HOURS_PER_MONTH * (balancer["nlb"] + units * balancer["nlb_unit"])
+    out = gb * load.recipients
+    found["NAT"] = HOURS_PER_MONTH * stack.nat_gateways * table["nat"]["hour"] + out * table["nat"]["gb"]
+    found["data out"] = out * table["data_out"]["gb"]
+    found["endpoints"] = HOURS_PER_MONTH * table["interface_endpoint"]["hour"] * 12
+    # A line for each message that is not delivered at once, and the metrics: a twentieth of a KiB a message.
+    found["logs"] = load.average * _SECONDS_PER_MONTH * 0.05 / 2**20 * table["logs"]["gb"]
+    return found

@@ -1,0 +1,81 @@
+"""`smtp-proxy plan` and `smtp-proxy simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fix_shell import Shell
+from jsonschema import Draft202012Validator
+
+NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+PLAN = {
+    "type": "object",
+    "required": [
+        "tasks",
+        "stream_shards",
+        "database",
+        "dollars_per_month",
+        "dollars_per_month_total",
+        "problems",
+        "note",
+    ],
+    "properties": {
+        "tasks": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+        "stream_shards": {"type": "integer", "minimum": 1},
+        "database": {"type": "string"},
+        "dollars_per_month": NUMBERS,
+        "dollars_per_month_total": {"type": "number"},
+        "problems": {"type": "array", "items": {"type": "string"}},
+        "warnings": {"type": "array", "items": {"type": "string"}},
+    },
+}
+SAMPLE = {
+    "type": "object",
+    "required": ["at", "offered", "accepted", "refused", "delivered", "backlog", "tasks", "dollars_per_hour"],
+    "properties": {"tasks": {"type": "object", "additionalProperties": {"type": "integer"}}},
+}
+RUN = {
+    "type": "object",
+    "required": ["samples", "offered", "accepted", "refused", "delivered", "backlog", "refused_share", "failures"],
+    "properties": {"samples": {"type": "array", "items": SAMPLE}, "failures": {"type": "array"}},
+}
+
+
+def test_a_plan(shell: Shell) -> None:
+    assert shell("plan") == 0
+    assert "tasks: submission" in shell.out
+    assert "list prices of" in shell.out
+    made = shell.json("plan", "--per-minute", "60000", "--growth-percent", "10", "--months", "12")
+    Draft202012Validator(PLAN).validate(made)
+    assert made["load"]["peak"] > 3000
+
+
+def test_what_can_not_be_ends_with_1(shell: Shell) -> None:
+    assert shell("plan", "--set", "rds.instance_class=db.t4g.medium", "--set", "rds.max_connections=1200") == 1
+    assert "impossible: rds.max_connections is 1,200" in shell.err
+    assert shell("plan", "--environment", "moon") not in (0, 1)
+    assert "--environment: moon" in shell.err
+
+
+def test_a_simulation_and_its_thresholds(shell: Shell, tmp_path: Path) -> None:
+    """REQ-INFRA-SCALE-007: mail that hears 421 is counted, and may be too much."""
+    ran = shell.json("simulate", "--profile", "steady", "--minutes", "10")
+    Draft202012Validator(RUN).validate(ran)
+    assert len(ran["samples"]) == 10
+    drawn = tmp_path / "spike.html"
+    assert shell("simulate", "--chart", str(drawn), "--max-refused", "0.001", "--max-backlog", "1e9") == 1
+    assert "--max-refused: " in shell.err
+    assert "--max-backlog" not in shell.err
+    assert drawn.read_text().startswith("<!doctype html>")
+    assert (
+        shell("simulate", "--profile", "steady", "--minutes", "5", "--max-refused", "0", "--max-wait-seconds", "0") == 0
+    )
+
+
+def test_recorded_traffic(shell: Shell, tmp_path: Path) -> None:
+    mail = tmp_path / "mail.csv"
+    mail.write_text("0,10\n600,20\n1200,0\n")
+    ran = shell.json("simulate", "--traffic", str(mail))
+    assert ran["offered"] == 600 * 10 + 600 * 20
+    assert shell("simulate", "--chart", str(tmp_path / "x.png")) not in (0, 1)
+    assert ".svg or .html" in shell.err

@@ -1,0 +1,111 @@
+"""`plan`: what a load needs, and what can not be had."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.planning.capacity import Load, plan, spec_formulas
+from smtp_proxy.planning.message_costs import MessageCosts, read_costs
+from smtp_proxy.planning.prices import Prices, read_prices
+from smtp_proxy.planning.stack import Stack, load
+
+PRODUCTION, PRICES = load(None, "production"), read_prices()
+FLOOR = Load(peak=10_000 / 60, average=50.0)
+
+
+def test_the_floor_fits_what_the_stack_has(production: Stack, costs: MessageCosts, prices: Prices) -> None:
+    made = plan(FLOOR, production, costs, prices)
+    assert (made.problems, made.warnings) == ([], [])
+    assert made.tasks == {"submission": 2, "submissions": 2, "worker": 1, "certs": 1}
+    assert made.total == pytest.approx(sum(made.dollars_per_month.values()))
+
+
+def test_connections_beyond_what_a_class_bears_are_refused(costs: MessageCosts, prices: Prices) -> None:
+    """The specification's own: 1,200 on a class of 4 GiB (REQ-INFRA-SCALE-003)."""
+    wrong = load(None, "production", ["rds.instance_class=db.t4g.medium", "rds.max_connections=1200"])
+    made = plan(FLOOR, wrong, costs, prices)
+    (problem,) = made.problems
+    assert "1,200" in problem
+    assert "4 GiB bears 450" in problem
+    assert "RDS Proxy" in problem
+
+
+def test_more_than_any_database_bears_is_refused_with_the_reason(costs: MessageCosts, prices: Prices) -> None:
+    made = plan(Load(peak=100_000_000 / 60, average=500_000.0), PRODUCTION, costs, prices)
+    assert made.database == ""
+    assert any("vCPU, where the largest (db.m7g.16xlarge) has 64" in problem for problem in made.problems)
+    assert any("worker needs" in warning and "max_tasks is 10" in warning for warning in made.warnings)
+
+
+@given(st.floats(1, 2000), st.floats(1.01, 20), st.floats(1, 200), st.floats(1, 10))
+def test_a_larger_load_never_needs_less(peak: float, more: float, size: float, recipients: float) -> None:
+    costs = read_costs(size)
+    small = plan(Load(peak, peak / 3, size, recipients), PRODUCTION, costs, PRICES)
+    large = plan(Load(peak * more, peak * more / 3, size, recipients), PRODUCTION, costs, PRICES)
+    assert all(large.tasks[name] >= tasks for name, tasks in small.tasks.items())
+    assert large.storage_gib >= small.storage_gib
+    if large.database and small.database:
+        assert large.total >= small.total
+
+
+def test_the_formulas_of_the_specification() -> None:
+    """10,000 a minute for 2 s over 2,500 connections are 0.13 tasks, not the 1.33 that it says."""
+    said = spec_formulas(FLOOR)
+    assert next(value for name, value in said.items() if "SMTP tasks" in name).startswith("0.13")
+
+
+def test_costs_of_a_recorded_result(tmp_path: Path) -> None:
+    spent = {"server": 0.1, "postgres": 0.4, "valkey": 0.05, "worker": 0.5, "total": 1.05}
+    file = tmp_path / "e2e.json"
+    file.write_text(json.dumps({"rows": {"ours delivering fast": {"cpu_seconds_per_1000": spent}}}))
+    costs = read_costs(results=file)
+    assert (costs.server, costs.worker, costs.valkey) == pytest.approx((0.1e-3, 0.5e-3, 0.05e-3))
+    assert costs.postgres_accept + costs.postgres_deliver == pytest.approx(0.4e-3)
+    faster = read_costs(results=file, cpu_factor=2.0)
+    assert faster.server == pytest.approx(costs.server / 2)
+    file.write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"--results: .* is no result of `make bench-e2e`"):
+        read_costs(results=file)
+
+
+def test_what_was_never_measured_is_said(costs: MessageCosts, prices: Prices) -> None:
+    """10 million a minute are 80 times what the benchmarks did on their two cores."""
+    made = plan(Load(peak=10_000_000 / 60, average=50_000.0), PRODUCTION, costs, prices)
+    assert any("beyond what was measured (2,010/s" in warning for warning in made.warnings)
+
+
+def test_what_no_volume_writes_is_refused(prices: Prices) -> None:
+    made = plan(Load(peak=20_000, average=5_000.0, size_kib=256), PRODUCTION, read_costs(256), prices)
+    assert any("MiB/s" in problem and "gp3" in problem for problem in made.problems)
+
+
+def test_large_messages_cost_more() -> None:
+    small, large = read_costs(1.0), read_costs(64.0)
+    assert large.server > small.server
+    assert large.postgres_accept > small.postgres_accept
+    assert large.worker > small.worker
+
+
+def test_the_recorded_results_can_be_read() -> None:
+    results = sorted((Path(__file__).resolve().parents[3] / "benches/results").glob("*-e2e.json"))
+    assert results
+    assert read_costs(results=results[-1]).worker > 0
+
+
+def test_a_class_without_a_price_is_named(costs: MessageCosts, prices: Prices) -> None:
+    with pytest.raises(ConfigurationError, match=r"no db\.x\.large; it has db\.t4g\.medium"):
+        plan(FLOOR, replace(PRODUCTION, database_class="db.x.large"), costs, prices)
+    with pytest.raises(ConfigurationError, match=r"elasticache\.node_type: the price file has no cache\.x"):
+        plan(FLOOR, replace(PRODUCTION, cache_class="cache.x"), costs, prices)
+
+
+def test_prices_have_a_date(prices: Prices) -> None:
+    assert prices.as_of[:2] == "20"
+    assert prices.region == "us-east-1"

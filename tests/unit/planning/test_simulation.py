@@ -1,0 +1,144 @@
+"""Mail over time: nothing is lost in the account, and what can be worked out by hand comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtp_proxy.planning.message_costs import MessageCosts, read_costs
+from smtp_proxy.planning.prices import Prices, read_prices
+from smtp_proxy.planning.simulation import Circumstances, Result, Simulation
+from smtp_proxy.planning.stack import Stack, load
+from smtp_proxy.planning.traffic import Traffic, profile
+
+PRODUCTION, COSTS, PRICES = load(None, "production"), read_costs(), read_prices()
+# A message's worth of CPU is so small that only what a test is about limits anything.
+FREE = MessageCosts("none", 1e9, 1e-9, 1e-9, 1e-9, 1e-9, 1e-9)
+
+
+def run(
+    traffic: Traffic,
+    seconds: int = 3600,
+    around: Circumstances | None = None,
+    stack: Stack = PRODUCTION,
+    costs: MessageCosts = COSTS,
+) -> Result:
+    return Simulation(stack, costs, PRICES, traffic, around).run(seconds)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0, 20_000), min_size=1, max_size=30),
+    st.sampled_from([None, 5.0, 90.0]),
+    st.floats(0.01, 60),
+    st.floats(0.001, 5),
+)
+def test_every_message_is_accounted_for(
+    rates: list[float], retry: float | None, session: float, delivery: float
+) -> None:
+    """offered = accepted + refused, and accepted = delivered + backlog."""
+    around = Circumstances(session_seconds=session, delivery_seconds=delivery, retry_seconds=retry)
+    result = run(lambda at: rates[int(at / 60) % len(rates)], 1800, around)
+    enough = max(1.0, result.offered) * 1e-6
+    assert abs(result.offered - result.accepted - result.refused) < enough
+    assert abs(result.accepted - result.delivered - result.backlog) < enough
+    for sample in result.samples:
+        assert all(
+            PRODUCTION.services[name].min_tasks <= n <= PRODUCTION.services[name].max_tasks
+            for name, n in sample.tasks.items()
+        )
+    assert result.dollars > 0
+
+
+def test_ten_thousand_a_minute_need_no_more_than_the_minimum() -> None:
+    """The specification's floor, steadily."""
+    result = run(profile("steady", 10_000 / 60))
+    assert (result.refused, result.most_backlog, result.longest_wait) == (0, 0, 0)
+    assert result.most_tasks == {"submission": 2, "submissions": 2, "worker": 1}
+
+
+def test_connections_settle_where_each_task_has_its_share() -> None:
+    """SCALE-004. A steady state by hand: rate x session time connections over 500 a task, and no CPU."""
+    per_second, session = 1000.0, 10.0
+    result = run(lambda _: per_second, 4 * 3600, Circumstances(session_seconds=session), costs=FREE)
+    least = math.ceil(per_second / 2 * session / 500)
+    for name in ("submission", "submissions"):
+        assert least <= result.samples[-1].tasks[name] <= math.ceil(least / 0.9) + 1
+    assert result.refused == 0
+
+
+def test_the_first_new_task_comes_after_alarm_delay_and_start() -> None:
+    """Workers at their limit from the beginning: two periods of CPU, the metric's delay, the start of a task."""
+    scaling = PRODUCTION.scaling
+    result = run(lambda _: 4000.0, 1200)
+    by_cpu = scaling.cpu_out_minutes * scaling.metric_period
+    assert result.first_scaled_out_at == by_cpu + scaling.metric_delay + scaling.task_start
+
+
+def test_a_backlog_drains_as_fast_as_workers_and_not_faster() -> None:
+    """By hand: one worker of half a vCPU, nine tenths of it, at its cost a message."""
+    alone = replace(PRODUCTION, services={**PRODUCTION.services})
+    alone.services["worker"] = replace(PRODUCTION.services["worker"], max_tasks=1)
+    result = run(lambda at: 3000.0 if at < 10 else 0.0, 600, stack=alone)
+    rate = 0.5 * 0.9 / COSTS.worker
+    assert result.longest_wait == pytest.approx((result.accepted - 10 * rate) / rate, abs=2)
+    assert result.backlog == 0
+
+
+def test_421_above_the_one_depth_until_below_the_other() -> None:
+    """REQ-INFRA-SCALE-007."""
+    stack = replace(PRODUCTION, services={**PRODUCTION.services})
+    stack.services["worker"] = replace(PRODUCTION.services["worker"], max_tasks=1)
+    result = run(lambda _: 5000.0, 1800, stack=stack)
+    assert PRODUCTION.ready_depth_high <= result.most_backlog < PRODUCTION.ready_depth_high + 5000
+    assert result.refused > 0
+    lowest = min(sample.backlog for sample in result.samples[10:])
+    assert lowest > PRODUCTION.ready_depth_low - 10_000
+
+
+def test_never_more_than_the_database_bears() -> None:
+    """All the internet's mail on two vCPUs: most of it is refused, and the rest gets through."""
+    result = run(profile("steady", 10_000_000 / 60))
+    database = PRICES.database(PRODUCTION.database_class).vcpu * 0.9
+    assert result.delivered / 3600 <= database / COSTS.postgres_deliver
+    assert result.accepted / 3600 <= database / COSTS.postgres_accept
+    assert result.refused_share > 0.9
+    assert result.most_tasks["worker"] == PRODUCTION.services["worker"].max_tasks
+
+
+def test_scale_in_drops_no_session_of_a_protected_task() -> None:
+    """REQ-INFRA-SCALE-002, REQ-INFRA-SCALE-010: nor of one whose sessions are shorter than its drain."""
+
+    def falling(at: float) -> float:
+        return 1000.0 if at < 1800 else 10.0
+
+    def dropped(session: float, *, protected: bool) -> float:
+        around = Circumstances(session_seconds=session, protected=protected)
+        result = run(falling, 3 * 3600, around, costs=FREE)
+        assert result.samples[-1].tasks["submission"] < max(s.tasks["submission"] for s in result.samples)
+        return result.dropped_sessions
+
+    assert dropped(20.0, protected=False) == 0, "300 s and 120 s are enough"
+    assert dropped(900.0, protected=False) > 0
+    assert dropped(900.0, protected=True) == 0
+
+
+def test_who_is_told_to_come_again_comes_again() -> None:
+    patient = run(profile("spike", 10_000 / 60), around=Circumstances(retry_seconds=60.0))
+    gone = run(profile("spike", 10_000 / 60))
+    assert patient.delivered > gone.delivered
+    assert patient.delivered == pytest.approx(10_000 / 60 * (3600 + 9 * 900), rel=1e-6), (
+        "nobody is turned away for good"
+    )
+
+
+def test_more_tasks_cost_more(prices: Prices) -> None:
+    few, many = run(profile("steady", 100.0)), run(profile("steady", 5000.0))
+    assert many.dollars > few.dollars
+    standing = prices.standing(PRODUCTION)
+    tasks = 4 * prices.task(PRODUCTION.services["submission"]) + prices.task(PRODUCTION.services["worker"])
+    assert few.dollars == pytest.approx(standing + tasks)
