@@ -9,6 +9,9 @@ own = Own(
     zone_id=config.get("zoneId") or "",
     smtp_hostname=config.get("smtpHostname") or "",
     http_hostname=config.get("httpHostname") or "",
+    image_version=config.get("imageVersion") or "first",
+    smarthost_host=config.get("smarthostHost") or "",
+    smarthost_secret_arn=config.get("smarthostSecretArn") or "",
 )
 for name, value in declare(config.require("environment"), config.require("accountId"), own).items():
     pulumi.export(name, value)

@@ -59,6 +59,52 @@ module "alb" {
   hostname           = var.http_hostname
 }
 
+locals {
+  services = {
+    for service in ["submission", "submissions", "worker", "certs", "api", "dashboard"] :
+    service => local.settings[service] if local.settings[service].enabled
+  }
+}
+
+module "ecs" {
+  source = "./modules/ecs"
+
+  name                 = local.name
+  account_id           = var.account_id
+  region               = local.general.region
+  services             = local.services
+  settings             = local.settings.ecs
+  pressure             = local.settings.pressure
+  ports                = local.settings.ports
+  vpc_id               = module.vpc.vpc_id
+  subnet_ids           = values(module.vpc.private_subnet_ids)
+  security_group_ids   = module.vpc.security_group_ids
+  proxy_networks       = values(local.settings.vpc.public_cidrs)
+  target_group_arns    = merge(module.nlb.target_group_arns, one(module.alb[*].target_group_arns))
+  image_version        = var.image_version
+  hostname             = var.smtp_hostname
+  zone_id              = var.zone_id
+  smarthost_host       = var.smarthost_host
+  smarthost_secret_arn = var.smarthost_secret_arn
+
+  database = {
+    host        = module.rds.endpoint
+    direct_host = module.rds.direct_endpoint
+    name        = local.settings.rds.database_name
+    proxy       = local.settings.rds.proxy
+    secret_arn  = module.rds.secret_arn
+    kms_key_arn = module.rds.kms_key_arn
+  }
+
+  cache = {
+    host      = module.elasticache.endpoint
+    name      = module.elasticache.replication_group_id
+    user      = module.elasticache.user_id
+    group_arn = module.elasticache.replication_group_arn
+    user_arn  = module.elasticache.user_arn
+  }
+}
+
 module "codedeploy" {
   source = "./modules/codedeploy"
 
@@ -66,7 +112,7 @@ module "codedeploy" {
   region       = local.general.region
   account_id   = var.account_id
   settings     = local.settings.codedeploy
-  cluster_name = local.name
+  cluster_name = module.ecs.cluster_name
   services = merge(
     {
       for service, arn in module.nlb.listener_arns : service => {

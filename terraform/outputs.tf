@@ -37,3 +37,13 @@ output "deployment_groups" {
   description = "What CodeDeploy deploys: the deployment group of each service with a port."
   value       = module.codedeploy.deployment_group_names
 }
+
+output "image_repository" {
+  description = "Where the image is pushed to."
+  value       = module.ecs.repository_url
+}
+
+output "sealing_secret_arn" {
+  description = "Wants its value before the first task starts: smtp-proxy secrets new-key makes it."
+  value       = module.ecs.sealing_secret_arn
+}

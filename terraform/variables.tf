@@ -47,3 +47,21 @@ variable "http_hostname" {
   type        = string
   default     = ""
 }
+
+variable "image_version" {
+  description = "Tag or digest (sha256:...) of the image that services begin with; afterwards deployments say it."
+  type        = string
+  default     = "first"
+}
+
+variable "smarthost_host" {
+  description = "Host that mail is delivered through, by STARTTLS; empty: mail is delivered nowhere until there is one."
+  type        = string
+  default     = ""
+}
+
+variable "smarthost_secret_arn" {
+  description = "Secret with the smarthost's username and password; empty: it asks for none."
+  type        = string
+  default     = ""
+}

@@ -33,10 +33,18 @@ SWITCHED: Edits = {
         ("    waf: false\n", "    waf: true\n"),
         ("  api:\n    enabled: false\n", "  api:\n    enabled: true\n"),
         ("  dashboard:\n    enabled: false\n", "  dashboard:\n    enabled: true\n"),
+        ("    spot: false\n", "    spot: true\n"),
     ]
 }
 OWN: Own = MappingProxyType(
-    {"zone_id": "Z0123456789ABC", "smtp_hostname": "smtp.example.com", "http_hostname": "mail.example.com"}
+    {
+        "zone_id": "Z0123456789ABC",
+        "smtp_hostname": "smtp.example.com",
+        "http_hostname": "mail.example.com",
+        "image_version": "sha256:" + 64 * "0",
+        "smarthost_host": "relay.example.com",
+        "smarthost_secret_arn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:relay-AbCdEf",
+    }
 )
 SWITCHED_ON = {
     "aws_db_proxy rds-main",
@@ -44,6 +52,8 @@ SWITCHED_ON = {
     "aws_lb alb-main",
     "aws_route53_record nlb-smtp",
     "aws_wafv2_web_acl alb-main",
+    "aws_ecs_service ecs-blue-green-dashboard",
+    "aws_service_discovery_service ecs-main-api",
 }
 
 

@@ -12,6 +12,9 @@ import pulumi_aws as aws
 from . import settings
 from .alb import Alb, AlbArgs, AlbSettings
 from .codedeploy import CodeDeploy, CodeDeployArgs, CodeDeploySettings, Deployed
+from .ecs import Ecs, EcsArgs
+from .ecs_settings import EcsSettings, PressureSettings, services_of
+from .ecs_tasks import Cache, Database
 from .elasticache import ElastiCache, ElastiCacheArgs
 from .nlb import Nlb, NlbArgs, NlbSettings
 from .rds import Rds, RdsArgs, RdsSettings
@@ -25,6 +28,9 @@ class Own:
     zone_id: str = ""
     smtp_hostname: str = ""
     http_hostname: str = ""
+    image_version: str = "first"
+    smarthost_host: str = ""
+    smarthost_secret_arn: str = ""
 
 
 NOTHING = Own()
@@ -114,6 +120,44 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         if alb_settings.enabled
         else None
     )
+    ecs = Ecs(
+        "ecs",
+        EcsArgs(
+            name=name,
+            account_id=account_id,
+            region=general["region"],
+            vpc_id=vpc.vpc_id,
+            subnet_ids=[vpc.private_subnet_ids[zone] for zone in sorted(vpc.private_subnet_ids)],
+            security_group_ids=vpc.security_group_ids,
+            ports=ports,
+            proxy_networks=[of["vpc"]["public_cidrs"][zone] for zone in sorted(of["vpc"]["public_cidrs"])],
+            target_group_arns={**nlb.target_group_arns, **(alb.target_group_arns if alb else {})},
+            database=Database(
+                host=rds.endpoint,
+                direct_host=rds.direct_endpoint,
+                name=of["rds"]["database_name"],
+                proxy=of["rds"]["proxy"],
+                secret_arn=rds.secret_arn,
+                kms_key_arn=rds.kms_key_arn,
+            ),
+            cache=Cache(
+                host=elasticache.endpoint,
+                name=elasticache.replication_group_id,
+                user=elasticache.user_id,
+                group_arn=elasticache.replication_group_arn,
+                user_arn=elasticache.user_arn,
+            ),
+            image_version=own.image_version,
+            hostname=own.smtp_hostname,
+            zone_id=own.zone_id,
+            smarthost_host=own.smarthost_host,
+            smarthost_secret_arn=own.smarthost_secret_arn,
+            services=services_of(of),
+            settings=EcsSettings(**of["ecs"]),
+            pressure=PressureSettings(**of["pressure"]),
+        ),
+        opts,
+    )
     codedeploy = CodeDeploy(
         "codedeploy",
         CodeDeployArgs(
@@ -121,7 +165,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             region=general["region"],
             account_id=account_id,
             settings=CodeDeploySettings(**of["codedeploy"]),
-            cluster_name=name,
+            cluster_name=ecs.cluster_name,
             services={
                 service: each
                 for service, each in (_deployed("nlb", nlb) | (_deployed("alb", alb) if alb else {})).items()
@@ -138,6 +182,8 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         "cache_endpoint": elasticache.endpoint,
         "smtp_endpoint": nlb.dns_name,
         "http_endpoint": alb.dns_name if alb else None,
+        "image_repository": ecs.repository_url,
+        "sealing_secret_arn": ecs.sealing_secret_arn,
         "deployment_groups": codedeploy.deployment_group_names,
     }
 

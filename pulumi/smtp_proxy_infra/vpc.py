@@ -11,7 +11,7 @@ import pulumi_aws as aws
 
 from . import policies
 
-ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager")
+ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssmmessages")
 
 
 class Rule(TypedDict):

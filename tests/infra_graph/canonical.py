@@ -62,7 +62,9 @@ def is_named(target: Resource, by: Resource) -> bool:
     """Whether an argument of `by` is the name of `target`."""
     given = [*(target.arguments.get(key) for key in NAMES), FIXED.get(target.kind, {}).get("name")]
     # A group's list of users has the argument name of one user's id; it is no name.
-    return not {name for name in given if isinstance(name, str)}.isdisjoint(_leaves(by.arguments))
+    # Also within an ARN, or before an @.
+    said = {part for leaf in _leaves(by.arguments) for part in (leaf, *re.split("[@/:]", leaf))}
+    return not {name for name in given if isinstance(name, str)}.isdisjoint(said)
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -65,7 +65,7 @@ class Workspace:
         if arguments[0] in {"init", "plan"}:
             command.append("-input=false")
         done = subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=110
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=300
         )
         if done.returncode != 0:
             raise CannotPlan(f"terraform {arguments[0]}: {(done.stderr or done.stdout)[-3000:]}")

@@ -1,0 +1,142 @@
+"""What starts tasks, and what each task may do: a part of `ecs`, the twin of terraform/modules/ecs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from . import policies
+
+Statements = list[dict[str, Any]]
+ECS_TASKS = "ecs-tasks.amazonaws.com"
+
+# By service, the names of its grants.
+GRANTED: Mapping[str, Sequence[str]] = {
+    "submission": ("exec", "database", "sealing", "cache", "protection"),
+    "submissions": ("exec", "database", "sealing", "cache", "protection"),
+    "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost"),
+    "certs": ("exec", "database", "sealing", "backup", "dns"),
+    "api": ("exec", "database", "sealing", "cache"),
+    "dashboard": ("exec",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What roles are granted something of: ARNs, and what ARNs are made of."""
+
+    name: str
+    region: str
+    account_id: str
+    zone_id: str
+    key: pulumi.Output[str]
+    repository: pulumi.Output[str]
+    bucket: pulumi.Output[str]
+    sealing: pulumi.Output[str]
+    exec_log: pulumi.Output[str]
+    database_secret: pulumi.Input[str]
+    database_key: pulumi.Input[str]
+    cache: Sequence[pulumi.Input[str]]
+    smarthost_secret: str
+
+
+def within(arn: pulumi.Output[str], rest: str) -> pulumi.Output[str]:
+    """What lies within: `arn` and, after it, `rest`."""
+    return pulumi.Output.concat(arn, rest)
+
+
+def execution_role(
+    name: str, of: Reach, logs: Sequence[pulumi.Output[str]], opts: pulumi.ResourceOptions
+) -> aws.iam.Role:
+    """Images and logs, nothing of the application."""
+    role = aws.iam.Role(
+        f"{name}-execution",
+        name=f"{of.name}-ecs-execution",
+        assume_role_policy=policies.trust(ECS_TASKS),
+        opts=opts,
+    )
+    aws.iam.RolePolicy(
+        f"{name}-execution",
+        name="start",
+        role=role.id,
+        policy=policies.policy(
+            policies.allow(["ecr:GetAuthorizationToken"], ["*"]),  # AWS knows no resource for it
+            policies.allow(
+                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+                [of.repository],
+            ),
+            policies.allow(["logs:CreateLogStream", "logs:PutLogEvents"], [within(arn, ":*") for arn in logs]),
+        ),
+        opts=opts,
+    )
+    return role
+
+
+def task_role(name: str, service: str, of: Reach, opts: pulumi.ResourceOptions) -> aws.iam.Role:
+    """What the tasks of one service may do."""
+    grants = grants_of(of)
+    role = aws.iam.Role(
+        f"{name}-task-{service}",
+        name=f"{of.name}-{service}",
+        assume_role_policy=policies.trust(ECS_TASKS),
+        opts=opts,
+    )
+    aws.iam.RolePolicy(
+        f"{name}-task-{service}",
+        name=service,
+        role=role.id,
+        policy=policies.policy(*[statement for grant in GRANTED[service] for statement in grants[grant]]),
+        opts=opts,
+    )
+    return role
+
+
+def grants_of(of: Reach) -> dict[str, Statements]:
+    """Each grant by its name."""
+    allow, secret = policies.allow, ["secretsmanager:GetSecretValue"]
+    return {
+        # ECS Exec. AWS knows no resource for these.
+        "exec": [
+            allow(
+                [
+                    "ssmmessages:CreateControlChannel",
+                    "ssmmessages:CreateDataChannel",
+                    "ssmmessages:OpenControlChannel",
+                    "ssmmessages:OpenDataChannel",
+                    "logs:DescribeLogGroups",
+                ],
+                ["*"],
+            ),
+            allow(
+                ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [within(of.exec_log, ":*")]
+            ),
+        ],
+        "database": [allow(secret, [of.database_secret]), allow(["kms:Decrypt"], [of.database_key])],
+        "sealing": [allow(secret, [of.sealing]), allow(["kms:Decrypt"], [of.key])],
+        "cache": [allow(["elasticache:Connect"], of.cache)],
+        # A task asks for itself; its id is not known before.
+        "protection": [
+            allow(
+                ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"],
+                [f"arn:aws:ecs:{of.region}:{of.account_id}:task/{of.name}/*"],
+            )
+        ],
+        "smarthost": [allow(secret, [of.smarthost_secret])] if of.smarthost_secret else [],
+        # To list it tells a certificate that is not there from one that may not be read.
+        "backup": [
+            allow(["s3:GetObject", "s3:PutObject"], [within(of.bucket, "/*")]),
+            allow(["s3:ListBucket"], [of.bucket]),
+            allow(["kms:GenerateDataKey"], [of.key]),
+        ],
+        # The id of a change is not known before.
+        "dns": [
+            allow(["route53:ChangeResourceRecordSets"], [f"arn:aws:route53:::hostedzone/{of.zone_id}"]),
+            allow(["route53:GetChange"], ["arn:aws:route53:::change/*"]),
+        ]
+        if of.zone_id
+        else [],
+    }

@@ -1,0 +1,200 @@
+"""What runs in a task, and its settings: a part of `ecs`, the twin of terraform/modules/ecs.
+
+No `secrets`: they would be environment variables. The application reads Secrets Manager by the ARNs (decision 0039).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from .ecs_settings import EcsSettings, PressureSettings, ServiceSettings
+
+DATA = "/var/lib/smtp-proxy"
+# Written by the application or by ECS Exec; everything else of a container can not be written to. The second and third
+# are the agent's, of ECS Exec.
+VOLUMES = {"data": DATA, "ssm-lib": "/var/lib/amazon", "ssm-log": "/var/log/amazon"}
+
+# A task has an address of its own, and its security group lets in whom it may.
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+
+Environment = Mapping[str, pulumi.Input[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """Hosts of Postgres (the proxy's and the primary's own), its secret, and that secret's key."""
+
+    host: pulumi.Input[str]
+    direct_host: pulumi.Input[str]
+    name: str
+    proxy: bool
+    secret_arn: pulumi.Input[str]
+    kms_key_arn: pulumi.Input[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Configuration endpoint of the cache, its name and its user for IAM, and the two ARNs of elasticache:Connect."""
+
+    host: pulumi.Input[str]
+    name: pulumi.Input[str]
+    user: pulumi.Input[str]
+    group_arn: pulumi.Input[str]
+    user_arn: pulumi.Input[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """What the settings of tasks are made of."""
+
+    settings: EcsSettings
+    pressure: PressureSettings
+    ports: Mapping[str, int]
+    region: str
+    hostname: str
+    zone_id: str
+    smarthost_host: str
+    smarthost_secret_arn: str
+    proxy_networks: Sequence[str]
+    database: Database
+    cache: Cache
+    sealing: pulumi.Output[str]
+    bucket: pulumi.Output[str]
+    image: pulumi.Output[str]
+
+
+def environment(of: Tasks, service: str) -> Environment:
+    """The settings of a service's tasks, by the names of smtp_proxy.config."""
+    own: dict[str, Environment] = {
+        "submission": _smtp(of),
+        "submissions": _smtp(of),
+        "worker": _worker(of),
+        "certs": _certs(of),
+        "api": {**_database(of), **_cache(of)},
+        "dashboard": {},
+    }
+    return {**_all(of), "METRICS_SERVICE": service, **own[service]}
+
+
+def _all(of: Tasks) -> Environment:
+    return {
+        "SMTP_PROXY_MODE": "production",
+        "SMTP_PROXY_DATA_DIR": DATA,
+        "LOG_FORMAT": "json",
+        "METRICS_EMF": "on",
+        "HEALTH_HOST": EVERYWHERE,
+        "HEALTH_PORT": str(of.ports["health"]),
+        **({"SMTP_PROXY_HOSTNAME": of.hostname} if of.hostname else {}),
+    }
+
+
+def _database(of: Tasks) -> Environment:
+    """And what opens the secrets in it."""
+    database = of.database
+    return {
+        "SECRET_KEY_SECRET": of.sealing,
+        "DB_HOST": database.host,
+        "DB_PORT": str(of.ports["postgres"]),
+        "DB_NAME": database.name,
+        "DB_SECRET": database.secret_arn,
+        "DB_SSLMODE": "require",
+        **({"DB_POOLER": "transaction", "DB_DIRECT_HOST": database.direct_host} if database.proxy else {}),
+    }
+
+
+def _cache(of: Tasks) -> Environment:
+    url = pulumi.Output.concat("rediss://", of.cache.host, f":{of.ports['redis']}")
+    login = pulumi.Output.concat(of.cache.user, "@", of.cache.name)  # decision 0040
+    return {"REDIS_URL": url, "REDIS_CLUSTER": "true", "REDIS_IAM": login}
+
+
+def _protection(of: Tasks) -> Environment:
+    return {"TASK_PROTECTION": "on", "TASK_PROTECTION_MINUTES": str(of.settings.protection_minutes)}
+
+
+def _smtp(of: Tasks) -> Environment:
+    return {
+        **_database(of),
+        **_cache(of),
+        **_protection(of),
+        "SMTP_HOST": EVERYWHERE,
+        "SMTP_STARTTLS_PORT": str(of.ports["submission"]),
+        "SMTP_TLS_PORT": str(of.ports["submissions"]),
+        "SMTP_PROXY_PROTOCOL_NETWORKS": ",".join(of.proxy_networks),
+        "SMTP_SESSION_MAX_SECONDS": str(of.settings.session_max_seconds),
+        "INGRESS_READY_DEPTH_HIGH": str(of.pressure.ready_depth_high),
+        "INGRESS_READY_DEPTH_LOW": str(of.pressure.ready_depth_low),
+        "TLS_CERT_SOURCE": "store",
+        "TLS_CERT_DIR": f"{DATA}/certs",
+    }
+
+
+def _worker(of: Tasks) -> Environment:
+    return {
+        **_database(of),
+        **_cache(of),
+        **_protection(of),
+        **(
+            {"SMARTHOST_HOST": of.smarthost_host, "SMARTHOST_PORT": str(of.ports["submission_public"])}
+            if of.smarthost_host
+            else {}
+        ),
+        **({"SMARTHOST_SECRET": of.smarthost_secret_arn} if of.smarthost_secret_arn else {}),
+    }
+
+
+def _certs(of: Tasks) -> Environment:
+    return {
+        **_database(of),
+        "ACME_HTTP_HOST": EVERYWHERE,
+        "ACME_HTTP_PORT": str(of.ports["acme"]),
+        "CERT_BACKUP_BUCKET": of.bucket,
+        **({"ACME_CERTIFICATES": of.hostname} if of.hostname else {}),
+        **({"ACME_DNS": "route53", "ACME_ROUTE53_ZONE_ID": of.zone_id} if of.zone_id else {}),
+    }
+
+
+def container(
+    of: Tasks, service: str, settings: ServiceSettings, port: int | None, log: pulumi.Output[str]
+) -> dict[str, Any]:
+    """The one container of a service's tasks."""
+    wanted = of.settings
+    return {
+        "name": service,
+        "image": of.image,
+        "essential": True,
+        "command": list(settings.command),
+        "user": "10001",
+        "readonlyRootFilesystem": True,
+        "stopTimeout": wanted.stop_timeout_seconds,
+        "linuxParameters": {"initProcessEnabled": True},
+        "ulimits": [{"name": "nofile", "softLimit": wanted.nofile, "hardLimit": wanted.nofile}],
+        "portMappings": [
+            {"containerPort": each, "protocol": "tcp"} for each in (port, of.ports["health"]) if each is not None
+        ],
+        "mountPoints": [
+            {"sourceVolume": name, "containerPath": path, "readOnly": False} for name, path in VOLUMES.items()
+        ],
+        "environment": [
+            {"name": name, "value": value} for name, value in sorted(environment(of, service).items(), key=_name)
+        ],
+        "healthCheck": {
+            "command": ["CMD", "smtp-proxy", "healthcheck", settings.command[1]],
+            "interval": wanted.health_check_interval_seconds,
+            "timeout": wanted.health_check_timeout_seconds,
+            "retries": wanted.health_check_retries,
+            "startPeriod": wanted.health_check_start_seconds,
+        },
+        "logConfiguration": {
+            "logDriver": "awslogs",
+            "options": {"awslogs-group": log, "awslogs-region": of.region, "awslogs-stream-prefix": "task"},
+        },
+    }
+
+
+def _name(pair: tuple[str, pulumi.Input[str]]) -> str:
+    return pair[0]

@@ -1,0 +1,555 @@
+locals {
+  # By service: its security group, the port that a load balancer reaches, and who deploys it. CodeDeploy takes what has
+  # a load balancer and one target group pair; worker and certs roll.
+  kinds = {
+    submission  = { group = "smtp", port = var.ports.submission, target = "submission", controller = "CODE_DEPLOY" }
+    submissions = { group = "smtp", port = var.ports.submissions, target = "submissions", controller = "CODE_DEPLOY" }
+    worker      = { group = "worker", port = null, target = null, controller = "ECS" }
+    certs       = { group = "certs", port = var.ports.acme, target = "acme", controller = "ECS" }
+    api         = { group = "api", port = var.ports.api, target = "api", controller = "CODE_DEPLOY" }
+    dashboard   = { group = "dashboard", port = var.ports.dashboard, target = "dashboard", controller = "CODE_DEPLOY" }
+  }
+  rolling    = { for service, of in var.services : service => of if local.kinds[service].controller == "ECS" }
+  blue_green = { for service, of in var.services : service => of if local.kinds[service].controller == "CODE_DEPLOY" }
+}
+
+# ---- key, images, certificates, secrets
+
+resource "aws_kms_key" "main" {
+  description             = "${var.name}: images, the backup of certificates, and the secret that seals"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+}
+
+resource "aws_kms_alias" "main" {
+  name          = "alias/${var.name}-ecs"
+  target_key_id = aws_kms_key.main.key_id
+}
+
+resource "aws_ecr_repository" "main" {
+  name                 = var.name
+  image_tag_mutability = "IMMUTABLE"
+
+  image_scanning_configuration {
+    scan_on_push = true
+  }
+
+  encryption_configuration {
+    encryption_type = "KMS"
+    kms_key         = aws_kms_key.main.arn
+  }
+}
+
+resource "aws_ecr_lifecycle_policy" "main" {
+  repository = aws_ecr_repository.main.name
+  policy = jsonencode({
+    rules = [{
+      rulePriority = 1
+      description  = "The last ones are kept, for the way back"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.settings.image_keep_count }
+      action       = { type = "expire" }
+    }]
+  })
+}
+
+# Certificates, their keys sealed, from which a fresh store is filled: pyapp/smtp_proxy/certs/backup.py.
+resource "aws_s3_bucket" "certificates" {
+  bucket = "${var.name}-certificates-${var.account_id}"
+
+  tags = { Name = "${var.name}-certificates" }
+}
+
+resource "aws_s3_bucket_versioning" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+
+  rule {
+    bucket_key_enabled = true
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = aws_kms_key.main.arn
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "certificates" {
+  bucket                  = aws_s3_bucket.certificates.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_policy" "certificates" {
+  bucket = aws_s3_bucket.certificates.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Deny"
+      Action    = "s3:*"
+      Resource  = [aws_s3_bucket.certificates.arn, "${aws_s3_bucket.certificates.arn}/*"]
+      Principal = "*"
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+}
+
+# Made without a value, so that no state holds one: `smtp-proxy secrets new-key` makes it, docs/RUNBOOK.md says how.
+resource "aws_secretsmanager_secret" "sealing" {
+  name                    = "${var.name}/secret-key"
+  description             = "What SECRET_KEY_SECRET names: the keys that seal secrets in the database"
+  kms_key_id              = aws_kms_key.main.arn
+  recovery_window_in_days = var.settings.secret_recovery_days
+}
+
+# ---- the cluster, its names, its logs
+
+# What is typed by way of ECS Exec is kept.
+resource "aws_cloudwatch_log_group" "exec" {
+  name              = "/${var.name}/exec"
+  retention_in_days = var.settings.log_retention_days
+}
+
+resource "aws_cloudwatch_log_group" "service" {
+  for_each = var.services
+
+  name              = "/${var.name}/${each.key}"
+  retention_in_days = var.settings.log_retention_days
+}
+
+resource "aws_ecs_cluster" "main" {
+  name = var.name
+
+  setting {
+    name  = "containerInsights"
+    value = var.settings.container_insights ? "enabled" : "disabled"
+  }
+
+  configuration {
+    execute_command_configuration {
+      logging = "OVERRIDE"
+
+      log_configuration {
+        cloud_watch_log_group_name = aws_cloudwatch_log_group.exec.name
+      }
+    }
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "main" {
+  cluster_name       = aws_ecs_cluster.main.name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+
+  default_capacity_provider_strategy {
+    capacity_provider = "FARGATE"
+    base              = 1
+    weight            = 1
+  }
+}
+
+resource "aws_service_discovery_private_dns_namespace" "main" {
+  name        = "${var.name}.internal"
+  description = "Names of services within the VPC"
+  vpc         = var.vpc_id
+}
+
+# The dashboard finds the API by it; the others are found by the load balancer, or by nobody.
+resource "aws_service_discovery_service" "main" {
+  for_each = { for service, of in var.services : service => of if service == "api" }
+
+  name = each.key
+
+  dns_config {
+    namespace_id   = aws_service_discovery_private_dns_namespace.main.id
+    routing_policy = "MULTIVALUE"
+
+    dns_records {
+      type = "A"
+      ttl  = 10
+    }
+  }
+}
+
+# ---- what starts tasks: images and logs, nothing of the application
+
+resource "aws_iam_role" "execution" {
+  name               = "${var.name}-ecs-execution"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name = "start"
+  role = aws_iam_role.execution.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect   = "Allow"
+        Action   = ["ecr:GetAuthorizationToken"]
+        Resource = ["*"] # AWS knows no resource for it
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = [aws_ecr_repository.main.arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = [for service in sort(keys(var.services)) : "${aws_cloudwatch_log_group.service[service].arn}:*"]
+      },
+    ]
+  })
+}
+
+# ---- what a task may do: a role for each service, of these grants
+
+locals {
+  trust = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+    }]
+  })
+
+  grants = {
+    # ECS Exec. AWS knows no resource for these.
+    exec = [
+      {
+        Action = [
+          "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+          "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+          "logs:DescribeLogGroups",
+        ]
+        Resource = ["*"]
+      },
+      {
+        Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+        Resource = ["${aws_cloudwatch_log_group.exec.arn}:*"]
+      },
+    ]
+    database = [
+      { Action = ["secretsmanager:GetSecretValue"], Resource = [var.database.secret_arn] },
+      { Action = ["kms:Decrypt"], Resource = [var.database.kms_key_arn] },
+    ]
+    sealing = [
+      { Action = ["secretsmanager:GetSecretValue"], Resource = [aws_secretsmanager_secret.sealing.arn] },
+      { Action = ["kms:Decrypt"], Resource = [aws_kms_key.main.arn] },
+    ]
+    cache = [{ Action = ["elasticache:Connect"], Resource = [var.cache.group_arn, var.cache.user_arn] }]
+    # A task asks for itself; its id is not known before.
+    protection = [{
+      Action   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
+      Resource = ["arn:aws:ecs:${var.region}:${var.account_id}:task/${var.name}/*"]
+    }]
+    smarthost = [
+      for arn in [var.smarthost_secret_arn] : { Action = ["secretsmanager:GetSecretValue"], Resource = [arn] } if arn != ""
+    ]
+    # To list it tells a certificate that is not there from one that may not be read.
+    backup = [
+      { Action = ["s3:GetObject", "s3:PutObject"], Resource = ["${aws_s3_bucket.certificates.arn}/*"] },
+      { Action = ["s3:ListBucket"], Resource = [aws_s3_bucket.certificates.arn] },
+      { Action = ["kms:GenerateDataKey"], Resource = [aws_kms_key.main.arn] },
+    ]
+    # The id of a change is not known before.
+    dns = [
+      for grant in [
+        { Action = ["route53:ChangeResourceRecordSets"], Resource = ["arn:aws:route53:::hostedzone/${var.zone_id}"] },
+        { Action = ["route53:GetChange"], Resource = ["arn:aws:route53:::change/*"] },
+      ] : grant if var.zone_id != ""
+    ]
+  }
+  granted = {
+    submission  = ["exec", "database", "sealing", "cache", "protection"]
+    submissions = ["exec", "database", "sealing", "cache", "protection"]
+    worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost"]
+    certs       = ["exec", "database", "sealing", "backup", "dns"]
+    api         = ["exec", "database", "sealing", "cache"]
+    dashboard   = ["exec"]
+  }
+}
+
+resource "aws_iam_role" "task" {
+  for_each = var.services
+
+  name               = "${var.name}-${each.key}"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "task" {
+  for_each = var.services
+
+  name = each.key
+  role = aws_iam_role.task[each.key].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      for grant in flatten([for name in local.granted[each.key] : local.grants[name]]) : merge({ Effect = "Allow" }, grant)
+    ]
+  })
+}
+
+# ---- task definitions
+
+locals {
+  data  = "/var/lib/smtp-proxy"
+  image = "${aws_ecr_repository.main.repository_url}${startswith(var.image_version, "sha256:") ? "@" : ":"}${var.image_version}"
+
+  # Written by the application or by ECS Exec; everything else of a container can not be written to. The second and third
+  # are the agent's, of ECS Exec.
+  volumes = { data = local.data, ssm-lib = "/var/lib/amazon", ssm-log = "/var/log/amazon" }
+
+  protection = {
+    TASK_PROTECTION         = "on"
+    TASK_PROTECTION_MINUTES = tostring(var.settings.protection_minutes)
+  }
+  cache = {
+    REDIS_URL     = "rediss://${var.cache.host}:${var.ports.redis}"
+    REDIS_CLUSTER = "true"
+    REDIS_IAM     = "${var.cache.user}@${var.cache.name}" # decision 0040
+  }
+  database = merge(
+    {
+      DB_HOST    = var.database.host
+      DB_PORT    = tostring(var.ports.postgres)
+      DB_NAME    = var.database.name
+      DB_SECRET  = var.database.secret_arn
+      DB_SSLMODE = "require"
+    },
+    var.database.proxy ? { DB_POOLER = "transaction", DB_DIRECT_HOST = var.database.direct_host } : {},
+  )
+  all = merge(
+    {
+      SMTP_PROXY_MODE     = "production"
+      SMTP_PROXY_DATA_DIR = local.data
+      LOG_FORMAT          = "json"
+      METRICS_EMF         = "on"
+      HEALTH_HOST         = "0.0.0.0"
+      HEALTH_PORT         = tostring(var.ports.health)
+    },
+    var.hostname == "" ? {} : { SMTP_PROXY_HOSTNAME = var.hostname },
+  )
+  sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn }
+  smtp = merge(local.database, local.sealing, local.cache, local.protection, {
+    SMTP_HOST                    = "0.0.0.0"
+    SMTP_STARTTLS_PORT           = tostring(var.ports.submission)
+    SMTP_TLS_PORT                = tostring(var.ports.submissions)
+    SMTP_PROXY_PROTOCOL_NETWORKS = join(",", var.proxy_networks)
+    SMTP_SESSION_MAX_SECONDS     = tostring(var.settings.session_max_seconds)
+    INGRESS_READY_DEPTH_HIGH     = tostring(var.pressure.ready_depth_high)
+    INGRESS_READY_DEPTH_LOW      = tostring(var.pressure.ready_depth_low)
+    TLS_CERT_SOURCE              = "store"
+    TLS_CERT_DIR                 = "${local.data}/certs"
+  })
+  environment = {
+    submission  = local.smtp
+    submissions = local.smtp
+    worker = merge(
+      local.database, local.sealing, local.cache, local.protection,
+      var.smarthost_host == "" ? {} : {
+        SMARTHOST_HOST = var.smarthost_host
+        SMARTHOST_PORT = tostring(var.ports.submission_public)
+      },
+      var.smarthost_secret_arn == "" ? {} : { SMARTHOST_SECRET = var.smarthost_secret_arn },
+    )
+    certs = merge(
+      local.database, local.sealing,
+      {
+        ACME_HTTP_HOST     = "0.0.0.0"
+        ACME_HTTP_PORT     = tostring(var.ports.acme)
+        CERT_BACKUP_BUCKET = aws_s3_bucket.certificates.id
+      },
+      var.hostname == "" ? {} : { ACME_CERTIFICATES = var.hostname },
+      var.zone_id == "" ? {} : { ACME_DNS = "route53", ACME_ROUTE53_ZONE_ID = var.zone_id },
+    )
+    api       = merge(local.database, local.sealing, local.cache)
+    dashboard = {}
+  }
+}
+
+# No `secrets`: they would be environment variables. The application reads Secrets Manager by the ARNs (decision 0039).
+resource "aws_ecs_task_definition" "main" {
+  for_each = var.services
+
+  family                   = "${var.name}-${each.key}"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = tostring(each.value.cpu)
+  memory                   = tostring(each.value.memory)
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.task[each.key].arn
+
+  runtime_platform {
+    cpu_architecture        = "ARM64"
+    operating_system_family = "LINUX"
+  }
+
+  volume {
+    name = "data"
+  }
+  volume {
+    name = "ssm-lib"
+  }
+  volume {
+    name = "ssm-log"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = each.key
+    image                  = local.image
+    essential              = true
+    command                = each.value.command
+    user                   = "10001"
+    readonlyRootFilesystem = true
+    stopTimeout            = var.settings.stop_timeout_seconds
+    linuxParameters        = { initProcessEnabled = true }
+    ulimits                = [{ name = "nofile", softLimit = var.settings.nofile, hardLimit = var.settings.nofile }]
+    portMappings = [
+      for port in compact([local.kinds[each.key].port, var.ports.health]) : { containerPort = tonumber(port), protocol = "tcp" }
+    ]
+    mountPoints = [
+      for name, path in local.volumes : { sourceVolume = name, containerPath = path, readOnly = false }
+    ]
+    environment = [
+      for name, value in merge(local.all, { METRICS_SERVICE = each.key }, local.environment[each.key]) : { name = name, value = value }
+    ]
+    healthCheck = {
+      command     = ["CMD", "smtp-proxy", "healthcheck", each.value.command[1]]
+      interval    = var.settings.health_check_interval_seconds
+      timeout     = var.settings.health_check_timeout_seconds
+      retries     = var.settings.health_check_retries
+      startPeriod = var.settings.health_check_start_seconds
+    }
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.service[each.key].name
+        awslogs-region        = var.region
+        awslogs-stream-prefix = "task"
+      }
+    }
+  }])
+}
+
+# ---- services
+
+# Deployed by CodeDeploy, which makes a second set of tasks beside the first. Definition, count and target group are its,
+# and scaling's, after the first apply.
+resource "aws_ecs_service" "blue_green" {
+  for_each = local.blue_green
+
+  name                               = each.key
+  cluster                            = aws_ecs_cluster.main.arn
+  task_definition                    = aws_ecs_task_definition.main[each.key].arn
+  desired_count                      = each.value.min_tasks
+  launch_type                        = "FARGATE"
+  platform_version                   = var.settings.platform_version
+  enable_execute_command             = true
+  enable_ecs_managed_tags            = true
+  propagate_tags                     = "SERVICE"
+  health_check_grace_period_seconds  = var.settings.health_check_grace_seconds
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
+  deployment_controller {
+    type = "CODE_DEPLOY"
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = [var.security_group_ids[local.kinds[each.key].group]]
+    assign_public_ip = false
+  }
+
+  load_balancer {
+    target_group_arn = var.target_group_arns[local.kinds[each.key].target]
+    container_name   = each.key
+    container_port   = local.kinds[each.key].port
+  }
+
+  dynamic "service_registries" {
+    for_each = each.key == "api" ? [aws_service_discovery_service.main["api"].arn] : []
+
+    content {
+      registry_arn = service_registries.value
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [desired_count, task_definition, load_balancer]
+  }
+}
+
+# Rolled by ECS, which goes back by itself where new tasks do not come up.
+resource "aws_ecs_service" "rolling" {
+  for_each = local.rolling
+
+  name                               = each.key
+  cluster                            = aws_ecs_cluster.main.arn
+  task_definition                    = aws_ecs_task_definition.main[each.key].arn
+  desired_count                      = each.value.min_tasks
+  platform_version                   = var.settings.platform_version
+  enable_execute_command             = true
+  enable_ecs_managed_tags            = true
+  propagate_tags                     = "SERVICE"
+  health_check_grace_period_seconds  = local.kinds[each.key].target == null ? null : var.settings.health_check_grace_seconds
+  deployment_minimum_healthy_percent = var.settings.deployment_minimum_percent
+  deployment_maximum_percent         = var.settings.deployment_maximum_percent
+
+  # The first task is never on Spot.
+  capacity_provider_strategy {
+    capacity_provider = "FARGATE"
+    base              = 1
+    weight            = 1
+  }
+
+  dynamic "capacity_provider_strategy" {
+    for_each = each.value.spot ? ["FARGATE_SPOT"] : []
+
+    content {
+      capacity_provider = capacity_provider_strategy.value
+      weight            = 3
+    }
+  }
+
+  deployment_controller {
+    type = "ECS"
+  }
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = [var.security_group_ids[local.kinds[each.key].group]]
+    assign_public_ip = false
+  }
+
+  dynamic "load_balancer" {
+    for_each = local.kinds[each.key].target == null ? [] : [var.target_group_arns[local.kinds[each.key].target]]
+
+    content {
+      target_group_arn = load_balancer.value
+      container_name   = each.key
+      container_port   = local.kinds[each.key].port
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [desired_count, task_definition]
+  }
+
+  depends_on = [aws_ecs_cluster_capacity_providers.main]
+}

@@ -1,0 +1,306 @@
+"""The services as both sides describe them: where they run, what they are told, what they may do.
+
+Production, and dev with every switch turned (which has the API and the dashboard as well).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.model import ListShape, Shape, StructureShape
+from infra_graph.canonical import TOKEN, Resource, argument_name
+from pydantic import SecretStr
+
+from smtp_proxy.cli.entry import Service
+from smtp_proxy.config import Settings, environment_name
+
+# As in test_parity.py: the first test waits for what the fixture renders.
+pytestmark = pytest.mark.timeout(600)
+
+Side = Callable[[str], list[Resource]]
+SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
+PORTLESS = {"worker"}
+NO_PROCESS_YET = {"api", "dashboard"}
+
+
+@pytest.fixture(params=["production", "switched"])
+def stack(request: pytest.FixtureRequest) -> Side:
+    side: Side = request.getfixturevalue(request.param)
+    return side
+
+
+def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:
+    return {each.role: each.arguments for each in resources if each.kind == kind}
+
+
+def services(resources: list[Resource]) -> dict[str, Mapping[str, Any]]:
+    return {each["name"]: each for each in of_kind(resources, "aws_ecs_service").values()}
+
+
+def containers(resources: list[Resource]) -> dict[str, Mapping[str, Any]]:
+    found = of_kind(resources, "aws_ecs_task_definition")
+    return {role.removeprefix("ecs-main-"): each["container_definition"] for role, each in found.items()}
+
+
+def environment(container: Mapping[str, Any]) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container["environment"]}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@SIDES
+def test_all_services_run_on_fargate(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-001, REQ-INFRA-ECS-011: on Fargate, and on nothing else."""
+    found = services(stack(side))
+    assert found.keys() >= {"submission", "submissions", "worker", "certs"}
+    for name, each in found.items():
+        strategies = as_list(each.get("capacity_provider_strategy", []))
+        providers = {strategy["capacity_provider"] for strategy in strategies}
+        assert each.get("launch_type") == "FARGATE" or providers <= {"FARGATE", "FARGATE_SPOT"}, name
+        assert each.get("launch_type") == "FARGATE" or providers, name
+    for definition in of_kind(stack(side), "aws_ecs_task_definition").values():
+        assert (definition["requires_compatibility"], definition["network_mode"]) == ("FARGATE", "awsvpc")
+    cluster = of_kind(stack(side), "aws_ecs_cluster_capacity_providers")["ecs-main"]
+    assert set(cluster["capacity_provider"]) == {"FARGATE", "FARGATE_SPOT"}
+
+
+@SIDES
+def test_tasks_are_arm64(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-013."""
+    for definition in of_kind(stack(side), "aws_ecs_task_definition").values():
+        assert definition["runtime_platform"] == {"cpu_architecture": "ARM64", "operating_system_family": "LINUX"}
+
+
+@SIDES
+def test_no_secret_is_in_an_environment(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-004, REQ-INFRA-ECS-010: ARNs of Secrets Manager, which the task reads by itself."""
+    forbidden = {environment_name(n) for n, info in Settings.model_fields.items() if info.annotation is SecretStr}
+    assert "DB_PASSWORD" in forbidden
+    for name, container in containers(stack(side)).items():
+        assert "secret" not in container, name
+        given = environment(container)
+        assert given.keys() & forbidden <= {"REDIS_URL"}, name
+        assert "@" not in given.get("REDIS_URL", ""), name
+        secrets = {key: value for key, value in given.items() if key.endswith("_SECRET")}
+        assert name == "dashboard" or {"DB_SECRET", "SECRET_KEY_SECRET"} <= secrets.keys(), name
+        assert all(value.startswith("arn:aws:") for value in secrets.values()), name
+
+
+@SIDES
+def test_no_secret_has_its_value_in_the_state(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-004: made empty, or by RDS; a version would be a value in the state."""
+    kinds = {each.kind for each in stack(side)}
+    assert "aws_secretsmanager_secret" in kinds
+    assert "aws_secretsmanager_secret_version" not in kinds
+    assert of_kind(stack(side), "aws_db_instance")["rds-primary"]["manage_master_user_password"] == "true"
+
+
+@SIDES
+def test_what_tasks_are_told_are_settings(side: str, stack: Side) -> None:
+    """A name that is none would be passed over in silence, and a value that is refused would stop the task."""
+    known = {environment_name(name) for name in Settings.model_fields}
+    for name, container in containers(stack(side)).items():
+        given = environment(container)
+        assert given.keys() <= known, name
+        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:of-AbCdEf"
+        said = {key: arn if key.endswith("_SECRET") else TOKEN.sub("host", value) for key, value in given.items()}
+        of = Settings.load(environ=said)
+        assert of.mode == "production"
+        assert (of.health_port, of.metrics_service, of.metrics_emf) == (8081, name, "on")
+
+
+@SIDES
+def test_smtp_tasks_are_told_of_pressure_and_the_balancer(side: str, production: Side) -> None:
+    """REQ-INFRA-SCALE-007: 421 above 50,000; and a PROXY header is believed from the public networks alone."""
+    for name in ("submission", "submissions"):
+        given = environment(containers(production(side))[name])
+        assert (given["INGRESS_READY_DEPTH_HIGH"], given["INGRESS_READY_DEPTH_LOW"]) == ("50000", "40000")
+        assert given["SMTP_PROXY_PROTOCOL_NETWORKS"] == "10.40.0.0/24,10.40.1.0/24,10.40.2.0/24"
+        assert given["TLS_CERT_SOURCE"] == "store"
+
+
+@SIDES
+def test_every_container_is_asked_whether_it_is_well(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-012, REQ-INFRA-ECS-007: ECS replaces a task that ends, or whose container is not well."""
+    for name, container in containers(stack(side)).items():
+        what = container["command"]
+        assert "serve" in what, name
+        asked = container["health_check"]["command"]
+        process = next(each for each in what if each != "serve")
+        # The order within lists is evened out.
+        assert sorted(asked) == sorted(["CMD", "smtp-proxy", "healthcheck", process]), name
+        assert name in NO_PROCESS_YET or process in {service.value for service in Service}, name
+        assert container["essential"] == "true", name
+        assert 4 < int(container["health_check"]["timeout"]) < int(container["health_check"]["interval"]), name
+    for name, service in services(stack(side)).items():
+        assert int(service["desired_count"]) >= 1, name
+
+
+@SIDES
+def test_tasks_are_given_the_time_to_drain(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-009, REQ-INFRA-SCALE-010: two minutes to stop, and protection while a session lives."""
+    for name, container in containers(stack(side)).items():
+        assert container["stop_timeout"] == "120", name
+        given = environment(container)
+        if name in ("submission", "submissions", "worker"):
+            assert given["TASK_PROTECTION"] == "on", name
+        if name in ("submission", "submissions"):
+            assert 0 < int(given["SMTP_SESSION_MAX_SECONDS"]) <= 3600, name
+
+
+@SIDES
+def test_who_deploys_what(side: str, stack: Side) -> None:
+    """A port has CodeDeploy and one target group; worker and certs roll, and go back by themselves."""
+    for name, service in services(stack(side)).items():
+        controller = service["deployment_controller"]["type"]
+        assert controller == ("ECS" if name in ("worker", "certs") else "CODE_DEPLOY"), name
+        assert ("load_balancer" in service) == (name not in PORTLESS), name
+        if controller == "ECS":
+            assert service["deployment_circuit_breaker"] == {"enable": "true", "rollback": "true"}, name
+        else:
+            assert "deployment_circuit_breaker" not in service, name
+        assert service["network_configuration"]["assign_public_ip"] == "false", name
+
+
+@SIDES
+def test_a_task_can_be_entered(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-014: ECS Exec, without NAT, and although nothing else of a container can be written to."""
+    assert all(each["enable_execute_command"] == "true" for each in services(stack(side)).values())
+    assert "vpc-interface-ssmmessages" in of_kind(stack(side), "aws_vpc_endpoint")
+    for name, container in containers(stack(side)).items():
+        assert container["readonly_root_filesystem"] == "true", name
+        assert container["user"] == "10001", name
+        paths = {each["container_path"] for each in container["mount_point"]}
+        assert paths == {"/var/lib/smtp-proxy", "/var/lib/amazon", "/var/log/amazon"}, name
+    for role, statements in task_policies(stack(side)).items():
+        may = {action for each in statements for action in as_list(each["action"])}
+        assert ("ssmmessages:OpenDataChannel" in may) == (role != "ecs-execution"), role
+
+
+@SIDES
+def test_images_are_scanned_and_never_changed(side: str, stack: Side) -> None:
+    repository = of_kind(stack(side), "aws_ecr_repository")["ecs-main"]
+    assert repository["image_tag_mutability"] == "IMMUTABLE"
+    assert repository["image_scanning_configuration"] == {"scan_on_push": "true"}
+    for name, container in containers(stack(side)).items():
+        assert re.search(r"(:first|@sha256:0{64})$", container["image"]), name
+
+
+def task_policies(resources: list[Resource]) -> dict[str, list[Mapping[str, Any]]]:
+    found = of_kind(resources, "aws_iam_role_policy")
+    return {role: as_list(each["policy"]["statement"]) for role, each in found.items() if role.startswith("ecs-")}
+
+
+# What AWS gives no resource for, and resources of which a part is known to AWS alone: what, and why.
+WILDCARDS = {
+    "ecr:GetAuthorizationToken": "has no resource",
+    "ssmmessages:CreateControlChannel": "has no resource",
+    "ssmmessages:CreateDataChannel": "has no resource",
+    "ssmmessages:OpenControlChannel": "has no resource",
+    "ssmmessages:OpenDataChannel": "has no resource",
+    "logs:DescribeLogGroups": "is asked for all groups by the agent of ECS Exec",
+    "logs:CreateLogStream": "streams of one group",
+    "logs:DescribeLogStreams": "streams of one group",
+    "logs:PutLogEvents": "streams of one group",
+    "s3:GetObject": "objects of one bucket",
+    "s3:PutObject": "objects of one bucket",
+    "ecs:GetTaskProtection": "tasks of one cluster",
+    "ecs:UpdateTaskProtection": "tasks of one cluster",
+    "route53:GetChange": "the id of a change is not known before",
+}
+BARE = {name for name, why in WILDCARDS.items() if why == "has no resource"} | {"logs:DescribeLogGroups"}
+
+
+@SIDES
+def test_roles_may_do_no_more_than_they_must(side: str, stack: Side) -> None:
+    """Least privilege: no action with a wildcard, no resource with one outside the list."""
+    policies = task_policies(stack(side))
+    assert len(policies) >= 5
+    for role, statements in policies.items():
+        for statement in statements:
+            assert statement["effect"] == "Allow", role
+            actions, resources = as_list(statement["action"]), as_list(statement["resource"])
+            assert not [action for action in actions if "*" in action], role
+            if any("*" in resource for resource in resources):
+                assert set(actions) <= WILDCARDS.keys(), (role, actions)
+            if "*" in resources:
+                assert set(actions) <= BARE, (role, actions)
+
+
+# Which of the things that matter each service reaches: nothing that it does not use.
+REACH = {
+    "submission": {"rds", "sealing", "cache", "protection"},
+    "submissions": {"rds", "sealing", "cache", "protection"},
+    "worker": {"rds", "sealing", "cache", "protection"},
+    "certs": {"rds", "sealing", "backup"},
+    "api": {"rds", "sealing", "cache"},
+    "dashboard": set(),
+}
+SIGNS = {
+    "rds": "<aws_db_instance|rds-primary|master_user_secret_secret_arn>",
+    "sealing": "<aws_secretsmanager_secret|ecs-sealing|arn>",
+    "cache": "<aws_elasticache_replication_group|elasticache-main|arn>",
+    "protection": ":task/",
+    "backup": "<aws_s3_bucket|ecs-certificates|arn>",
+}
+
+
+@SIDES
+def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None:
+    for role, statements in task_policies(stack(side)).items():
+        service = role.removeprefix("ecs-task-")
+        if service == role:
+            continue  # of what starts tasks
+        resources = " ".join(str(resource) for each in statements for resource in as_list(each["resource"]))
+        assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
+
+
+@SIDES
+def test_each_service_has_a_role_and_a_log_of_its_own(side: str, stack: Side) -> None:
+    definitions = of_kind(stack(side), "aws_ecs_task_definition")
+    for role, definition in definitions.items():
+        service = role.removeprefix("ecs-main-")
+        assert definition["task_role_arn"].endswith(f"<aws_iam_role|ecs-task-{service}|arn>")
+        assert definition["execution_role_arn"].endswith("<aws_iam_role|ecs-execution|arn>")
+        options = definition["container_definition"]["log_configuration"]["option"]
+        assert options["awslogs-group"].endswith(f"/{service}")
+
+
+def unknown_keys(value: Any, shape: Shape, path: str) -> Iterator[str]:
+    """Keys that ECS does not know, which it refuses at apply and not before; names and lists in canonical form."""
+    if isinstance(shape, ListShape):
+        for each in as_list(value):
+            yield from unknown_keys(each, shape.member, path)
+    elif isinstance(shape, StructureShape):
+        members = {argument_name(name): member for name, member in shape.members.items()}
+        for key, inner in value.items():
+            if key not in members:
+                yield f"{path}.{key}"
+            else:
+                yield from unknown_keys(inner, members[key], f"{path}.{key}")
+
+
+@SIDES
+def test_containers_have_the_keys_that_ecs_knows(side: str, stack: Side) -> None:
+    shape = botocore.session.get_session().get_service_model("ecs").shape_for("ContainerDefinition")
+    for name, container in containers(stack(side)).items():
+        assert list(unknown_keys(container, shape, name)) == []
+    assert list(unknown_keys({"health_chekc": {}}, shape, "x")) == ["x.health_chekc"]
+
+
+@SIDES
+def test_certificates_are_kept_closed_and_in_versions(side: str, stack: Side) -> None:
+    resources = stack(side)
+    closed = of_kind(resources, "aws_s3_bucket_public_access_block")["ecs-certificates"]
+    assert {closed[key] for key in closed if key != "bucket"} == {"true"}
+    assert len(closed) == 5
+    versions = of_kind(resources, "aws_s3_bucket_versioning")["ecs-certificates"]
+    assert versions["versioning_configuration"]["statu"] == "Enabled"  # argument_name takes the last s
+    statement = of_kind(resources, "aws_s3_bucket_policy")["ecs-certificates"]["policy"]["statement"]
+    assert (statement["effect"], statement["condition"]) == ("Deny", {"bool": {"aws:secure_transport": "false"}})
