@@ -13,6 +13,15 @@ variable "environment" {
     condition     = length(lookup(local.unknown, var.environment, [])) == 0
     error_message = "stack.yaml: environments.${var.environment} has what defaults has not got: ${join(", ", lookup(local.unknown, var.environment, []))}. Correct the spelling, or give it a default."
   }
+
+  validation {
+    condition = anytrue([
+      for section in ["alb"] : merge(local.stack.defaults[section], try(local.stack.environments[var.environment][section], {})).enabled
+      ]) || !anytrue([
+      for section in ["api", "dashboard"] : merge(local.stack.defaults[section], try(local.stack.environments[var.environment][section], {})).enabled
+    ])
+    error_message = "stack.yaml: api.enabled and dashboard.enabled need alb.enabled: without the load balancer nobody reaches them."
+  }
 }
 
 variable "account_id" {
@@ -31,7 +40,7 @@ variable "zone_id" {
   default     = ""
 
   validation {
-    condition     = var.zone_id == "" || can(regex("^Z[A-Z0-9]{5,31}$", var.zone_id))
+    condition     = var.zone_id == "" || can(regex("^[A-Z0-9]{6,32}$", var.zone_id))
     error_message = "zone_id must be empty or the id of a Route 53 zone, such as Z0123456789ABC (aws route53 list-hosted-zones)."
   }
 }

@@ -53,6 +53,11 @@ def load(environment: str, file: Path = STACK) -> dict[str, dict[str, Any]]:
                     f"{file.name}: environments.{environment}.{section}.{key} is not in defaults.{section}"
                 )
     found = {section: {**values, **override.get(section, {})} for section, values in defaults.items()}
+    if not found["alb"]["enabled"] and (found["api"]["enabled"] or found["dashboard"]["enabled"]):
+        raise BadSettings(
+            f"{file.name}: api.enabled and dashboard.enabled need alb.enabled: without the load balancer nobody "
+            "reaches them."
+        )
     if found["rds"]["replica"] is not False:
         raise BadSettings(
             f"{file.name}: rds.replica must be false in {environment}: RDS refuses a read replica of a primary with "

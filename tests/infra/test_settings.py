@@ -54,6 +54,15 @@ def test_a_misspelling_is_refused(environments: dict[str, Any], said: str, tmp_p
         settings.load("dev", edited(tmp_path, environments))
 
 
+@pytest.mark.parametrize("service", ["api", "dashboard"])
+def test_a_web_service_without_its_load_balancer_is_refused(service: str, tmp_path: Path) -> None:
+    """Terraform's twin is in test_terraform.py."""
+    with pytest.raises(settings.BadSettings, match=r"need alb\.enabled"):
+        settings.load("dev", edited(tmp_path, {"dev": {service: {"enabled": True}}}))
+    switched = {"dev": {service: {"enabled": True}, "alb": {"enabled": True}}}
+    assert settings.load("dev", edited(tmp_path, switched))[service]["enabled"]
+
+
 @pytest.mark.parametrize("said", [True, "true", None])
 def test_a_read_replica_is_refused_before_rds_does(said: object, tmp_path: Path) -> None:
     """RDS makes none of a primary whose password it manages; Terraform's twin is in terraform/tests."""

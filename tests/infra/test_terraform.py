@@ -75,10 +75,15 @@ run "misspelt" {
             {STACK: [(ENVIRONMENT, "  staging:\n    vcp:\n")]},
             "environments.staging has what defaults has not got: vcp.",
         ),
+        (
+            "production",
+            {STACK: [("  dashboard:\n    enabled: false\n", "  dashboard:\n    enabled: true\n")]},
+            "api.enabled and dashboard.enabled need alb.enabled",
+        ),
     ],
-    ids=["a key", "a section"],
+    ids=["a key", "a section", "a service without its load balancer"],
 )
-def test_a_misspelling_fails(environment: str, edits: Edits, said: str, tmp_path: Path) -> None:
+def test_what_contradicts_itself_fails(environment: str, edits: Edits, said: str, tmp_path: Path) -> None:
     """Not a warning: the plan is refused, by the variable that chose the environment."""
     workspace = Workspace(tree(tmp_path / "tree", edits) / "terraform", tmp_path / "workspace")
     with pytest.raises(CannotPlan) as caught:
