@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -70,7 +71,8 @@ class Backup:
         if self._s3 is None:
             import boto3  # noqa: PLC0415 - slow to load, and for S3 alone
 
-            self._s3 = boto3.client("s3")
+            # ECS says AWS_REGION, and boto3 looks at AWS_DEFAULT_REGION alone.
+            self._s3 = boto3.client("s3", region_name=os.environ.get("AWS_REGION"))
         return self._s3
 
     def _put(self, certificate: StoredCertificate) -> None:
