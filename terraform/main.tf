@@ -113,10 +113,14 @@ module "codedeploy" {
   account_id   = var.account_id
   settings     = local.settings.codedeploy
   cluster_name = module.ecs.cluster_name
+  task_role_arns = [
+    for service, arn in module.ecs.task_role_arns : arn if contains(["submission", "submissions", "api", "dashboard", "execution"], service)
+  ]
   services = merge(
     {
       for service, arn in module.nlb.listener_arns : service => {
         balancer           = "nlb"
+        service_name       = module.ecs.service_names[service]
         listener_arn       = arn
         target_group_names = module.nlb.target_group_names[service]
       } if local.settings[service].enabled
@@ -125,6 +129,7 @@ module "codedeploy" {
       for alb in module.alb : {
         for service, arn in alb.listener_arns : service => {
           balancer           = "alb"
+          service_name       = module.ecs.service_names[service]
           listener_arn       = arn
           target_group_names = alb.target_group_names[service]
         } if local.settings[service].enabled

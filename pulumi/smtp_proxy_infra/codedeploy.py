@@ -50,16 +50,17 @@ class CodeDeploySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployed:
-    """How a service is reached: its load balancer (nlb, alb), its listener, its groups blue and green."""
+    """How a service is reached: load balancer (nlb, alb), name in ECS, listener, groups blue and green."""
 
     balancer: str
+    service_name: pulumi.Input[str]
     listener_arn: pulumi.Output[str]
     target_group_names: Sequence[pulumi.Input[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeDeployArgs:
-    """By the name of the ECS service: how it is reached, and which alarms stop its deployment (10 at most)."""
+    """By service: how it is reached, and which alarms stop its deployment (10 at most)."""
 
     name: str
     region: str
@@ -111,7 +112,10 @@ class CodeDeploy(pulumi.ComponentResource):
 
         def of_ecs(kind: str, end: str = "") -> list[pulumi.Output[str]]:
             tasks = f"arn:aws:ecs:{args.region}:{args.account_id}:{kind}/"
-            return [pulumi.Output.concat(tasks, args.cluster_name, f"/{service}{end}") for service in args.services]
+            return [
+                pulumi.Output.concat(tasks, args.cluster_name, "/", each.service_name, end)
+                for each in args.services.values()
+            ]
 
         listeners = list({id(each.listener_arn): each.listener_arn for each in args.services.values()}.values())
         rules = [pulumi.Output.concat(arn.apply(_rules_of), "/*") for arn in listeners]
@@ -150,7 +154,9 @@ class CodeDeploy(pulumi.ComponentResource):
             deployment_style=cd.DeploymentGroupDeploymentStyleArgs(
                 deployment_type="BLUE_GREEN", deployment_option="WITH_TRAFFIC_CONTROL"
             ),
-            ecs_service=cd.DeploymentGroupEcsServiceArgs(cluster_name=args.cluster_name, service_name=service),
+            ecs_service=cd.DeploymentGroupEcsServiceArgs(
+                cluster_name=args.cluster_name, service_name=reached.service_name
+            ),
             load_balancer_info=self._route(reached),
             blue_green_deployment_config=self._steps(),
             # An alarm takes the traffic back for as long as the old tasks are there, and one that can not be read stops

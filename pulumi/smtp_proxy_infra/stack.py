@@ -34,6 +34,8 @@ class Own:
 
 
 NOTHING = Own()
+# Whose roles CodeDeploy passes on, and that of what starts them.
+DEPLOYED = ("submission", "submissions", "api", "dashboard", "execution")
 
 
 def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[str, pulumi.Input[Any] | None]:
@@ -166,11 +168,8 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             account_id=account_id,
             settings=CodeDeploySettings(**of["codedeploy"]),
             cluster_name=ecs.cluster_name,
-            services={
-                service: each
-                for service, each in (_deployed("nlb", nlb) | (_deployed("alb", alb) if alb else {})).items()
-                if of[service]["enabled"]
-            },
+            task_role_arns=[arn for service, arn in ecs.task_role_arns.items() if service in DEPLOYED],
+            services=_deployed("nlb", nlb, ecs) | (_deployed("alb", alb, ecs) if alb else {}),
         ),
         opts,
     )
@@ -188,8 +187,15 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
     }
 
 
-def _deployed(balancer: str, of: Nlb | Alb) -> dict[str, Deployed]:
+def _deployed(balancer: str, of: Nlb | Alb, ecs: Ecs) -> dict[str, Deployed]:
+    """Of the services behind a load balancer those that are enabled."""
     return {
-        service: Deployed(balancer=balancer, listener_arn=arn, target_group_names=of.target_group_names[service])
+        service: Deployed(
+            balancer=balancer,
+            service_name=ecs.service_names[service],
+            listener_arn=arn,
+            target_group_names=of.target_group_names[service],
+        )
         for service, arn in of.listener_arns.items()
+        if service in ecs.service_names
     }

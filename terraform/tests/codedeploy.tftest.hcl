@@ -14,11 +14,13 @@ variables {
   services = {
     submission = {
       balancer           = "nlb"
+      service_name       = "submission"
       listener_arn       = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/net/nlb/0123456789abcdef/0123456789abcdef"
       target_group_names = ["sub-blue", "sub-green"]
     }
     api = {
       balancer           = "alb"
+      service_name       = "api"
       listener_arn       = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener/app/alb/0123456789abcdef/0123456789abcdef"
       target_group_names = ["api-blue", "api-green"]
     }

@@ -80,12 +80,20 @@ def test_what_goes_wrong_is_taken_back(side: str, switched: Side) -> None:
 def test_codedeploy_may_touch_nothing_else(side: str, switched: Side) -> None:
     resources = switched(side)
     (policy,) = (each for role, each in of_kind(resources, "aws_iam_role_policy").items() if role == "codedeploy-main")
+    passed = next(each for each in policy["policy"]["statement"] if each["action"] == "iam:PassRole")
+    assert passed["condition"] == {"string_equal": {"iam:passed_to_service": "ecs-tasks.amazonaws.com"}}
+    assert {role.rpartition("ecs-")[2] for role in passed["resource"]} == {
+        "execution|arn>",
+        *(f"task-{service}|arn>" for service in ("submission", "submissions", "api", "dashboard")),
+    }
     for statement in policy["policy"]["statement"]:
         actions = set(listed(statement["action"]))
         assert not [action for action in actions if "*" in action]
         for target in listed(statement["resource"]):
             if target == "*":
                 assert actions == READS
+            elif actions == {"iam:PassRole"}:
+                assert "<aws_iam_role|ecs-" in target
             elif ":task-set/" in target:
                 assert ":task-set/smtp-proxy-dev/" in target
             else:

@@ -97,6 +97,11 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_lb_listener nlb-smtp-submission: ignores changes: terraform ['default_action'], pulumi []",
     ),
     (
+        "a service that does not wait for its listener",
+        {"pulumi/smtp_proxy_infra/nlb.py": [("after(group.arn, *listeners)", "group.arn")]},
+        "aws_ecs_service ecs-blue-green-submission: waits for aws_lb_listener nlb-acme, aws_lb_listener nlb-smtp-subm",
+    ),
+    (
         "an order forgotten",
         {
             "pulumi/smtp_proxy_infra/rds.py": [

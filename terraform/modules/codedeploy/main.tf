@@ -27,12 +27,12 @@ resource "aws_iam_role_policy" "main" {
         {
           Effect   = "Allow"
           Action   = ["ecs:DescribeServices", "ecs:UpdateServicePrimaryTaskSet"]
-          Resource = [for service in keys(var.services) : "${local.tasks}:service/${var.cluster_name}/${service}"]
+          Resource = [for of in values(var.services) : "${local.tasks}:service/${var.cluster_name}/${of.service_name}"]
         },
         {
           Effect   = "Allow"
           Action   = ["ecs:CreateTaskSet", "ecs:DeleteTaskSet"]
-          Resource = [for service in keys(var.services) : "${local.tasks}:task-set/${var.cluster_name}/${service}/*"]
+          Resource = [for of in values(var.services) : "${local.tasks}:task-set/${var.cluster_name}/${of.service_name}/*"]
         },
         {
           Effect = "Allow"
@@ -86,7 +86,7 @@ resource "aws_codedeploy_deployment_group" "service" {
 
   ecs_service {
     cluster_name = var.cluster_name
-    service_name = each.key
+    service_name = each.value.service_name
   }
 
   load_balancer_info {

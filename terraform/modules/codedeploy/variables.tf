@@ -19,9 +19,10 @@ variable "cluster_name" {
 }
 
 variable "services" {
-  description = "By the name of the ECS service, its load balancer (nlb, alb), its listener and its two target groups."
+  description = "By service: its load balancer (nlb, alb), its name in ECS, its listener and its two target groups."
   type = map(object({
     balancer           = string
+    service_name       = string
     listener_arn       = string
     target_group_names = list(string)
   }))
