@@ -74,6 +74,7 @@ module "ecs" {
   region               = local.general.region
   services             = local.services
   settings             = local.settings.ecs
+  scaling              = local.settings.scaling
   pressure             = local.settings.pressure
   ports                = local.settings.ports
   vpc_id               = module.vpc.vpc_id
@@ -86,6 +87,11 @@ module "ecs" {
   zone_id              = var.zone_id
   smarthost_host       = var.smarthost_host
   smarthost_secret_arn = var.smarthost_secret_arn
+
+  api_balancer = {
+    arn_suffix                = try(module.alb[0].arn_suffix, "")
+    target_group_arn_suffixes = try(module.alb[0].target_group_arn_suffixes["api"], [])
+  }
 
   database = {
     host        = module.rds.endpoint

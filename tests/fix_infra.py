@@ -34,6 +34,10 @@ SWITCHED: Edits = {
         ("  api:\n    enabled: false\n", "  api:\n    enabled: true\n"),
         ("  dashboard:\n    enabled: false\n", "  dashboard:\n    enabled: true\n"),
         ("    spot: false\n", "    spot: true\n"),
+        (
+            "    prewarm: {}\n",
+            '    prewarm: {monday: {service: submission, cron: "cron(45 7 ? * MON *)", min_tasks: 3}}\n',
+        ),
     ]
 }
 OWN: Own = MappingProxyType(

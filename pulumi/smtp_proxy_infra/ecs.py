@@ -1,6 +1,7 @@
 """The cluster and its services: the twin of terraform/modules/ecs.
 
-In parts: ecs_settings (numbers), ecs_storage (what outlives tasks), ecs_roles (who may do what), ecs_tasks (what runs).
+In parts: ecs_settings (numbers), ecs_storage (what outlives tasks), ecs_roles (who may do what), ecs_tasks (what runs),
+ecs_scaling (how many).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import pulumi
 import pulumi_aws as aws
 
 from .ecs_roles import Reach, execution_role, task_role
-from .ecs_settings import EcsSettings, PressureSettings, ServiceSettings
+from .ecs_scaling import Balancer, Scaling, prewarm
+from .ecs_settings import EcsSettings, PressureSettings, ScalingSettings, ServiceSettings
 from .ecs_storage import Storage
 from .ecs_tasks import VOLUMES, Cache, Database, Tasks, container
 from .settings import require
@@ -62,6 +64,8 @@ class EcsArgs:
     services: Mapping[str, ServiceSettings]
     settings: EcsSettings
     pressure: PressureSettings
+    scaling: ScalingSettings
+    api_balancer: Balancer | None
 
     def __post_init__(self) -> None:
         """Raises: BadSettings, where terraform/modules/ecs/variables.tf refuses the same."""
@@ -69,6 +73,16 @@ class EcsArgs:
             self.image_version not in ("", "latest"),
             "image_version must be a tag other than latest, which says nothing, or a digest.",
         )
+        require(
+            {"api", "dashboard"} & self.services.keys() <= self.target_group_arns.keys(),
+            "api.enabled and dashboard.enabled need alb.enabled: nobody could reach them.",
+        )
+        for each in self.scaling.prewarm.values():
+            of = self.services.get(each["service"])
+            require(
+                of is not None and 1 <= each["min_tasks"] <= of.max_tasks,
+                "scaling.prewarm: service must be one that is enabled, and min_tasks 1 to its max_tasks.",
+            )
 
 
 class Ecs(pulumi.ComponentResource):
@@ -87,6 +101,7 @@ class Ecs(pulumi.ComponentResource):
         self._tasks = self._make_tasks()
         self._definitions = {service: self._define(service) for service in args.services}
         self._services = {service: self._serve(service) for service in args.services}
+        self._scale()
         self.cluster_name = self._cluster.name
         self.service_names = {service: each.name for service, each in self._services.items()}
         self.repository_url = self._storage.repository.repository_url
@@ -234,6 +249,25 @@ class Ecs(pulumi.ComponentResource):
 
     def _serve(self, service: str) -> aws.ecs.Service:
         return self._blue_green(service) if KINDS[service].controller == "CODE_DEPLOY" else self._rolling(service)
+
+    def _scale(self) -> None:
+        args = self._args
+        targets = {
+            service: Scaling(
+                self._name,
+                service,
+                prefix=args.name,
+                cluster=self._cluster.name,
+                running=self._services[service].name,
+                settings=of,
+                scaling=args.scaling,
+                balancer=args.api_balancer,
+                opts=self._child,
+            ).target
+            for service, of in args.services.items()
+            if of.max_tasks > 1
+        }
+        prewarm(self._name, args.name, args.scaling, targets, self._child)
 
     def _network(self, service: str) -> aws.ecs.ServiceNetworkConfigurationArgs:
         return aws.ecs.ServiceNetworkConfigurationArgs(

@@ -82,6 +82,15 @@ class ScalingSettings:
     def __post_init__(self) -> None:
         """Raises: BadSettings, where terraform/modules/ecs/variables.tf refuses the same."""
         require(
+            self.metric_period_seconds == 60,
+            "scaling.metric_period_seconds must be 60: ECS and the application send their metrics once a minute.",
+        )
+        require(
+            not self.predictive,
+            "scaling.predictive must be false: the AWS provider 5.100 has no predictive policies. docs/decisions/0037 "
+            "says how one is made beside the stack.",
+        )
+        require(
             0 < self.cpu_in_percent < self.cpu_out_percent <= 100,
             "scaling.cpu_in_percent must be below scaling.cpu_out_percent, or tasks come and go.",
         )

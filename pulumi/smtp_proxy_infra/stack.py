@@ -13,7 +13,8 @@ from . import settings
 from .alb import Alb, AlbArgs, AlbSettings
 from .codedeploy import CodeDeploy, CodeDeployArgs, CodeDeploySettings, Deployed
 from .ecs import Ecs, EcsArgs
-from .ecs_settings import EcsSettings, PressureSettings, services_of
+from .ecs_scaling import Balancer
+from .ecs_settings import EcsSettings, PressureSettings, ScalingSettings, services_of
 from .ecs_tasks import Cache, Database
 from .elasticache import ElastiCache, ElastiCacheArgs
 from .nlb import Nlb, NlbArgs, NlbSettings
@@ -157,6 +158,12 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             services=services_of(of),
             settings=EcsSettings(**of["ecs"]),
             pressure=PressureSettings(**of["pressure"]),
+            scaling=ScalingSettings(**of["scaling"]),
+            api_balancer=Balancer(
+                arn_suffix=alb.arn_suffix, target_group_arn_suffixes=alb.target_group_arn_suffixes["api"]
+            )
+            if alb
+            else None,
         ),
         opts,
     )

@@ -28,6 +28,9 @@ mock_provider "aws" {
   mock_resource "aws_ecs_task_definition" {
     defaults = { arn = "arn:aws:ecs:us-east-1:123456789012:task-definition/mocked:1" }
   }
+  mock_resource "aws_appautoscaling_policy" {
+    defaults = { arn = "arn:aws:autoscaling:us-east-1:123456789012:scalingPolicy:00000000-0000-0000-0000-000000000000:resource/ecs/service/mocked/mocked:policyName/mocked" }
+  }
 }
 
 variables {
@@ -85,6 +88,7 @@ run "ecs" {
     services = { submission = run.settings.submission, submissions = run.settings.submissions, worker = run.settings.worker, certs = run.settings.certs }
     settings = run.settings.ecs
     pressure = run.settings.pressure
+    scaling  = run.settings.scaling
     ports    = run.settings.ports
   }
 
@@ -114,6 +118,16 @@ run "ecs" {
   }
 
   assert {
+    condition     = aws_appautoscaling_target.main["submission"].max_capacity == 20 && aws_appautoscaling_target.main["worker"].max_capacity == 10 && !contains(keys(aws_appautoscaling_target.main), "certs")
+    error_message = "No service scales beyond its maximum, and the issuer does not scale."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.cpu_out["worker"].threshold == 70 && aws_cloudwatch_metric_alarm.cpu_in["worker"].threshold == 30
+    error_message = "CPU scales out above 70 % and in below 30 %."
+  }
+
+  assert {
     condition     = aws_ecr_repository.main.image_tag_mutability == "IMMUTABLE"
     error_message = "A tag says one image, for ever."
   }
@@ -130,6 +144,7 @@ run "ecs_refuses_a_pair_of_no_task" {
     services = { worker = merge(run.settings.worker, { memory = 768 }) }
     settings = run.settings.ecs
     pressure = run.settings.pressure
+    scaling  = run.settings.scaling
     ports    = run.settings.ports
   }
 
@@ -147,6 +162,7 @@ run "ecs_refuses_a_minimum_above_the_maximum" {
     services = { worker = merge(run.settings.worker, { min_tasks = 11 }) }
     settings = run.settings.ecs
     pressure = run.settings.pressure
+    scaling  = run.settings.scaling
     ports    = run.settings.ports
   }
 
@@ -164,6 +180,7 @@ run "ecs_refuses_what_fargate_and_sessions_do_not_take" {
     services = { worker = run.settings.worker }
     settings = merge(run.settings.ecs, { stop_timeout_seconds = 300 })
     pressure = merge(run.settings.pressure, { ready_depth_low = 60000 })
+    scaling  = run.settings.scaling
     ports    = run.settings.ports
   }
 
@@ -181,9 +198,46 @@ run "ecs_refuses_latest" {
     services      = { worker = run.settings.worker }
     settings      = run.settings.ecs
     pressure      = run.settings.pressure
+    scaling       = run.settings.scaling
     ports         = run.settings.ports
     image_version = "latest"
   }
 
   expect_failures = [var.image_version]
+}
+
+run "ecs_refuses_predictive_scaling" {
+  command = plan
+
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { worker = run.settings.worker }
+    settings = run.settings.ecs
+    pressure = run.settings.pressure
+    ports    = run.settings.ports
+    scaling  = merge(run.settings.scaling, { predictive = true })
+  }
+
+  expect_failures = [var.scaling]
+}
+
+run "ecs_refuses_an_api_that_nobody_reaches" {
+  command = plan
+
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { worker = run.settings.worker, api = run.settings.api }
+    settings = run.settings.ecs
+    pressure = run.settings.pressure
+    ports    = run.settings.ports
+    scaling  = run.settings.scaling
+  }
+
+  expect_failures = [var.target_group_arns]
 }

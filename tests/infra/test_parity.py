@@ -110,6 +110,33 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         },
         "aws_db_instance rds-primary: waits for aws_iam_role_policy_attachment rds-monitoring only in terraform",
     ),
+    (
+        "a threshold of scaling",
+        {
+            "pulumi/smtp_proxy_infra/ecs_scaling.py": [
+                ("            threshold=percent,", "            threshold=percent + 5,")
+            ]
+        },
+        'aws_cloudwatch_metric_alarm ecs-cpu-in-submission: threshold: terraform "30", pulumi "35"',
+    ),
+    (
+        "a maximum",
+        {
+            "pulumi/smtp_proxy_infra/ecs_scaling.py": [
+                ("max_capacity=settings.max_tasks,", "max_capacity=settings.max_tasks * 2,")
+            ]
+        },
+        'aws_appautoscaling_target ecs-main-worker: max_capacity: terraform "10", pulumi "20"',
+    ),
+    (
+        "a secret in an environment",
+        {
+            "pulumi/smtp_proxy_infra/ecs_tasks.py": [
+                ('"METRICS_SERVICE": service,', '"METRICS_SERVICE": service, "DB_PASSWORD": "x",')
+            ]
+        },
+        "aws_ecs_task_definition ecs-main-certs: container_definition: ",
+    ),
 ]
 
 

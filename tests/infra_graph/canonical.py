@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra_graph.kinds import FIXED
+from infra_graph.kinds import CALLED, FIXED
 
 # What stands for an attribute that only AWS knows: whose it is, and which.
 TOKEN = re.compile(r"<(aws_[a-z0-9_]+)\|([^|<>]+)\|([a-z0-9_]+)>")
@@ -48,14 +48,14 @@ def resource(
     kind: str, role: str, arguments: Mapping[str, Any], explicit: frozenset[str], ignored: Iterable[str] = ()
 ) -> Resource:
     """Of what a tool says; `explicit` are names of resources that it waits for though no argument refers to them."""
-    form = normal(arguments)
+    form = normal({CALLED.get(kind, {}).get(key, key): value for key, value in arguments.items()})
     found = {f"{match[1]} {match[2]}" for match in TOKEN.finditer(json.dumps(form))}
     waits = frozenset(found | explicit) - {f"{kind} {role}"}
     return Resource(kind, role, form or {}, waits, frozenset(map(argument_name, ignored)))
 
 
 # Arguments that are a resource's name in AWS, given by us and so known beforehand.
-NAMES = ("name", "identifier", "replication_group_id", "user_group_id", "user_id")
+NAMES = ("name", "identifier", "replication_group_id", "user_group_id", "user_id", "resource_id")
 
 
 def is_named(target: Resource, by: Resource) -> bool:

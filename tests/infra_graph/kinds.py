@@ -91,5 +91,8 @@ NESTED = {
     "aws_db_instance": {"master_user_secret": ("secret_arn", "kms_key_id", "secret_status")},
 }
 
+# Arguments that Terraform calls otherwise than Pulumi does, by type.
+CALLED = {"aws_cloudwatch_metric_alarm": {"alarm_name": "name"}}
+
 # Attributes that AWS always answers alike, and whose form the provider checks.
 FIXED = {"aws_db_proxy_default_target_group": {"name": "default"}}

@@ -284,6 +284,9 @@ def _chosen(value: Any, planned: Any, written: Any) -> Any:
             if key in written or (isinstance(known.get(key), list) and any(isinstance(e, dict) for e in known[key]))
         }
     if isinstance(value, list) and isinstance(written, list) and len(value) == len(written):
+        if all(isinstance(each, dict) for each in written):
+            # A set of blocks comes back in an order of its own, so that what one of them writes is taken of each.
+            written = [{key: inner for each in reversed(written) for key, inner in each.items()}] * len(written)
         plans = planned if isinstance(planned, list) and len(planned) == len(value) else [None] * len(value)
         return [_chosen(*each) for each in zip(value, plans, written, strict=True)]
     return value

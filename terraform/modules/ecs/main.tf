@@ -553,3 +553,350 @@ resource "aws_ecs_service" "rolling" {
 
   depends_on = [aws_ecs_cluster_capacity_providers.main]
 }
+
+# ---- scaling: each service by itself, between its minimum and its maximum. One that has one task at most has none.
+
+locals {
+  scaled        = { for service, of in var.services : service => of if of.max_tasks > 1 }
+  service_names = merge({ for key, each in aws_ecs_service.blue_green : key => each.name }, { for key, each in aws_ecs_service.rolling : key => each.name })
+  in_cooldown = {
+    for service in keys(local.scaled) :
+    service => service == "worker" ? var.scaling.worker_in_cooldown_seconds : var.scaling.in_cooldown_seconds
+  }
+  # The application's own metrics: METRICS_NAMESPACE and METRICS_SERVICE, docs/RUNBOOK.md "CloudWatch".
+  namespace = "SmtpProxy"
+}
+
+resource "aws_appautoscaling_target" "main" {
+  for_each = local.scaled
+
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = "service/${aws_ecs_cluster.main.name}/${local.service_names[each.key]}"
+  min_capacity       = each.value.min_tasks
+  max_capacity       = each.value.max_tasks
+}
+
+# Each task tells of its own sessions, so that the average of the metric is of one task.
+resource "aws_appautoscaling_policy" "connections" {
+  for_each = { for service, of in local.scaled : service => of if of.connections_per_task != null }
+
+  name               = "${var.name}-${each.key}-connections"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = each.value.connections_per_task
+    scale_out_cooldown = var.scaling.out_cooldown_seconds
+    scale_in_cooldown  = local.in_cooldown[each.key]
+
+    customized_metric_specification {
+      namespace   = local.namespace
+      metric_name = "ActiveConnections"
+      statistic   = "Average"
+
+      dimensions {
+        name  = "Service"
+        value = each.key
+      }
+    }
+  }
+}
+
+# The backlog is one, whoever measures it: by tasks that run it falls as they become more, which target tracking needs.
+resource "aws_appautoscaling_policy" "backlog" {
+  for_each = { for service, of in local.scaled : service => of if of.backlog_per_task != null }
+
+  name               = "${var.name}-${each.key}-backlog"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = each.value.backlog_per_task
+    scale_out_cooldown = var.scaling.out_cooldown_seconds
+    scale_in_cooldown  = local.in_cooldown[each.key]
+
+    customized_metric_specification {
+      metrics {
+        id          = "backlog"
+        return_data = false
+
+        metric_stat {
+          stat = "Maximum"
+
+          metric {
+            namespace   = local.namespace
+            metric_name = "QueueDepth"
+
+            dimensions {
+              name  = "Service"
+              value = each.key
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "tasks"
+        return_data = false
+
+        metric_stat {
+          stat = "Average"
+
+          metric {
+            namespace   = "ECS/ContainerInsights"
+            metric_name = "RunningTaskCount"
+
+            dimensions {
+              name  = "ClusterName"
+              value = aws_ecs_cluster.main.name
+            }
+            dimensions {
+              name  = "ServiceName"
+              value = each.key
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "per_task"
+        label       = "Backlog of each task"
+        expression  = "backlog / tasks"
+        return_data = true
+      }
+    }
+  }
+}
+
+# Requests of both groups, since CodeDeploy changes which of the two is in service.
+resource "aws_appautoscaling_policy" "requests" {
+  for_each = { for service, of in local.scaled : service => of if of.requests_per_task != null }
+
+  name               = "${var.name}-${each.key}-requests"
+  policy_type        = "TargetTrackingScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  target_tracking_scaling_policy_configuration {
+    target_value       = each.value.requests_per_task
+    scale_out_cooldown = var.scaling.out_cooldown_seconds
+    scale_in_cooldown  = local.in_cooldown[each.key]
+
+    customized_metric_specification {
+      dynamic "metrics" {
+        for_each = var.api_balancer.target_group_arn_suffixes
+
+        content {
+          id          = "requests${metrics.key}"
+          return_data = false
+
+          metric_stat {
+            stat = "Sum"
+
+            metric {
+              namespace   = "AWS/ApplicationELB"
+              metric_name = "RequestCount"
+
+              dimensions {
+                name  = "LoadBalancer"
+                value = var.api_balancer.arn_suffix
+              }
+              dimensions {
+                name  = "TargetGroup"
+                value = metrics.value
+              }
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "tasks"
+        return_data = false
+
+        metric_stat {
+          stat = "Average"
+
+          metric {
+            namespace   = "ECS/ContainerInsights"
+            metric_name = "RunningTaskCount"
+
+            dimensions {
+              name  = "ClusterName"
+              value = aws_ecs_cluster.main.name
+            }
+            dimensions {
+              name  = "ServiceName"
+              value = each.key
+            }
+          }
+        }
+      }
+
+      metrics {
+        id          = "per_task"
+        label       = "Requests of each task"
+        expression  = "(FILL(requests0, 0) + FILL(requests1, 0)) / tasks"
+        return_data = true
+      }
+    }
+  }
+}
+
+# Target tracking knows no 30 %: CPU has steps, and alarms of its own.
+resource "aws_appautoscaling_policy" "cpu_out" {
+  for_each = local.scaled
+
+  name               = "${var.name}-${each.key}-cpu-out"
+  policy_type        = "StepScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  step_scaling_policy_configuration {
+    adjustment_type         = "ChangeInCapacity"
+    metric_aggregation_type = "Average"
+    cooldown                = var.scaling.out_cooldown_seconds
+
+    step_adjustment {
+      metric_interval_lower_bound = "0"
+      scaling_adjustment          = var.scaling.cpu_out_tasks
+    }
+  }
+}
+
+resource "aws_appautoscaling_policy" "cpu_in" {
+  for_each = local.scaled
+
+  name               = "${var.name}-${each.key}-cpu-in"
+  policy_type        = "StepScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  step_scaling_policy_configuration {
+    adjustment_type         = "ChangeInCapacity"
+    metric_aggregation_type = "Average"
+    cooldown                = local.in_cooldown[each.key]
+
+    step_adjustment {
+      metric_interval_upper_bound = "0"
+      scaling_adjustment          = -var.scaling.cpu_in_tasks
+    }
+  }
+}
+
+# No data: there are no tasks, or CloudWatch is late. Neither is a reason to scale.
+resource "aws_cloudwatch_metric_alarm" "cpu_out" {
+  for_each = local.scaled
+
+  alarm_name          = "${var.name}-${each.key}-cpu-out"
+  alarm_description   = "Scales ${each.key} out"
+  namespace           = "AWS/ECS"
+  metric_name         = "CPUUtilization"
+  dimensions          = { ClusterName = aws_ecs_cluster.main.name, ServiceName = each.key }
+  statistic           = "Average"
+  period              = var.scaling.metric_period_seconds
+  evaluation_periods  = var.scaling.cpu_out_minutes
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.scaling.cpu_out_percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_appautoscaling_policy.cpu_out[each.key].arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "cpu_in" {
+  for_each = local.scaled
+
+  alarm_name          = "${var.name}-${each.key}-cpu-in"
+  alarm_description   = "Scales ${each.key} in"
+  namespace           = "AWS/ECS"
+  metric_name         = "CPUUtilization"
+  dimensions          = { ClusterName = aws_ecs_cluster.main.name, ServiceName = each.key }
+  statistic           = "Average"
+  period              = var.scaling.metric_period_seconds
+  evaluation_periods  = var.scaling.cpu_in_minutes
+  comparison_operator = "LessThanThreshold"
+  threshold           = var.scaling.cpu_in_percent
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_appautoscaling_policy.cpu_in[each.key].arn]
+}
+
+# Requests say nothing of how long they take.
+resource "aws_appautoscaling_policy" "latency" {
+  for_each = { for service, of in local.scaled : service => of if of.latency_p95_seconds != null }
+
+  name               = "${var.name}-${each.key}-latency"
+  policy_type        = "StepScaling"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.key].resource_id
+
+  step_scaling_policy_configuration {
+    adjustment_type         = "ChangeInCapacity"
+    metric_aggregation_type = "Average"
+    cooldown                = var.scaling.out_cooldown_seconds
+
+    step_adjustment {
+      metric_interval_lower_bound = "0"
+      scaling_adjustment          = var.scaling.cpu_out_tasks
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "latency" {
+  for_each = { for service, of in local.scaled : service => of if of.latency_p95_seconds != null }
+
+  alarm_name          = "${var.name}-${each.key}-latency"
+  alarm_description   = "Scales ${each.key} out"
+  evaluation_periods  = var.scaling.cpu_out_minutes
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.latency_p95_seconds
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_appautoscaling_policy.latency[each.key].arn]
+
+  dynamic "metric_query" {
+    for_each = var.api_balancer.target_group_arn_suffixes
+
+    content {
+      id          = "p95_${metric_query.key}"
+      return_data = false
+
+      metric {
+        namespace   = "AWS/ApplicationELB"
+        metric_name = "TargetResponseTime"
+        dimensions  = { LoadBalancer = var.api_balancer.arn_suffix, TargetGroup = metric_query.value }
+        stat        = "p95"
+        period      = var.scaling.metric_period_seconds
+      }
+    }
+  }
+
+  metric_query {
+    id          = "slowest"
+    label       = "p95 of the group that is in service"
+    expression  = "MAX([FILL(p95_0, 0), FILL(p95_1, 0)])"
+    return_data = true
+  }
+}
+
+# Known peaks, ahead of them.
+resource "aws_appautoscaling_scheduled_action" "prewarm" {
+  for_each = var.scaling.prewarm
+
+  name               = "${var.name}-${each.key}"
+  service_namespace  = "ecs"
+  scalable_dimension = "ecs:service:DesiredCount"
+  resource_id        = aws_appautoscaling_target.main[each.value.service].resource_id
+  schedule           = each.value.cron
+  timezone           = "UTC"
+
+  scalable_target_action {
+    min_capacity = each.value.min_tasks
+  }
+}

@@ -46,6 +46,11 @@ variable "proxy_networks" {
 variable "target_group_arns" {
   description = "The target group that a service begins with: submission, submissions, acme, api, dashboard."
   type        = map(string)
+
+  validation {
+    condition     = alltrue([for service in setintersection(keys(var.services), ["api", "dashboard"]) : contains(keys(var.target_group_arns), service)])
+    error_message = "api.enabled and dashboard.enabled need alb.enabled: nobody could reach them."
+  }
 }
 
 variable "database" {
@@ -183,5 +188,63 @@ variable "pressure" {
   validation {
     condition     = var.pressure.ready_depth_low >= 0 && var.pressure.ready_depth_low <= var.pressure.ready_depth_high
     error_message = "pressure.ready_depth_low must not be above pressure.ready_depth_high."
+  }
+}
+
+variable "api_balancer" {
+  description = "What metrics call the load balancer of the API, and its two target groups; empty where there is none."
+  type = object({
+    arn_suffix                = string
+    target_group_arn_suffixes = list(string)
+  })
+  default = { arn_suffix = "", target_group_arn_suffixes = [] }
+}
+
+variable "scaling" {
+  description = "Section scaling of stack.yaml: seconds, minutes, percent of CPU, tasks."
+  type = object({
+    metric_period_seconds      = number
+    metric_delay_seconds       = number
+    task_start_seconds         = number
+    cpu_out_percent            = number
+    cpu_out_minutes            = number
+    cpu_out_tasks              = number
+    cpu_in_percent             = number
+    cpu_in_minutes             = number
+    cpu_in_tasks               = number
+    out_cooldown_seconds       = number
+    in_cooldown_seconds        = number
+    worker_in_cooldown_seconds = number
+    predictive                 = bool
+    prewarm = map(object({
+      service   = string
+      cron      = string
+      min_tasks = number
+    }))
+  })
+
+  validation {
+    condition     = var.scaling.metric_period_seconds == 60
+    error_message = "scaling.metric_period_seconds must be 60: ECS and the application send their metrics once a minute."
+  }
+
+  validation {
+    condition     = var.scaling.cpu_in_percent > 0 && var.scaling.cpu_in_percent < var.scaling.cpu_out_percent && var.scaling.cpu_out_percent <= 100
+    error_message = "scaling.cpu_in_percent must be below scaling.cpu_out_percent, or tasks come and go."
+  }
+
+  validation {
+    condition     = !var.scaling.predictive
+    error_message = "scaling.predictive must be false: the AWS provider 5.100 has no predictive policies. docs/decisions/0037 says how one is made beside the stack."
+  }
+
+  validation {
+    condition     = alltrue([for each in values(var.scaling.prewarm) : startswith(each.cron, "cron(")])
+    error_message = "scaling.prewarm: cron must be such as \"cron(45 7 ? * MON-FRI *)\", in UTC."
+  }
+
+  validation {
+    condition     = alltrue([for each in values(var.scaling.prewarm) : try(each.min_tasks >= 1 && each.min_tasks <= var.services[each.service].max_tasks, false)])
+    error_message = "scaling.prewarm: service must be one that is enabled, and min_tasks 1 to its max_tasks."
   }
 }
