@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from infra_graph.canonical import Resource
 
+from smtp_proxy.deploy.check import CHECKS
 from smtp_proxy_infra import settings
 from smtp_proxy_infra.codedeploy import CodeDeploySettings
 
@@ -115,3 +116,23 @@ def test_what_terraform_refuses_pulumi_refuses(change: dict[str, Any], said: str
     CodeDeploySettings(**settings.load("production")["codedeploy"])
     with pytest.raises(settings.BadSettings, match=said):
         CodeDeploySettings(**settings.load("production")["codedeploy"] | change)
+
+
+# What a check of doctor connects to: the peer and the port of a rule. The VPC's own DNS needs none.
+NEEDS: Mapping[str, set[tuple[str, str]]] = {
+    "settings": set(),
+    "limits": set(),
+    "postgres": {("database", "postgres")},
+    "redis": {("cache", "redis")},
+    "smarthost": {("world", "submission_public"), ("world", "submissions_public")},
+    "ses": {("world", "https")},
+}
+
+
+@pytest.mark.parametrize("serves", CHECKS)
+def test_what_is_checked_before_traffic_can_be_reached(serves: str) -> None:
+    """`smtp-proxy deploy` asks doctor as a task of the service, in its security group."""
+    rules = settings.load("production")["security"]["rules"].values()
+    out = {(rule["peer"], rule["port"]) for rule in rules if rule["group"] == serves and rule["direction"] == "egress"}
+    for name in CHECKS[serves]:
+        assert NEEDS[name] <= out, name

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from smtp_proxy.deploy.check import DOCTOR
 from smtp_proxy.errors import InvalidValue
 
 
@@ -21,15 +20,20 @@ def deploy(
         str | None, typer.Option(help="The application of CodeDeploy; by default called as the cluster.")
     ] = None,
     check: Annotated[
-        str, typer.Option(metavar="COMMAND", help="What must end with 0 as a task of the new release before traffic.")
-    ] = shlex.join(DOCTOR),
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="What must end with 0 as a task of the new release before traffic; by default doctor's checks of what "
+            "the service talks to.",
+        ),
+    ] = None,
     wait_minutes: Annotated[int, typer.Option(min=1, help="How long the deployment is waited for.")] = 60,
 ) -> None:
     """Deploy an image on AWS: checked as a task first, then blue/green where the service has a port, else rolling."""
     run = importlib.import_module("smtp_proxy.deploy.run")
-    command = shlex.split(check)
-    if not command:
-        raise InvalidValue("--check: say a command of smtp-proxy, such as `doctor --skip listeners`")
+    command = shlex.split(check or "")
+    if check is not None and not command:
+        raise InvalidValue("--check: say a command of smtp-proxy, such as `doctor --only settings,postgres`")
     wanted = run.Wanted(
         cluster=cluster,
         service=service,

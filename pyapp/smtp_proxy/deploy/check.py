@@ -9,11 +9,29 @@ from smtp_proxy.deploy.service import Service
 from smtp_proxy.deploy.waiting import Patience
 from smtp_proxy.errors import DeployFailed
 
-# A task has no listeners of its own while doctor runs in place of the service.
-DOCTOR: Sequence[str] = ("doctor", "--skip", "listeners")
+# By what the service's container is told to `serve`, the checks of doctor: of what it talks to itself, since security
+# groups let it reach nothing else. Not `listeners`, which a task has not while doctor runs in place of the service; not
+# `domains` and `hostname`, since a tenant's DNS is no reason to keep a release back.
+CHECKS: Mapping[str, Sequence[str]] = {
+    "smtp": ("settings", "limits", "postgres", "redis"),
+    "worker": ("settings", "limits", "postgres", "redis", "smarthost", "ses"),
+    "certs": ("settings", "postgres"),
+    "api": ("settings", "postgres", "redis"),
+    "dashboard": ("settings",),
+}
 _STARTED_BY = "smtp-proxy-deploy"
 _LOOK_SECONDS = 5.0
 _LINES = 200
+
+
+def doctor(service: Service) -> Sequence[str]:
+    """The check of a service. Raises DeployFailed: nothing is known of it."""
+    if service.serves not in CHECKS:
+        raise DeployFailed(
+            f"{service.name}: its container serves {service.serves or 'nothing'}, of which no check is known: "
+            "say one, with --check"
+        )
+    return ("doctor", "--only", ",".join(CHECKS[service.serves]))
 
 
 def run(

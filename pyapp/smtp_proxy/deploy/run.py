@@ -17,13 +17,13 @@ _READ_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is to be deployed, and where; seconds."""
+    """What is to be deployed, and where; seconds. Without a command, doctor's checks of what the service serves."""
 
     cluster: str
     service: str
     image: str
     application: str
-    check_command: Sequence[str] = check.DOCTOR
+    check_command: Sequence[str] = ()
     check_seconds: float = 600.0
     deploy_seconds: float = 3600.0
 
@@ -56,11 +56,12 @@ def deploy(
     definition.check_image(wanted.image)
     try:
         service = find(aws.ecs, wanted.cluster, wanted.service)
+        command = wanted.check_command or check.doctor(service)
         new = definition.register(aws.ecs, service.family, service.container, wanted.image)
         name = new.rpartition("/")[2]
         say(f"{service.name}: {name} has {wanted.image}")
-        say(f"{service.name}: `{' '.join(wanted.check_command)}` as a task of {name}")
-        check.run(aws.ecs, aws.logs, service, new, wanted.check_command, patience(wanted.check_seconds), say)
+        say(f"{service.name}: `{' '.join(command)}` as a task of {name}")
+        check.run(aws.ecs, aws.logs, service, new, command, patience(wanted.check_seconds), say)
         with scaling.suspended(aws.scaling, service, say):
             if service.blue_green:
                 blue_green.deploy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,16 @@ from smtp_proxy.errors import DeployFailed, NotFound
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What a deployment has to know of it; `port` is None where no load balancer leads to it."""
+    """What a deployment has to know of it.
+
+    `port` is None where no load balancer leads to it; `serves` is what its command `serve …` names, or "".
+    """
 
     cluster: str
     name: str
     family: str
     container: str
+    serves: str
     port: int | None
     blue_green: bool
     platform_version: str
@@ -40,13 +44,22 @@ def find(ecs: Any, cluster: str, name: str) -> Service:
     if blue_green and not balancers:
         raise DeployFailed(f"service {name} is CodeDeploy's, and has no load balancer: apply the stack first")
     definition = ecs.describe_task_definition(taskDefinition=of("taskDefinition"))["taskDefinition"]
+    container = balancers[0]["containerName"] if balancers else definition["containerDefinitions"][0]["name"]
     return Service(
         cluster=cluster,
         name=name,
         family=definition["family"],
-        container=balancers[0]["containerName"] if balancers else definition["containerDefinitions"][0]["name"],
+        container=container,
+        serves=_serves(definition, container),
         port=balancers[0]["containerPort"] if balancers else None,
         blue_green=blue_green,
         platform_version=of("platformVersion") or "LATEST",
         network=of("networkConfiguration"),
     )
+
+
+def _serves(definition: Mapping[str, Any], container: str) -> str:
+    command: Sequence[str] = next(
+        (each.get("command", []) for each in definition["containerDefinitions"] if each["name"] == container), []
+    )
+    return str(command[1]) if command[:1] == ["serve"] and len(command) > 1 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time as wall
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +18,15 @@ from smtp_proxy.cli import run
 from smtp_proxy.clock import ManualClock
 from smtp_proxy.deploy import check, definition
 from smtp_proxy.deploy.run import Aws, Wanted, deploy
+from smtp_proxy.deploy.service import find
 from smtp_proxy.deploy.waiting import Patience
+from smtp_proxy.doctor import CHECK_NAMES
 from smtp_proxy.errors import DeployFailed, InvalidValue, NotFound
 
 pytestmark = pytest.mark.integration
 
 REGION, ACCOUNT, CLUSTER = "us-east-1", "123456789012", "smtp-proxy-production"
+CHECKED = "settings,limits,postgres,redis"
 REPOSITORY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/smtp-proxy"
 OLD, NEW = f"{REPOSITORY}@sha256:{'0' * 64}", f"{REPOSITORY}@sha256:{'1' * 64}"
 SCALABLE = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount"}
@@ -60,9 +63,9 @@ class Stack:
 
     @property
     def tasks(self) -> list[Any]:
-        return list(self.ecs.tasks[CLUSTER].values())
+        return list(self.ecs.tasks.get(CLUSTER, {}).values())
 
-    def build(self, service: str, *, controller: str) -> None:
+    def build(self, service: str, *, controller: str, command: Sequence[str] = ("serve", "smtp")) -> None:
         ecs = self.aws.ecs
         ecs.create_cluster(clusterName=CLUSTER)
         ecs.register_task_definition(
@@ -80,7 +83,7 @@ class Stack:
                     "name": "smtp-proxy",
                     "image": OLD,
                     "memory": 1024,  # moto wants it here
-                    "command": ["serve", "smtp"],
+                    "command": list(command),
                     "environment": [{"name": "DB_SECRET", "value": "arn:aws:secretsmanager:…"}],
                     "portMappings": [{"containerPort": 2587}],
                     "stopTimeout": 120,
@@ -207,9 +210,7 @@ def test_blue_green(stack: Stack) -> None:
 
     (task,) = stack.tasks
     assert task.task_definition_arn == new["taskDefinitionArn"]
-    assert task.overrides == {
-        "containerOverrides": [{"name": "smtp-proxy", "command": ["doctor", "--skip", "listeners"]}]
-    }
+    assert task.overrides == {"containerOverrides": [{"name": "smtp-proxy", "command": ["doctor", "--only", CHECKED]}]}
     (deployment,) = stack.deployments
     assert deployment.deployment_group.deployment_group_name == "submission"
     assert json.loads(deployment.revision["appSpecContent"]["content"]) == {
@@ -254,7 +255,8 @@ def test_what_doctor_finds_is_not_deployed(controller: str, stack: Stack) -> Non
     stack.exit_code = 1
     stack.log = "smarthost  failed  refuses our certificate"
     with pytest.raises(
-        DeployFailed, match="`doctor --skip listeners` of submission: exit code 1; nothing was deployed"
+        DeployFailed,
+        match=f"`doctor --only {CHECKED}` of submission: exit code 1; nothing was deployed",
     ):
         stack.deploy("submission")
     assert "  smarthost  failed  refuses our certificate" in stack.said
@@ -367,10 +369,24 @@ def test_a_task_that_never_ran_is_not_well(task: dict[str, Any], said: str | Non
     assert check.verdict(task, "smtp-proxy") == said
 
 
-def test_the_command_that_is_run_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """Doctor knows the options that a check is started with, and ends by 0 where there is nothing to find."""
-    assert run([*check.DOCTOR[:1], "--only", "settings", *check.DOCTOR[1:]]) == 0
+@pytest.mark.parametrize("serves", check.CHECKS)
+def test_the_checks_that_are_run_are_doctor_s(serves: str) -> None:
+    assert set(check.CHECKS[serves]) <= {"settings", *CHECK_NAMES}
+
+
+def test_the_command_that_is_run_is_one(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ends by 0 where there is nothing to find; in place of what needs Postgres, a check that does not."""
+    stack.build("worker", controller="ECS", command=["serve", "dashboard"])
+    command = check.doctor(find(stack.aws.ecs, CLUSTER, "worker"))
+    assert run(command) == 0
     assert "all settings can be read" in capsys.readouterr().out
+
+
+def test_of_what_is_not_known_a_check_must_be_said(stack: Stack) -> None:
+    stack.build("worker", controller="ECS", command=["run-something"])
+    with pytest.raises(DeployFailed, match="of which no check is known: say one, with --check"):
+        stack.deploy("worker")
+    assert (len(definitions(stack, "worker")), stack.tasks) == (1, [])
 
 
 def test_without_a_region_it_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
