@@ -29,7 +29,7 @@ class Storage:
         self.repository = self._make_repository()
         self.bucket = self._make_bucket(account_id)
         self._guard_bucket()
-        # Made without a value: `smtp-proxy secrets new-key` makes it, docs/RUNBOOK.md says how.
+        # Made without a value: `smtp-proxy secrets new-key` makes it, docs/DEPLOY.md says how.
         self.sealing = aws.secretsmanager.Secret(
             f"{name}-sealing",
             name=f"{prefix}/secret-key",

@@ -102,7 +102,7 @@ resource "aws_s3_bucket_policy" "certificates" {
   })
 }
 
-# Made without a value, so that no state holds one: `smtp-proxy secrets new-key` makes it, docs/RUNBOOK.md says how.
+# Made without a value, so that no state holds one: `smtp-proxy secrets new-key` makes it, docs/DEPLOY.md says how.
 resource "aws_secretsmanager_secret" "sealing" {
   name                    = "${var.name}/secret-key"
   description             = "What SECRET_KEY_SECRET names: the keys that seal secrets in the database"
