@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 REGION, ACCOUNT, CLUSTER = "us-east-1", "123456789012", "smtp-proxy-production"
 CHECKED = "settings,limits,postgres,redis"
-REPOSITORY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/smtp-proxy"
+REPOSITORY = "registry.example.com/smtp-proxy"
 OLD, NEW = f"{REPOSITORY}@sha256:{'0' * 64}", f"{REPOSITORY}@sha256:{'1' * 64}"
 SCALABLE = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount"}
 
