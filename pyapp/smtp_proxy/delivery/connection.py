@@ -75,20 +75,26 @@ class Connection(asyncio.Protocol):
             self.abort("the server broke the protocol: it answered before it was asked")
         self.send(commands)
 
-    async def send_large(self, data: bytes, timeout_seconds: float) -> None:
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether nothing of what was handed over still waits in this process."""
+        return self._transport is None or self._transport.get_write_buffer_size() == 0
+
+    async def send_large(self, data: bytes, timeout_seconds: float) -> bool:
         """Hand over in pieces as the peer takes them, each within `timeout_seconds` (RFC 5321 4.5.3.2.5).
 
-        Stops early when the link is lost or when a reply comes before the data has ended.
+        Stops early when the link is lost or when a reply comes before the data has ended; then False.
         """
         view = memoryview(data)
         for start in range(0, len(data), CHUNK_BYTES):
             if self.failure is not None or not self._parser.at_rest:
-                return
+                return False
             self.send(bytes(view[start : start + CHUNK_BYTES]))
             if self._paused and self.failure is None:
                 self._drained = self._loop.create_future()
                 self._watch(timeout_seconds)
                 await self._drained
+        return True
 
     @property
     def has_reply(self) -> bool:

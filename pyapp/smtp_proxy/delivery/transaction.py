@@ -205,11 +205,12 @@ class _Transaction:
             connection.abort("the server answered before the message was sent")
             self._unanswered(wanted, "the server answered before the message was sent")
             return
+        handed_over = True
         if len(data) <= CHUNK_BYTES:
             connection.send(data)
             finished = connection.failure is None
         else:
-            await connection.send_large(data, self._timeout)
+            handed_over = await connection.send_large(data, self._timeout)
             finished = connection.failure is None and not connection.has_reply
         replies = await connection.replies(1, self._route.data_timeout_seconds)
         if not replies:
@@ -218,6 +219,12 @@ class _Transaction:
                 self._unknown(wanted, f"{text}, {_OUTCOME_UNKNOWN}")
             else:
                 self._unanswered(wanted, f"{text}, within the message")
+            return
+        if replies[0].code < 400 and not (handed_over and connection.has_sent_all):
+            # Whatever it says it has taken, it was not this message: its end never left.
+            text = f"the server answered {replies[0].code} within the message"
+            connection.abort(text)
+            self._unanswered(wanted, text)
             return
         self._answer_all(wanted, replies[0])
         if not finished:

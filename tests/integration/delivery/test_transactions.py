@@ -190,6 +190,26 @@ class TestAnswers:
             (result,) = await transport_to(server.port).deliver(job(of=envelope((b"x" * 70 + b"\r\n") * 200_000)))
         assert (result.outcome, result.reply_code) == (Outcome.REFUSED, 552)
 
+    async def test_a_message_is_not_taken_before_it_has_ended(self, transport_to: TransportTo) -> None:
+        """250 while we still send: whatever was taken, it was not this; it is tried again, on another connection."""
+        early = [True]
+
+        def answer(_: object) -> bytes:
+            return b"250 2.0.0 taken\r\n" if early and early.pop() else b""
+
+        server = ScriptedServer(answers={"LINE": answer})
+        async with server.running():
+            transport = transport_to(server.port, connections=1)
+            (result,) = await transport.deliver(job(of=envelope((b"x" * 70 + b"\r\n") * 200_000)))
+            assert (result.outcome, result.reply_code) == (Outcome.DEFERRED, 0)
+            assert "answered 250 within the message" in result.reply_text
+            assert not server.received
+            del server.answers["LINE"]
+            (again,) = await transport.deliver(job(of=envelope((b"x" * 70 + b"\r\n") * 200_000)))
+            await transport.close()
+        assert again.outcome is Outcome.DELIVERED
+        assert len(server.received) == 1
+
     async def test_an_answer_before_the_message_has_begun(self, transport_to: TransportTo) -> None:
         server = ScriptedServer(answers={"DATA": b"354 go\r\n250 2.0.0 taken already\r\n"})
         async with server.running():
