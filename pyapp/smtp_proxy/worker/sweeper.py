@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import BACKLOG_AGE, LANE_DEPTH, PUBLISH_FAILED, PUBLISHED, QUEUE_DEPTH, SWEPT
+from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,9 @@ _TOP_UP_SECONDS: Final = 0.05
 # A round may take longer than that, so there is enough for so many of them; what workers have in hand bridges the rest.
 _ROUNDS_AHEAD: Final = 1.5
 _AHEAD_MAX_SECONDS: Final = 0.5
+# New mail alone may keep that much unread; some of what is due comes in between all the same, up to so much in all.
+_LEAST_MESSAGES: Final = 10
+_LEAST_BELOW: Final = 1000
 _PUBLISHED = PUBLISHED.labels("sweeper")
 
 
@@ -63,7 +67,8 @@ class Pace:
         per_second = (self._there - unread) / elapsed if elapsed > 0 else 0.0
         ahead_seconds = min(_AHEAD_MAX_SECONDS, max(_AHEAD_SECONDS, _ROUNDS_AHEAD * elapsed))
         self._there, self._looked_at = unread, now
-        return max(0, int(max(_AHEAD_MESSAGES, per_second * ahead_seconds)) - unread)
+        least = _LEAST_MESSAGES if unread < _LEAST_BELOW else 0
+        return max(least, int(max(_AHEAD_MESSAGES, per_second * ahead_seconds)) - unread)
 
     def added(self, count: int) -> None:
         """So many were put into the stream since."""
@@ -96,6 +101,7 @@ class Sweeper:
         self._age_at = 0.0
         self._paces = {lane: Pace() for lane in Lane}
         self._led = False
+        self._keeping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Sweep while leading; until cancelled."""
@@ -105,7 +111,33 @@ class Sweeper:
                 more = await self._round(leader)
                 await asyncio.sleep(min(_TOP_UP_SECONDS if more else 60.0, self._settings.sweep_interval_seconds))
         finally:
+            if self._keeping is not None:
+                await end([self._keeping])
             await leader.release()
+
+    def _keep_up_beside(self) -> None:
+        if self._keeping is not None and self._keeping.done():
+            self._keeping.result()  # of a fault that nobody foresaw
+            self._keeping = None
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep_up(), name="sweeper's upkeep")
+
+    async def _keep_up(self) -> None:
+        """Everything else that a leader does, beside the sweep: mail that is due neither waits nor fails with it."""
+        now = self._clock.monotonic()
+        if now >= self._partitions_at:
+            self._partitions_at = now + _PARTITIONS_BUSY_SECONDS
+            try:
+                self._partitions_at = now + await self._make_partitions()
+            except StoreError as error:
+                # Told at once and in full, since without partitions a day's mail goes into the default one.
+                log.error("partitions are not made: %s", error, extra={"action": "partitions_failed"})  # noqa: TRY400
+        if now >= self._age_at:
+            self._age_at = now + _AGE_SECONDS
+            try:
+                BACKLOG_AGE.set(await self._store.backlog_age_seconds())
+            except StoreError as error:
+                log.warning("the backlog's age is not known: %s", error, extra={"action": "age_failed"})
 
     async def _round(self, leader: Leader) -> bool:
         """Whether there is more to be swept soon."""
@@ -116,6 +148,7 @@ class Sweeper:
                 BACKLOG_AGE.set(0)  # whoever leads now measures it
                 log.info("leads" if leads else "no longer leads", extra={"action": "lead", "leads": leads})
             if leads and self._calm:
+                self._keep_up_beside()
                 return await self.sweep()
         except StoreUnavailable as error:
             self._calm.trouble()
@@ -127,9 +160,6 @@ class Sweeper:
     async def sweep(self) -> bool:
         """One round of the leader; whether more is due than the stream was given. Raises StoreUnavailable."""
         now = self._clock.monotonic()
-        if now >= self._partitions_at:
-            self._partitions_at = now + await self._make_partitions()
-        await self._measure_age(now)
         try:
             standings = await self._stream.standings()
         except StreamUnavailable:
@@ -151,11 +181,6 @@ class Sweeper:
             self._paces[lane].added(swept)
             room -= swept
         return True
-
-    async def _measure_age(self, now: float) -> None:
-        if now >= self._age_at:
-            self._age_at = now + _AGE_SECONDS
-            BACKLOG_AGE.set(await self._store.backlog_age_seconds())
 
     async def _make_partitions(self) -> float:
         """Returns in how many seconds to do it again. They are made days ahead, so no sweep waits for them."""

@@ -201,16 +201,35 @@ class Worker:
             ]
         DELIVERY_SECONDS.observe(self._clock.monotonic() - began)
         self.hand.delivered(turn)
+        await self._settle(held, results, started_at)
+
+    async def _settle(self, held: Held, results: list[RecipientResult], started_at: datetime) -> None:
+        """Hand on what is to be recorded; a fault of ours leaves nothing claimed for ever with nobody at work on it."""
+        try:
+            finished = await self._with_aftermath(held, results, started_at)
+        except Exception:
+            log.exception("recorded without what follows from it", extra=_named(held.claim.job, "aftermath_crashed"))
+            try:
+                finished = self._finished(held, results, started_at)
+            except Exception:
+                # What was sent is in the ledger, and counts as of unknown outcome.
+                log.exception("given back unrecorded", extra=_named(held.claim.job, "outcome_crashed"))
+                self.leases.drop(held.claim)
+                self._let_go(held.claim)
+                return
+        self.outcomes.add(finished)
+
+    async def _with_aftermath(self, held: Held, results: list[RecipientResult], started_at: datetime) -> Finished:
+        job = held.claim.job
         if is_quiet(job, results):
-            self.outcomes.add(self._finished(held, results, started_at))
-            return
+            return self._finished(held, results, started_at)
         policy = await self.policies.of(job.envelope.tenant_id)
         finished = self._finished(held, results, started_at, policy)
         finished.then = self._aftermath.of(_attempted(job, finished), finished.attempts, policy, self._clock.now())
         if finished.postponed:
             left = _postponed(job, results, finished)
             finished.then_postponed = self._aftermath.of_postponed(job.envelope, left, policy, self._clock.now())
-        self.outcomes.add(finished)
+        return finished
 
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         """Of all recipients, in the job's order; those that are suppressed go nowhere."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fix_worker import House, eventually
 
-from smtp_proxy.errors import SchemaBusy
+from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState, Job
 
@@ -152,6 +152,45 @@ async def test_what_was_sent_before_a_crash_is_unknown(house: House) -> None:
     assert outcomes == [Outcome.UNKNOWN, Outcome.DEFERRED]
 
 
+async def _refused(_job: Job) -> Outcome:
+    return Outcome.REFUSED
+
+
+async def test_a_crash_in_what_follows_an_attempt_leaves_it_recorded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once kept the message claimed for ever, with nobody at work on it."""
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(house.worker._aftermath, "of", crash)
+    house.transport.answer = _refused
+    ids = await house.accept(2)
+    house.start()
+    await house.all_are(ids, DeliveryState.REFUSED)
+    assert house.worker._held == {}
+    assert house.lifecycle.ready
+
+
+async def test_a_crash_before_an_attempt_is_recorded_gives_it_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished, crashes = house.worker._finished, [True, True]
+
+    def crash(*arguments: object, **named: object) -> object:
+        if crashes and crashes.pop():
+            raise RuntimeError("a bug")
+        return finished(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.worker, "_finished", crash)
+    ids = await house.accept(1)
+    house.start(sweeping=True)
+    await house.all_are(ids, DeliveryState.DELIVERED)
+    assert house.worker._held == {}
+    assert len(house.transport.jobs) == 2
+
+
 async def test_mail_that_was_never_published_is_swept(house: House) -> None:
     house.start(sweeping=True)
     await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
@@ -170,6 +209,24 @@ async def test_no_sweep_waits_for_partitions(house: House, monkeypatch: pytest.M
     await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
     await asyncio.sleep(90)
     assert 1 < len(tried) < 4, "again after a minute, and not at each round"
+
+
+@pytest.mark.parametrize("trouble", [StoreError("42501"), StoreUnavailable("57014")])
+@pytest.mark.parametrize("what", ["ensure_partitions", "forget_submission_keys", "backlog_age_seconds"])
+async def test_mail_that_is_due_does_not_fail_with_the_upkeep(
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str, trouble: Exception
+) -> None:
+    """A right that was missing, or a statement that took too long, once kept every retry waiting for ever."""
+
+    async def fail(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(house.store, what, fail)
+    house.start(sweeping=True)
+    await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
+    house.server.available = False
+    await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
+    assert house.lifecycle.ready
 
 
 async def test_many_expired_keys_do_not_keep_mail_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
