@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from smtp_proxy.core import CertificateError, Server, ServerConfig
+from smtp_proxy.core import CertificateError, ConfigError, Server, ServerConfig
 from smtp_proxy.errors import CertificateProblem
 
 if TYPE_CHECKING:
@@ -31,11 +31,15 @@ _HOSTNAME: Final = "localhost"
 _NO_DATES: Final = ssl.VerifyFlags(0x200000)
 
 
+class NotTried(CertificateProblem):
+    """Nothing is known against the certificate: this machine had no descriptor, thread or port left to try it."""
+
+
 def try_out(chain: bytes, key: bytes, label: str, *, tls13_only: bool = False) -> None:
     """Serve a PEM chain and its PEM key on loopback, and connect by each of its names; `label` is named in errors.
 
     Raises:
-        CertificateProblem: says what the core or the client does not like about it.
+        CertificateProblem: says what the core or the client does not like about it; NotTried: nobody was asked.
     """
     leaf = _leaf(chain, label)
     names = _names(leaf) or [_HOSTNAME]
@@ -62,8 +66,14 @@ def _serving(chain: bytes, key: bytes, label: str, *, tls13_only: bool) -> Itera
         server = Server(config)
     except CertificateError as error:
         raise CertificateProblem(str(error)) from None
+    except (OSError, RuntimeError) as error:
+        raise _not_tried(label, error) from None
     try:
-        yield server.start()["tls"]
+        try:
+            address = server.start()["tls"]
+        except (ConfigError, OSError, RuntimeError) as error:
+            raise _not_tried(label, error) from None
+        yield address
     finally:
         server.stop()
 
@@ -76,7 +86,7 @@ def _shake_hands(
     newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.maximum_version = newest
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1_2, newest
     context.load_verify_locations(cadata=leaf.public_bytes(serialization.Encoding.PEM).decode())
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_DATES
     context.check_hostname = bool(_names(leaf))
@@ -90,9 +100,13 @@ def _shake_hands(
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise CertificateProblem(f"{label}: a client that asks for {name} refuses it: {reason}") from None
     except OSError as error:
-        raise CertificateProblem(f"{label}: it could not be tried on loopback for {name}: {error}") from None
+        raise _not_tried(label, error) from None
     if shown != leaf.public_bytes(serialization.Encoding.DER) or said != b"220 ":
         raise CertificateProblem(f"{label}: a client that asks for {name} is not served with it")
+
+
+def _not_tried(label: str, error: Exception) -> NotTried:
+    return NotTried(f"{label}: it could not be tried on loopback: {error}; it is tried again")
 
 
 def _leaf(chain: bytes, label: str) -> x509.Certificate:

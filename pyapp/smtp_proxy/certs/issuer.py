@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.certfiles.canary import try_out
+from smtp_proxy.certfiles.canary import NotTried, try_out
 from smtp_proxy.certfiles.check import check
 from smtp_proxy.certs import ca
 from smtp_proxy.certs.dns import DnsProvider, Records
@@ -179,7 +179,11 @@ class Issuer:
         now = self._clock.now()
         label = f"certificate {order.name} from {self.directory}"
         good = check(chain.encode(), key, order.names, now, label)
-        try_out(chain.encode(), key, label)
+        try:
+            try_out(chain.encode(), key, label)
+        except NotTried as error:
+            # The order is spent. Whoever serves it tries it before that.
+            log.warning("stored all the same: %s", error, extra={"action": "certificate_not_tried"})
         certificate = StoredCertificate(
             new_id(now), order.name, order.names, chain, _NOTHING, good.not_before, good.not_after, self.directory
         )

@@ -163,7 +163,7 @@ def _said(result: Result) -> list[str]:
         f"({result.refused_share:.2%}), delivered {result.delivered:,.0f}, left {result.backlog:,.0f}",
         f"largest backlog {result.most_backlog:,.0f}, longest wait in the queue {result.longest_wait:,.0f} s",
         f"most tasks: {tasks}; the first additional one ran {first}; {result.dropped_sessions:,.0f} sessions dropped",
-        f"{result.dollars:,.2f} $ for all of it",
+        f"{result.dollars:,.2f} $ for tasks, database, cache, NAT, load balancer and endpoints",
     ]
 
 

@@ -166,14 +166,14 @@ def _no_database(vcpu: float, connections: int, classes: list[DatabaseClass]) ->
 
 def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, float]:
     table = prices.table
-    gb = load.average * load.size_kib * _SECONDS_PER_MONTH / 1e6
+    gb = load.average * load.size_kib * 1024 * _SECONDS_PER_MONTH / 1e9
     copies = 2 if stack.database_multi_az else 1
     found: dict[str, float] = {}
     found["tasks"] = HOURS_PER_MONTH * sum(n * prices.task(stack.services[name]) for name, n in made.tasks.items())
     if made.database:
         found["database"] = HOURS_PER_MONTH * copies * prices.database(made.database).hour
     found["database storage"] = copies * made.storage_gib * table["rds_storage_gb_month"]["gp3"]
-    nodes = stack.cache_nodes * made.stream_shards
+    nodes = stack.cache_nodes * max(1, math.ceil(made.stream_shards / stack.cache_groups))
     found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class)
     units = max(load.average / 800, load.average * load.session_seconds / 100_000, gb / HOURS_PER_MONTH)
     balancer = table["load_balancer_hour"]

@@ -183,6 +183,8 @@ class Simulation:
             again = second + max(1, round(around.retry_seconds))
             self._again[again] = self._again.get(again, 0.0) + refused
         sums.add(offered, accepted, refused, delivered)
+        self._result.offered += offered
+        self._result.refused += refused
         self._in.append(self._in[-1] + accepted)
         self._out.append(self._out[-1] + delivered)
         self._result.most_backlog = max(self._result.most_backlog, self._backlog)
@@ -242,9 +244,6 @@ class Simulation:
         result.accepted, result.delivered, result.backlog = self._in[-1], self._out[-1], self._backlog
         result.most_tasks = {fleet.service.name: fleet.most for fleet in self._fleets()}
         result.longest_wait = self._longest_wait()
-        period = self._stack.scaling.metric_period
-        result.offered = sum(sample.offered for sample in result.samples) * period
-        result.refused = sum(sample.refused for sample in result.samples) * period
         return result
 
     def _longest_wait(self) -> float:

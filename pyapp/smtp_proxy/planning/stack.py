@@ -58,7 +58,8 @@ class Stack:
     database_multi_az: bool
     database_connections: int
     cache_class: str
-    cache_nodes: int
+    cache_groups: int
+    cache_nodes: int  # of all groups, with their replicas
     nat_gateways: int
 
     @property
@@ -88,15 +89,15 @@ def load(file: Path | None, environment: str, changes: list[str] | None = None) 
     if environment not in environments:
         raise ConfigurationError(f"--environment: {environment} is none of {', '.join(sorted(environments))}")
     sections = {name: dict(section) for name, section in document["defaults"].items() if isinstance(section, dict)}
-    for name, section in (environments[environment] or {}).items():
-        sections.setdefault(name, {}).update(section)
-    for change in changes or []:
-        _lay_over(sections, change)
     try:
+        for name, section in (environments[environment] or {}).items():
+            sections.setdefault(name, {}).update(section)
+        for change in changes or []:
+            _lay_over(sections, change)
         return _stack(sections)
     except KeyError as error:
         raise ConfigurationError(f"--stack: {path} has no {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"--stack: {path}: {error}") from None
 
 
@@ -111,14 +112,17 @@ def _lay_over(sections: dict[str, dict[str, Any]], change: str) -> None:
     sections[section][key] = yaml.safe_load(text)
 
 
+def _enabled(sections: dict[str, dict[str, Any]]) -> list[str]:
+    found = [name for name in (*SMTP, "worker", "certs", "api", "dashboard") if sections[name]["enabled"]]
+    if "worker" not in found or not set(SMTP) & set(found):
+        raise ValueError("nothing to reckon with: worker, and submission or submissions, must be enabled")
+    return found
+
+
 def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
     rds, cache, pressure = sections["rds"], sections["elasticache"], sections["pressure"]
     return Stack(
-        services={
-            name: _service(name, sections[name])
-            for name in (*SMTP, "worker", "certs", "api", "dashboard")
-            if sections[name]["enabled"]
-        },
+        services={name: _service(name, sections[name]) for name in _enabled(sections)},
         scaling=_scaling(sections["scaling"]),
         ready_depth_high=_number(pressure, "ready_depth_high"),
         ready_depth_low=_number(pressure, "ready_depth_low"),
@@ -129,6 +133,7 @@ def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
         database_multi_az=bool(rds["multi_az"]),
         database_connections=int(_number(rds, "max_connections")),
         cache_class=str(cache["node_type"]),
+        cache_groups=int(_number(cache, "node_groups")),
         cache_nodes=int(_number(cache, "node_groups") * (1 + _number(cache, "replicas_per_node_group"))),
         nat_gateways=len(sections["vpc"]["nat_zones"]),
     )

@@ -80,7 +80,7 @@ class Turn:
             return False
         self._state, self._is_soon = "lent", seconds <= _AHEAD_SECONDS
         hand.count_lent(self.lane, 1)
-        hand.soon += self._is_soon
+        hand.count_soon(self.lane, self._is_soon)
         hand.let_go(self)
         return True
 
@@ -89,8 +89,16 @@ class Turn:
             return
         if self._hand.has_turn(self.lane):
             self.take()
+        elif self._hand.keeps_from(self.lane):
+            self.go_on()
         else:
             await self._hand.wait_for_turn(self)
+
+    def go_on(self) -> None:
+        """Without a turn, as one that is slow does: it has a place at its destination, where others wait for that."""
+        self._hand.count_soon(self.lane, -self._is_soon)
+        self._is_soon = False
+        self._state = "slow"
 
     def take(self) -> None:
         """It is held again."""
@@ -118,7 +126,7 @@ class Turn:
 
     def _end_loan(self) -> None:
         self._hand.count_lent(self.lane, -1)
-        self._hand.soon -= self._is_soon
+        self._hand.count_soon(self.lane, -self._is_soon)
 
 
 class Hand:
@@ -138,6 +146,7 @@ class Hand:
         self.lent = 0
         self._bulk_lent = 0
         self.soon = 0  # of these, what goes on within the time that is taken ahead for
+        self._bulk_soon = 0
         self._bytes = 0
         self._bulk_bytes = 0
         self._seconds_each = 0.05
@@ -222,14 +231,28 @@ class Hand:
 
     def may_lend(self, lane: Lane) -> bool:
         """Half of what may be lent at all, and of the bodies, is left to those that are slow."""
-        if self.lent >= self._most_lent // 2 or self._bytes >= _BODIES_BYTES // 2:
+        if self.lent >= self._most_lent:
             return False
-        return lane is not Lane.BULK or self._bulk_lent < self._most_lent // 2 * _BULK_SHARE
+        if lane is Lane.BULK:
+            return self._bulk_lent < self._most_lent // 2 * _BULK_SHARE and self._bytes < _BODIES_BYTES // 2
+        # Its own are counted, since slow bulk may have more than half of all.
+        return (
+            self.lent - self._bulk_lent < self._most_lent // 2 and self._bytes - self._bulk_bytes < _BODIES_BYTES // 2
+        )
+
+    def keeps_from(self, lane: Lane) -> bool:
+        """Whether it is the other lane's part alone that leaves no turn for this one."""
+        return len(self._under_way) < self._concurrency and not self._has_free_turn(lane)
 
     def count_lent(self, lane: Lane, count: int) -> None:
         self.lent += count
         if lane is Lane.BULK:
             self._bulk_lent += count
+
+    def count_soon(self, lane: Lane, count: int) -> None:
+        self.soon += count
+        if lane is Lane.BULK:
+            self._bulk_soon += count
 
     def hold(self, turn: Turn) -> None:
         self._under_way[turn] = None
@@ -273,6 +296,11 @@ class Hand:
         return next((turn for turn in self._regaining if self._has_free_turn(turn.lane)), None)
 
     def _next_turn(self) -> None:
+        for kept_out in [turn for turn in self._regaining if self.keeps_from(turn.lane)]:
+            waits = self._regaining.pop(kept_out)
+            kept_out.go_on()
+            if not waits.done():
+                waits.set_result(None)
         turn = self._first_regaining()
         if turn is None:
             self._wake_taker()
@@ -294,8 +322,10 @@ class Hand:
         ahead = min(self._batch, int(self._concurrency * _AHEAD_SECONDS / max(self._seconds_each, 0.0001)))
         waiting = self.waiting + self.soon
         bulk = self._bulk_bytes < _BODIES_BYTES * _BULK_SHARE and not self._bulk_stands
+        if bulk and waiting > ahead // 2 >= waiting - self._bulk_soon:
+            bulk = False  # It goes on within the time that is taken ahead for, or so it was thought.
         if not bulk:
-            waiting -= len(self._lanes[Lane.BULK])  # It keeps nothing else out.
+            waiting -= len(self._lanes[Lane.BULK]) + self._bulk_soon  # It keeps nothing else out.
         if waiting and waiting > ahead // 2:
             return Room(0)
         return Room(max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting)), bulk)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
 from certificates import Authority
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from smtp_proxy.certfiles.canary import try_out
+from smtp_proxy.certfiles.canary import NotTried, try_out
 from smtp_proxy.errors import CertificateProblem
 
 Pair = tuple[bytes, bytes]
@@ -60,3 +62,22 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
     with pytest.raises(CertificateProblem) as raised:
         try_out(chain, b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "the new one")
     assert "c2VjcmV0" not in str(raised.value)
+
+
+def test_a_machine_without_descriptors_says_so(tmp_path: Path) -> None:
+    """Nothing is known against the certificate, and the service that wanted to reload goes on."""
+    chain, key = pair(tmp_path, "a.example")
+    child = os.fork()
+    if child == 0:
+        soft = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        reason = 3
+        for more in range(12):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft + more, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            try:
+                try_out(chain, key, "the new one")
+            except NotTried:
+                reason = 0
+            except BaseException:
+                os._exit(2)
+        os._exit(reason)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -54,6 +54,12 @@ def test_every_message_is_accounted_for(
     assert result.dollars > 0
 
 
+def test_a_last_period_that_is_not_whole_counts() -> None:
+    result = run(lambda _: 5000.0, 1190)
+    assert result.offered == 5000.0 * 1190
+    assert abs(result.offered - result.accepted - result.refused) < 1
+
+
 def test_ten_thousand_a_minute_need_no_more_than_the_minimum() -> None:
     """The specification's floor, steadily."""
     result = run(profile("steady", 10_000 / 60))
