@@ -100,7 +100,7 @@ async def test_one_token_serves_ten_minutes_and_a_refused_one_no_longer() -> Non
 async def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
     with pytest.raises(ConfigurationError, match="REDIS_IAM needs AWS_REGION"):
-        await CacheLogin("u", "c").token()
+        cache_login(Settings.load({"redis_iam": "u@c", "redis_url": "rediss://c:6379"}, {}))
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -84,9 +84,22 @@ class CacheLogin:
 
 
 def cache_login(settings: Settings) -> CacheLogin | None:
-    """None: REDIS_IAM is not set."""
+    """None: REDIS_IAM is not set. Raises ConfigurationError: AWS_REGION is missing."""
     user, _, cache = settings.redis_iam.partition("@")
-    return CacheLogin(user, cache) if cache else None
+    if not cache:
+        return None
+    _region()
+    return CacheLogin(user, cache)
+
+
+def _region() -> str:
+    import botocore.session  # noqa: PLC0415 - see `_sign`
+
+    # ECS says AWS_REGION, and botocore looks at AWS_DEFAULT_REGION alone.
+    region = botocore.session.get_session().get_config_variable("region") or os.environ.get("AWS_REGION")
+    if not region:
+        raise ConfigurationError("REDIS_IAM needs AWS_REGION: the region of the cache")
+    return str(region)
 
 
 def _signer() -> Any:
@@ -95,12 +108,8 @@ def _signer() -> Any:
     from botocore.signers import RequestSigner  # noqa: PLC0415
 
     session = botocore.session.get_session()
-    # ECS says AWS_REGION, and botocore looks at AWS_DEFAULT_REGION alone.
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-    if not region:
-        raise ConfigurationError("REDIS_IAM needs AWS_REGION: the region of the cache")
     credentials = session.get_credentials()
     if credentials is None:
         raise SecretUnavailable("REDIS_IAM: there are no credentials of AWS; see the task's role")
     events = session.get_component("event_emitter")
-    return RequestSigner(ServiceId(_SERVICE), region, _SERVICE, "v4", credentials, events)
+    return RequestSigner(ServiceId(_SERVICE), _region(), _SERVICE, "v4", credentials, events)

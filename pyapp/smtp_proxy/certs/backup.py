@@ -76,13 +76,12 @@ class Backup:
         return self._s3
 
     def _put(self, certificate: StoredCertificate) -> None:
+        # No encryption is named: "aws:kms" without a key would be AWS's own, in place of the one the bucket is set to.
         for name, content in (
             (_CHAIN, certificate.chain.encode()),
             (_WHOLE, json.dumps(_fields(certificate)).encode()),
         ):
-            self._client().put_object(
-                Bucket=self._bucket, Key=f"{certificate.name}/{name}", Body=content, ServerSideEncryption="aws:kms"
-            )
+            self._client().put_object(Bucket=self._bucket, Key=f"{certificate.name}/{name}", Body=content)
 
     def _get(self, order: CertificateOrder, now: datetime) -> StoredCertificate:
         answer = self._client().get_object(Bucket=self._bucket, Key=f"{order.name}/{_WHOLE}")

@@ -134,7 +134,8 @@ class Intake:
             self._leases.calm.trouble()
             log.warning("nothing to be had: %s", error, extra={"action": "sweep_failed"})
         if not envelope_ids:
-            await asyncio.sleep(min(self._settings.sweep_interval_seconds, _STREAM_AWAY_SECONDS))
+            pause = _STREAM_AWAY_SECONDS if room.bulk else _BLOCK_WITHOUT_BULK_MS / 1000
+            await asyncio.sleep(min(self._settings.sweep_interval_seconds, pause))
         return envelope_ids
 
     async def _sweep_lanes(self, room: Room) -> list[UUID]:

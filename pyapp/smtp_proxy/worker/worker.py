@@ -172,7 +172,7 @@ class Worker:
                 delivery.add_done_callback(self._deliveries.discard)
             else:
                 # Postgres was away for longer than the lease: by now it may be someone else's.
-                self.hand.delivered(turn)
+                turn.end()
                 self._drop(held)
 
     async def _lend_slow_turns(self) -> None:

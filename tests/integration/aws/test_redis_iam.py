@@ -31,6 +31,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     signed = ["token-1"]
     monkeypatch.setattr(cache_login.CacheLogin, "_sign", lambda _: signed[-1])
     monkeypatch.setattr(cache_login, "_NEW_SECONDS", -1.0)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
     return signed
 
 

@@ -175,6 +175,9 @@ class TestBackup:
         s3 = boto3.client("s3", **aws)
         s3.create_bucket(Bucket="backup", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         s3.put_bucket_versioning(Bucket="backup", VersioningConfiguration={"Status": "Enabled"})
+        by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "ours"}
+        rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": by_default}]}
+        s3.put_bucket_encryption(Bucket="backup", ServerSideEncryptionConfiguration=rules)
         backup, now = Backup(Settings(cert_backup_bucket="backup"), KEYS, s3), datetime.now(UTC)
         order = CertificateOrder("mx", ("mx.example.com",))
         assert await backup.load(order, now) is None
@@ -185,7 +188,7 @@ class TestBackup:
         assert sorted(o["Key"] for o in objects) == ["mx/certificate.json"] * 2 + ["mx/fullchain.pem"] * 2
         for each in objects:
             body = s3.get_object(Bucket="backup", Key=each["Key"], VersionId=each["VersionId"])
-            assert body["ServerSideEncryption"] == "aws:kms"
+            assert (body["ServerSideEncryption"], body["SSEKMSKeyId"]) == ("aws:kms", "ours"), "as the bucket says"
             assert b"PRIVATE" not in body["Body"].read()
         assert await backup.load(CertificateOrder("mx", ("other.example.com",)), now) is None
         assert await backup.load(order, now + timedelta(days=400)) is None
