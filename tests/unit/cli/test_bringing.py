@@ -98,7 +98,7 @@ def test_trust(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_selfsigned(shell: Shell, tmp_path: Path) -> None:
-    """REQ-INFRA-TLS-007, REQ-INFRA-TLS-009: made once, also for the service's names in Compose; kept while it is good."""
+    """REQ-INFRA-TLS-007, REQ-INFRA-TLS-009: made once, also for the names in Compose; kept while it is good."""
     folder = tmp_path / "certs"
     made = shell.json("certs", "selfsigned", str(folder))
     assert (made["kept"], made["names"][:2]) == (False, ["localhost", "127.0.0.1"])
