@@ -1,7 +1,7 @@
 """What is passed on of a client's wish for notifications, to a server that offers DSN (RFC 3461 5.2.1). Pure.
 
 What was given goes on with the same value, what was not given is not made up (for ORCPT that would be allowed). A
-server without DSN gets none of it (5.2.2); the "relayed" report that the sender is owed then is not written yet.
+server without DSN gets none of it (5.2.2); the "relayed" report that the sender is owed then is `worker.dsn`'s.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -33,11 +34,18 @@ from smtp_proxy.errors import CertificateProblem, InvalidValue
 from smtp_proxy.model.address import innermost, is_public
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smtp_proxy.config import Settings
     from smtp_proxy.model.webhook import WebhookEvent
 
+_T = TypeVar("_T")
 _ANSWER_BYTES: Final = 200  # kept for whoever looks why it failed
-_RESOLVER_THREADS: Final = 4
+_RESOLVER_THREADS: Final = 32
+# Of these, one host's: a name server that never answers has no more, however often it is asked.
+_THREADS_OF_A_HOST: Final = 2
+# Calls under way, to all endpoints: each is a descriptor of the process that delivers mail.
+_CALLS: Final = 256
 
 
 class Refused(OSError):
@@ -52,13 +60,13 @@ class Guard(AbstractResolver):
         self._allowed = [ipaddress.ip_network(word) for word in words if word]
         # Threads of its own: a name server that does not answer keeps nobody waiting but webhooks.
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "webhook-dns")
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises Refused, OSError."""
-        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        found = await self._ask(host, partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM))
         addresses = [(where[0], where[1], kind) for kind, _, _, _, where in found]
         permitted = [address for address in addresses if self.permits(str(address[0]))]
         if not permitted:
@@ -70,6 +78,24 @@ class Guard(AbstractResolver):
             )
             for ip, port, kind in permitted
         ]  # fmt: skip
+
+    async def _ask(self, host: str, ask: Callable[[], _T]) -> _T:
+        """In a thread, which goes on when nobody waits any more: until it has ended, it counts as the host's."""
+        turn = self._turns.setdefault(host, asyncio.Semaphore(_THREADS_OF_A_HOST))
+        await turn.acquire()
+        try:
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except BaseException:
+            turn.release()
+            raise
+
+        def ended(found: asyncio.Future[_T]) -> None:
+            turn.release()
+            if not found.cancelled():
+                found.exception()  # Perhaps nobody waits for it any more.
+
+        asked.add_done_callback(ended)
+        return await asyncio.shield(asked)
 
     async def close(self) -> None:
         """Wait for nobody."""
@@ -87,6 +113,7 @@ class Poster:
     def __init__(self, settings: Settings) -> None:
         self._guard = Guard(settings.webhook_allowed_networks)
         self._https_only = settings.webhook_https_only
+        self._turns = asyncio.Semaphore(_CALLS)  # waited for before an endpoint's patience begins
         connector = aiohttp.TCPConnector(
             resolver=self._guard, use_dns_cache=False, ssl=_context(settings), limit=0, enable_cleanup_closed=False
         )
@@ -109,7 +136,10 @@ class Poster:
         headers = {"Smtp-Proxy-Event-Id": event_id, "Smtp-Proxy-Signature": signature(secret, timestamp, body)}
         try:
             self._check(url)
-            async with self._session.post(URL(url), data=body, headers=headers, allow_redirects=False) as answer:
+            async with (
+                self._turns,
+                self._session.post(URL(url), data=body, headers=headers, allow_redirects=False) as answer,
+            ):
                 if 200 <= answer.status <= 299:
                     return ""
                 text = (await answer.content.read(_ANSWER_BYTES)).decode("utf-8", "replace")
