@@ -38,12 +38,22 @@ async def claim(
     if excess:
         await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
     contents = await _contents(connection, kept)
-    if missing := [envelope_id for envelope_id in kept if envelope_id not in contents]:
-        # Kept by this worker, it would never be looked at again as long as the lease is renewed.
-        await connection.execute(QUERIES["set_aside"], missing, low, high, worker_id)
-        for envelope_id in missing:
+    jobs, unusable = [], []
+    for envelope_id in kept:
+        if envelope_id not in contents:
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
-    return [_job(by_envelope[i], contents[i]) for i in kept if i in contents]
+            unusable.append(envelope_id)
+            continue
+        try:
+            jobs.append(_job(by_envelope[envelope_id], contents[envelope_id]))
+        except ValueError as error:
+            # Of a later release perhaps, which may be delivering it a moment later.
+            log.error("%s can not be read: %s", envelope_id, error, extra={"action": "message_unreadable"})  # noqa: TRY400
+            unusable.append(envelope_id)
+    if unusable:
+        # Kept by this worker, it would never be looked at again as long as the lease is renewed.
+        await connection.execute(QUERIES["set_aside"], unusable, low, high, worker_id)
+    return jobs
 
 
 async def _contents(connection: Connection, envelope_ids: Sequence[UUID]) -> dict[UUID, bytes]:

@@ -148,6 +148,22 @@ async def test_mail_without_content_is_set_aside(store: Store, postgres: Postgre
     assert timedelta(minutes=4) < delivery.next_attempt_at - datetime.now(UTC) <= timedelta(minutes=5)
 
 
+async def test_a_message_that_can_not_be_read_keeps_no_other(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """Of a later release, say. One such row once ended every worker that claimed it, one after the other."""
+    strange, good = [await mail(store, uuid4(), datetime.now(UTC)) for _ in range(2)]
+    await postgres.sql("UPDATE envelopes SET body_type = 99 WHERE id = $1", strange, database=db_settings.db_name)
+    (job,) = await store.claim([strange, good], uuid4(), 60.0)
+    assert job.envelope.id == good
+    (delivery,) = (await store.message(good)).deliveries
+    assert delivery.state is DeliveryState.SENDING
+    (left,) = await postgres.sql(
+        "SELECT state, claimed_by FROM deliveries WHERE envelope_id = $1", strange, database=db_settings.db_name
+    )
+    assert tuple(left) == (DeliveryState.QUEUED, None)
+
+
 async def test_what_is_cancelled_keeps_no_content_either(
     store: Store, postgres: PostgresServer, db_settings: Settings
 ) -> None:
