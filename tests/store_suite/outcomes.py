@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
 from smtp_proxy.model.policy import Reports, TenantPolicy
 from smtp_proxy.store.ids import new_id
@@ -45,6 +46,13 @@ class OutcomeSuite:
         assert (made.envelope.reverse_path, made.envelope.tenant_id) == ("", TENANT)
         assert made.envelope.body.startswith(b"Subject: about [0, 1]")
         assert [(r.address, r.notify) for r in made.recipients] == [("me@example.com", Notify.NEVER)]
+
+    async def test_a_report_goes_in_the_lane_of_what_it_is_about(self, stores: Stores) -> None:
+        job, worker = await self._claimed(stores)
+        report = replace(report_on(job, [0]), lane=Lane.BULK)
+        await stores.store.record([attempt_for(job, worker, Outcome.REFUSED)], Consequences([report]))
+        (made,) = await stores.store.claim([report.id], worker, LEASE)
+        assert made.lane is Lane.BULK
 
     async def test_recording_again_makes_no_second_report(self, stores: Stores) -> None:
         """As after a COMMIT whose answer was lost."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.envelope import Envelope
+from smtp_proxy.model.lane import Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class DueReport:
     delayed: frozenset[int]
     recipient: str
     render: Callable[[frozenset[int]], Envelope | None]
+    lane: Lane = Lane.TRANSACTIONAL  # of what it is about: the bounces of a newsletter keep nobody waiting either
 
 
 @dataclass(frozen=True, slots=True)

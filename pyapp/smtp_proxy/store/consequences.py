@@ -29,7 +29,7 @@ async def write(connection: Connection, places: set[Place], consequences: Conseq
     for report in consequences.reports:
         envelope = report.render(numbers_to_tell(report, places, newly_late))
         if envelope is not None:
-            await _enqueue(connection, envelope, report.recipient, sweep_after)
+            await _enqueue(connection, envelope, report, sweep_after)
     for number, suppression in consequences.suppressions:
         if (suppression.envelope_id, number) in places:
             await connection.execute(
@@ -93,7 +93,7 @@ async def _newly_late(connection: Connection, places: Sequence[Place]) -> set[Pl
     return {(row["envelope_id"], row["recipient_number"]) for row in rows}
 
 
-async def _enqueue(connection: Connection, envelope: Envelope, recipient: str, sweep_after: timedelta) -> None:
+async def _enqueue(connection: Connection, envelope: Envelope, report: DueReport, sweep_after: timedelta) -> None:
     await connection.execute(
         QUERIES["add_report"],
         envelope.id,
@@ -107,7 +107,8 @@ async def _enqueue(connection: Connection, envelope: Envelope, recipient: str, s
         envelope.client_address,
         envelope.received_at,
         envelope.body,
-        recipient,
+        report.recipient,
         sweep_after,
         int(Notify.NEVER),
+        int(report.lane),
     )

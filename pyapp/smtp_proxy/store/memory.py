@@ -288,7 +288,9 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             if envelope is not None and envelope.id not in self._envelopes:
                 now = self._clock.now()
                 self._envelopes[envelope.id] = envelope
-                self._rows[envelope.id] = [Row(envelope.id, 0, due.recipient, now, now, notify=Notify.NEVER)]
+                self._rows[envelope.id] = [
+                    Row(envelope.id, 0, due.recipient, now, now, notify=Notify.NEVER, lane=due.lane)
+                ]
         for number, suppression in then.suppressions:
             if (suppression.envelope_id, number) in recorded:
                 self._suppress(suppression)

@@ -238,7 +238,8 @@ WHERE d.envelope_id = t.envelope_id AND d.recipient_number = t.recipient_number
 RETURNING d.envelope_id, d.recipient_number;
 
 -- name: add_report
--- An envelope of our own with one recipient. $1-$11 columns of envelopes, $12 recipient, $13 sweep after, $14 NOTIFY
+-- An envelope of our own with one recipient. $1-$11 columns of envelopes, $12 recipient, $13 sweep after, $14 NOTIFY,
+-- $15 lane
 WITH made AS (
     INSERT INTO envelopes (id, tenant_id, credential_id, reverse_path, recipient_count, size_bytes, body_type, smtputf8,
         helo, client_address, tls, received_at, content)
@@ -246,8 +247,8 @@ WITH made AS (
     ON CONFLICT DO NOTHING
     RETURNING id
 )
-INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify)
-SELECT id, 0, $12::text, now() + $13::interval, $14::smallint FROM made;
+INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, lane)
+SELECT id, 0, $12::text, now() + $13::interval, $14::smallint, $15::smallint FROM made;
 
 -- name: add_suppression
 INSERT INTO suppressions (tenant_id, address, reason, envelope_id)

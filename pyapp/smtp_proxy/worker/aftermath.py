@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.dsn import Notify
+from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
 from smtp_proxy.model.policy import Reports
 from smtp_proxy.store.ids import new_id
@@ -59,7 +60,7 @@ class Aftermath:
             return NOTHING
         endings = self._endings(job, attempts, wanted)
         return Consequences(
-            [self._due(envelope, endings, now)] if endings else (),
+            [self._due(envelope, endings, now, job.lane)] if endings else (),
             _suppressions(job, attempts) if wanted.suppress_hard_bounces else (),
         )
 
@@ -69,6 +70,7 @@ class Aftermath:
         postponed: Sequence[tuple[Recipient, RecipientResult]],
         wanted: TenantPolicy,
         now: datetime,
+        lane: Lane = Lane.TRANSACTIONAL,
     ) -> Consequences:
         """Of those that go back to the queue without an attempt: their senders hear of a long delay all the same."""
         if not envelope.reverse_path:
@@ -80,7 +82,7 @@ class Aftermath:
             if self._is_late(since, now) and not told:
                 until = since + self._max_age(wanted)
                 endings[recipient.number] = Ending(recipient, Action.DELAYED, result, None, until)
-        return Consequences([self._due(envelope, endings, now)]) if endings else NOTHING
+        return Consequences([self._due(envelope, endings, now, lane)]) if endings else NOTHING
 
     def _is_late(self, since: datetime, now: datetime) -> bool:
         return 0 < self._delay_seconds <= (now - since).total_seconds()
@@ -99,7 +101,7 @@ class Aftermath:
                 found[recipient.number] = Ending(recipient, action, attempt.result, attempt.finished_at, until)
         return found
 
-    def _due(self, envelope: Envelope, endings: dict[int, Ending], now: datetime) -> DueReport:
+    def _due(self, envelope: Envelope, endings: dict[int, Ending], now: datetime, lane: Lane) -> DueReport:
         report_id = new_id(now)
 
         def render(numbers: frozenset[int]) -> Envelope | None:
@@ -113,6 +115,7 @@ class Aftermath:
             frozenset(number for number, ending in endings.items() if ending.action is Action.DELAYED),
             envelope.reverse_path,
             render,
+            lane,
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
     from smtp_proxy.model.attempt import Attempt, Postponed
+    from smtp_proxy.model.lane import Lane
     from smtp_proxy.worker.lease import Claim
     from smtp_proxy.worker.ports import MailStore
 
@@ -61,7 +62,7 @@ class Outcomes:
         store: MailStore,
         recorded: Callable[[Finished], None],
         lost: Callable[[Finished], None],
-        publish: Callable[[list[UUID]], Awaitable[None]],
+        publish: Callable[[list[UUID], Lane], Awaitable[None]],
     ) -> None:
         self._store = store
         self._publish = publish
@@ -147,7 +148,8 @@ class Outcomes:
             self._recorded(finished)
         if reports := [*then.reports, *late.reports]:
             REPORTS.inc(len(reports))
-            await self._publish([report.id for report in reports])
+            for lane in {report.lane for report in reports}:
+                await self._publish([report.id for report in reports if report.lane is lane], lane)
 
 
 def _named(finished: Finished) -> dict[str, object]:

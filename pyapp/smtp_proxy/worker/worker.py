@@ -228,7 +228,9 @@ class Worker:
         finished.then = self._aftermath.of(_attempted(job, finished), finished.attempts, policy, self._clock.now())
         if finished.postponed:
             left = _postponed(job, results, finished)
-            finished.then_postponed = self._aftermath.of_postponed(job.envelope, left, policy, self._clock.now())
+            finished.then_postponed = self._aftermath.of_postponed(
+                job.envelope, left, policy, self._clock.now(), job.lane
+            )
         return finished
 
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
