@@ -232,6 +232,30 @@ class WebhookSuite:
         assert await outbox.due() == [], "the second waits for the first"
         assert await outbox.counts() == {outbox.webhook.id: (2, 0)}
 
+    async def test_what_is_settled_stays_so_when_a_former_leader_comes_late(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        job = await outbox.job("a@rcpt.example", "b@rcpt.example")
+        await outbox.record(job, Outcome.DELIVERED, recipient=0)
+        await outbox.record(job, Outcome.DELIVERED, recipient=1)
+        (first,) = await outbox.due()
+        await stores.store.settle_events([Told(first)])
+        (second,) = await outbox.due()
+        await stores.store.settle_events([Told(first, "500", datetime.now(UTC) + timedelta(hours=1))])
+        assert await outbox.due() == [second], "neither is it told again, nor does the next one wait for it"
+        assert await outbox.counts() == {outbox.webhook.id: (1, 0)}
+        await stores.store.settle_events([Told(first, "500")])
+        assert await outbox.counts() == {outbox.webhook.id: (1, 0)}
+
+    async def test_a_judgement_of_what_was_enabled_since_counts_for_nothing(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        store, webhook = stores.store, outbox.webhook
+        assert await store.judge_webhook(webhook.id, failing_since=NOW, failures=1, error="no", seen=webhook)
+        (failing,) = await store.list_webhooks()
+        assert await store.judge_webhook(webhook.id)
+        assert not await store.judge_webhook(webhook.id, failing_since=NOW, failures=2, disabled_at=NOW, seen=failing)
+        assert await store.list_webhooks() == [webhook]
+        assert not await store.judge_webhook(uuid4(), seen=webhook)
+
     async def test_what_was_given_up_is_replayed(self, stores: Stores) -> None:
         outbox = await Outbox.made(stores)
         store, webhook = stores.store, outbox.webhook.id

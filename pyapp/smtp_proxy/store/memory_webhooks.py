@@ -76,18 +76,24 @@ class MemoryWebhooks(MemoryDomains):
         paused_until: datetime | None = None,
         disabled_at: datetime | None = None,
         error: str = "",
-    ) -> None:
+        seen: Webhook | None = None,
+    ) -> bool:
         self._reachable()
-        if webhook_id in self._webhooks:
-            self._webhooks[webhook_id] = replace(
-                self._webhooks[webhook_id],
-                failing_since=failing_since,
-                failures=failures,
-                paused_until=paused_until,
-                disabled_at=disabled_at,
-                last_error=error,
-            )
-            self._notify_webhooks()
+        kept = self._webhooks.get(webhook_id)
+        if kept is None:
+            return False
+        if seen is not None and (kept.failures, kept.failing_since) != (seen.failures, seen.failing_since):
+            return False
+        self._webhooks[webhook_id] = replace(
+            kept,
+            failing_since=failing_since,
+            failures=failures,
+            paused_until=paused_until,
+            disabled_at=disabled_at,
+            last_error=error,
+        )
+        self._notify_webhooks()
+        return True
 
     async def look_for_webhooks(self) -> None:
         self._reachable()
@@ -128,6 +134,8 @@ class MemoryWebhooks(MemoryDomains):
         for each in told:
             event = each.event
             kept = self._events[event.envelope_id, event.webhook_id, event.recipient_number, event.attempt_number]
+            if kept.state != 0:
+                continue
             kept.state = 1 if each.taken else 0 if each.again_at else 2
             kept.event = replace(kept.event, tries=kept.event.tries + 1)
             if each.again_at is not None:

@@ -551,7 +551,10 @@ WHERE v.envelope_id = gone.envelope_id AND v.webhook_id = gone.webhook_id
 UPDATE webhooks SET secret_key_id = $3, sealed_secret = $4 WHERE id = $1 AND sealed_secret = $2 RETURNING id;
 
 -- name: judge_webhook
-UPDATE webhooks SET failing_since = $2, failures = $3, paused_until = $4, disabled_at = $5, last_error = $6 WHERE id = $1;
+-- $7 only if it fares as it did: with failures $8 since $9
+UPDATE webhooks SET failing_since = $2, failures = $3, paused_until = $4, disabled_at = $5, last_error = $6
+WHERE id = $1 AND (NOT $7::boolean OR (failures = $8 AND failing_since IS NOT DISTINCT FROM $9::timestamptz))
+RETURNING id;
 
 -- name: any_webhooks
 SELECT EXISTS (SELECT FROM webhooks WHERE disabled_at IS NULL);
@@ -575,23 +578,25 @@ WHERE webhook_id = $1 AND state = 0 AND due_at <= now() AND NOT EXISTS (
 ORDER BY due_at, sequence LIMIT $2;
 
 -- name: settle_events
+-- Only what still waits: a leader that lost the lead may come late, with what another has settled since.
 -- $1-$4 keys, $5 states, $6 due again at (null: not), $7 errors
 WITH told AS (
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::timestamptz[], $7::text[]
     ) AS t (envelope_id, webhook_id, recipient_number, attempt_number, state, again_at, error)
-), later AS (
-    UPDATE webhook_events v SET due_at = told.again_at
+), settled AS (
+    UPDATE webhook_events v
+    SET state = told.state, tries = v.tries + 1, due_at = coalesce(told.again_at, v.due_at), last_error = told.error
     FROM told
     WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state = 0
-        AND v.due_at < told.again_at
-        AND (v.recipient_number, v.attempt_number) <> (told.recipient_number, told.attempt_number)
+        AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number
+    RETURNING told.*
 )
-UPDATE webhook_events v
-SET state = told.state, tries = v.tries + 1, due_at = coalesce(told.again_at, v.due_at), last_error = told.error
-FROM told
-WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id
-    AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number;
+UPDATE webhook_events v SET due_at = told.again_at
+FROM settled told
+WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state = 0
+    AND v.due_at < told.again_at
+    AND (v.recipient_number, v.attempt_number) <> (told.recipient_number, told.attempt_number);
 
 -- name: given_up_until
 -- With which message the next so many events end that were given up. $1 webhook, $2 after this id, $3 how many

@@ -81,11 +81,16 @@ class Webhooks:
         paused_until: datetime | None = None,
         disabled_at: datetime | None = None,
         error: str = "",
-    ) -> None:
-        """Keep how its endpoint fares. All at their defaults: well, and enabled."""
+        seen: Webhook | None = None,
+    ) -> bool:
+        """Keep how its endpoint fares. All at their defaults: well, and enabled.
+
+        `seen`: only if it still fares as it did there. False: it does not (somebody enabled it, say), or is gone.
+        """
         values = (failing_since, failures, paused_until, disabled_at, error[:_ERROR_MAX])
+        as_it_was = (True, seen.failures, seen.failing_since) if seen is not None else (False, 0, None)
         async with self._connection("judging a webhook") as connection:
-            await connection.execute(QUERIES["judge_webhook"], webhook_id, *values)
+            return await connection.fetchrow(QUERIES["judge_webhook"], webhook_id, *values, *as_it_was) is not None
 
     async def look_for_webhooks(self) -> None:
         """Learn whether there is any, and any tenant without kept content; `record` then goes by that."""
@@ -110,7 +115,7 @@ class Webhooks:
             return [_event(row) for row in await connection.fetch(QUERIES["due_events"], webhook_id, limit)]
 
     async def settle_events(self, told: Sequence[Told]) -> None:
-        """Keep how it went. What is tried again takes the later events of its message along."""
+        """Keep how it went, of what still waits. What is tried again takes the later events of its message along."""
         async with self._connection("recording what webhooks were told") as connection:
             await connection.execute(
                 QUERIES["settle_events"],

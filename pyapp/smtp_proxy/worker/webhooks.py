@@ -163,27 +163,33 @@ class Webhooks:
         now, failures = self._clock.now(), webhook.failures + 1
         since = webhook.failing_since or now
         disabled = now - since > timedelta(seconds=self._settings.webhook_disable_seconds)
-        if disabled:
-            WEBHOOKS_DISABLED.inc()
-            log.error(
-                "webhook %s of tenant %s is switched off: %s has taken nothing since %s: %s",
-                webhook.id,
-                webhook.tenant_id,
-                urlsplit(webhook.url).hostname,  # The rest of it may hold a secret.
-                since,
-                error,
-                extra={"action": "webhook_disabled"},
-            )
         pause = timedelta(seconds=backoff_seconds(failures, random.random()))  # noqa: S311
+        kept = False
         with contextlib.suppress(StoreUnavailable):
-            await self._store.judge_webhook(
+            kept = await self._store.judge_webhook(
                 webhook.id,
                 failing_since=since,
                 failures=failures,
                 paused_until=now + pause,
                 disabled_at=now if disabled else None,
                 error=error,
+                seen=webhook,  # An operator may have enabled it while it was being called.
             )
+        if kept and disabled:
+            _tell_disabled(webhook, since, error)
+
+
+def _tell_disabled(webhook: Webhook, since: datetime, error: str) -> None:
+    WEBHOOKS_DISABLED.inc()
+    log.error(
+        "webhook %s of tenant %s is switched off: %s has taken nothing since %s: %s",
+        webhook.id,
+        webhook.tenant_id,
+        urlsplit(webhook.url).hostname,  # The rest of it may hold a secret.
+        since,
+        error,
+        extra={"action": "webhook_disabled"},
+    )
 
 
 def backoff_seconds(tries: int, chance: float) -> float:

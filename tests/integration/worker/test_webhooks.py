@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -229,6 +230,29 @@ async def test_what_fails_is_tried_again_in_order(
     await until(lambda: len(endpoint.requests) == 4)
     assert [e["event"] for e in endpoint.told] == ["delivered", "delivered", "delivered", "bounced"]
     assert len({headers["Smtp-Proxy-Event-Id"] for headers, _ in endpoint.requests}) == 2
+
+
+async def test_one_that_is_enabled_while_it_is_called_stays_enabled(
+    house: House, endpoints: Make, telling: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = await endpoints()
+    webhook = UUID((await house.add(endpoint.url))[0])
+    long_ago = datetime.now(UTC) - timedelta(days=365)
+    await house.store.judge_webhook(webhook, failing_since=long_ago, failures=9)
+
+    async def enabled_meanwhile(_: dict[str, Any]) -> web.Response:
+        await house.store.judge_webhook(webhook)
+        return web.Response(status=500)
+
+    endpoint.answer = enabled_meanwhile
+    await house.mail(Outcome.DELIVERED)
+    await until(lambda: len(endpoint.requests) == 1)
+    endpoint.answer = None
+    await house.mail(Outcome.DELIVERED)
+    await until(lambda: len(endpoint.requests) >= 2, 4.0)  # Less than the least pause.
+    (kept,) = await house.store.list_webhooks()
+    assert (kept.disabled_at, kept.paused_until, kept.failures) == (None, None, 0)
+    assert "is switched off" not in caplog.text
 
 
 async def test_given_up_switched_off_and_replayed(
