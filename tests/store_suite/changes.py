@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID, uuid4
+
+import pytest
 
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.envelope import DeliveryState
-from store_suite.rows import LEASE, SWEEP_AFTER, Stores, attempt_for, core_envelope, ids_of
+from smtp_proxy.worker.retry import RetryPolicy, counted
+from store_suite.rows import LEASE, SWEEP_AFTER, TENANT, Stores, attempt_for, core_envelope, ids_of
 
 
 async def states(stores: Stores, envelope_id: UUID) -> list[DeliveryState]:
@@ -25,6 +30,35 @@ class ChangeSuite:
         assert await stores.store.change(Change.RELEASE, [envelope_id]) == [envelope_id]
         assert len(await stores.store.claim([envelope_id], uuid4(), LEASE)) == 1
         assert await stores.store.change(Change.HOLD, []) == []
+
+    @pytest.mark.parametrize("of_tenant", [False, True])
+    async def test_what_was_held_has_its_time_anew(self, stores: Stores, of_tenant: bool) -> None:
+        policy = RetryPolicy(60.0, 2.0, 3600.0, 0.0, give_up_seconds=4 * 86_400.0)
+        row, worker = core_envelope(), uuid4()
+        (envelope_id,) = await stores.accepted(row)
+        (job,) = await stores.store.claim([envelope_id], worker, LEASE)
+        await stores.store.record([attempt_for(job, worker, Outcome.DEFERRED, retry_in=9)])
+        assert await stores.store.change(Change.HOLD, [envelope_id]) == [envelope_id]
+        if of_tenant:
+            assert sum([count async for count in stores.store.release_all_held(TENANT)]) == 1
+        else:
+            assert await stores.store.release_held([envelope_id]) == [envelope_id]
+        (job,) = await stores.store.claim([envelope_id], worker, LEASE)
+        (recipient,) = job.recipients
+        assert (recipient.attempt_number, recipient.replayed_attempts) == (2, 1)
+        assert recipient.replayed_at is not None
+
+        old = replace(job.envelope, received_at=recipient.replayed_at - timedelta(days=6))
+        attempt_number, since = counted(old, recipient)
+        result, again_at = policy.settle(
+            attempt_for(job, worker, Outcome.DEFERRED, retry_in=9).result,
+            attempt_number=attempt_number,
+            received_at=since,
+            now=recipient.replayed_at + timedelta(seconds=1),
+            random=lambda: 0.5,
+        )
+        assert result.outcome is Outcome.DEFERRED, "it is 6 days old, and was tried for a second since it was released"
+        assert again_at == recipient.replayed_at + timedelta(seconds=61), "as after a first attempt"
 
     async def test_cancelled_is_final_and_leaves_the_others(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope(["a@x.example", "b@x.example", "c@x.example"]))

@@ -12,7 +12,7 @@ class Change(StrEnum):
     """Each takes the deliveries that stand where it applies, and leaves the others as they are."""
 
     HOLD = "hold"  # queued: it stays until it is released
-    RELEASE = "release"  # held: it is due now
+    RELEASE = "release"  # held: it is due now, and has its time until it is given up anew
     CANCEL = "cancel"  # queued or held: it is never delivered
 
 

@@ -63,7 +63,7 @@ class Recipient:
     notify: Notify | None = None
     orcpt: str | None = None  # type;xtext
     suppressed: str | None = None  # why this address gets no mail of this tenant
-    replayed_at: datetime | None = None  # since when it is tried again after it was given up
+    replayed_at: datetime | None = None  # since when it is tried again after it was given up or held
     replayed_attempts: int = 0  # attempts behind it then
     delay_reported: bool = False  # its sender was told that it takes long
     route: str | None = None  # chosen by an operator; None: as the routes say

@@ -139,5 +139,6 @@ class MemoryChanges(MemoryMail):
         for row in found:
             now = row.next_attempt_at = row.sweep_at = self._clock.now()
             row.state = DeliveryState.QUEUED
+            row.replayed_at, row.replayed_attempts, row.delay_reported = now, row.attempt_count, False
             self._tell_change(Event.RELEASED, self._envelopes[row.envelope_id], row.number, row.recipient, due_at=now)
         return list(dict.fromkeys(row.envelope_id for row in found))

@@ -333,8 +333,11 @@ WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_num
 RETURNING d.envelope_id, due.was_taken;
 
 -- name: release_named
--- Those of these messages that are held become due. $1 ids, $2 lowest id, $3 highest id
-UPDATE deliveries SET state = 0, next_attempt_at = now(), sweep_at = now()
+-- Those of these messages that are held become due, and have their time anew, as with replay: the time for which they
+-- were held is none in which they were tried. $1 ids, $2 lowest id, $3 highest id
+UPDATE deliveries
+SET state = 0, next_attempt_at = now(), sweep_at = now(),
+    replayed_at = now(), replayed_attempts = attempt_count, delay_reported_at = NULL
 WHERE state = 4 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING envelope_id, recipient_number;
 
@@ -375,9 +378,11 @@ SELECT envelope_id FROM (
 ORDER BY envelope_id DESC LIMIT 1;
 
 -- name: release_held
--- The subquery is a lookup by key for each: as EXISTS or a join, all mail of the tenant might be read instead.
+-- As release_named. The subquery is a lookup by key for each: as EXISTS or a join, all mail of the tenant might be read instead.
 -- $1 after this id, $2 up to this id, $3 tenant or null
-UPDATE deliveries d SET state = 0, next_attempt_at = now(), sweep_at = now()
+UPDATE deliveries d
+SET state = 0, next_attempt_at = now(), sweep_at = now(),
+    replayed_at = now(), replayed_attempts = attempt_count, delay_reported_at = NULL
 WHERE d.state = 4 AND d.envelope_id > $1::uuid AND d.envelope_id <= $2::uuid
     AND ($3::uuid IS NULL OR $3::uuid = (SELECT e.tenant_id FROM envelopes e WHERE e.id = d.envelope_id))
 RETURNING d.envelope_id, d.recipient_number;

@@ -98,7 +98,7 @@ class RetryPolicy:
 
 
 def counted(envelope: Envelope, recipient: Recipient) -> tuple[int, datetime]:
-    """The attempt's number and since when it is tried: a replayed dead letter begins anew."""
+    """The attempt's number and since when it is tried: a replayed dead letter, and what was held, begin anew."""
     since = envelope.received_at if recipient.replayed_at is None else recipient.replayed_at
     return max(1, recipient.attempt_number - recipient.replayed_attempts), since
 
