@@ -65,6 +65,10 @@ class Breaker:
         self._probe_until = now + _PROBE_SECONDS
         return True
 
+    def not_asked(self) -> None:
+        """The probe learned nothing; the next one who asks is the probe."""
+        self._probe_until = None
+
     def succeeded(self) -> None:
         """It was reached and talked to us."""
         self._failures, self._until, self._probe_until, self._cool_down = 0, None, None, COOL_DOWN_SECONDS

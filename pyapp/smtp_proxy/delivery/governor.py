@@ -61,13 +61,14 @@ class Busy(DeliveryError):
 class Permit:
     """To run one transaction; given back with `Governor.leave`."""
 
-    __slots__ = ("began_at", "destination", "lease", "route")
+    __slots__ = ("began_at", "destination", "lease", "probed", "route")
 
     def __init__(self, route: Route, destination: _Destination, began_at: float) -> None:
         self.route = route
         self.destination = destination
         self.began_at = began_at
         self.lease: Lease | None = None
+        self.probed: Breaker | None = None  # half-open: what comes of this transaction decides
 
 
 class _Destination:
@@ -119,6 +120,7 @@ class Governor:
             self._end(destination, 0.0, now)
             raise self._closed(breaker, route, destination, now)
         permit = Permit(route, destination, now)
+        permit.probed = breaker if breaker is not None and breaker.is_open else None
         if route.is_limited:
             permit.lease = await self._share(permit, tenant)
         return permit
@@ -136,9 +138,12 @@ class Governor:
     def leave(self, permit: Permit, transcript: Transcript | None) -> None:
         """The transaction is over; None: it was broken off, which says nothing of the destination."""
         now = self._clock.monotonic()
+        verdict, text = Verdict.NOTHING, ""
         if transcript is not None:
             verdict, text = verdict_of(transcript.results.values(), hung_up=transcript.hung_up)
             self._learn(permit, verdict, text, now)
+        if verdict is Verdict.NOTHING:
+            _give_probe_back(permit)
         if permit.lease is not None:
             self._shares.give_back(permit.lease)
         self._end(permit.destination, now - permit.began_at, now)
@@ -150,6 +155,7 @@ class Governor:
             share = await self._shares.take(permit.route, tenant)
         finally:
             if not isinstance(share, Lease):
+                _give_probe_back(permit)
                 now = self._clock.monotonic()
                 self._end(permit.destination, now - permit.began_at, now)
         if isinstance(share, Lease):
@@ -317,6 +323,12 @@ class Governor:
                 del self._breakers[route_name, hop]
                 if breaker.is_open:
                     BREAKERS_OPEN.labels(route_name).dec()
+
+
+def _give_probe_back(permit: Permit) -> None:
+    """Nothing was learned of the next hop, so whoever comes next may be the probe."""
+    if permit.probed is not None:
+        permit.probed.not_asked()
 
 
 def _hop(route: Route) -> tuple[str, Hashable]:

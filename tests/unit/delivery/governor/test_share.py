@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 from virtual_time import LoopClock
 
+from smtp_proxy.delivery.breaker import COOL_DOWN_SECONDS, FAILURES
 from smtp_proxy.delivery.governor import Busy, Governor
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.share import OwnCount, limits_of
 from smtp_proxy.delivery.transaction import Transcript
 from smtp_proxy.delivery.turn import FREE_TURN
 from smtp_proxy.errors import StreamUnavailable
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.stream.places import Limit
 
 ROUTE = Route("mx.example", 25, "none", "proxy.example", connections=10)
@@ -130,3 +132,37 @@ def test_limits_name_the_destination_and_the_tenant_at_it() -> None:
     route = replace(ROUTE, domain="example.net", fleet_connections=3, tenant_messages_per_minute=9)
     assert limits_of(route, "t") == [Limit("smarthost\nexample.net", 3, 0), Limit("smarthost\nexample.net\nt", 0, 9)]
     assert limits_of(ROUTE, "t") == []
+
+
+async def half_open(ruler: Governor, route: Route) -> None:
+    gone = Transcript({0: RecipientResult(0, Outcome.DEFERRED, 0, "", "gone", "", Kind.NETWORK)}, hung_up=True)
+    for _ in range(FAILURES):
+        ruler.leave(await ruler.enter(route, "b", FREE_TURN), gone)
+    await asyncio.sleep(COOL_DOWN_SECONDS * 1.3)
+
+
+async def test_a_probe_that_the_limits_keep_back_leaves_the_next_one_to_be_it() -> None:
+    """It once stood as "being probed" for a minute though nothing was under way."""
+    ruler = Governor(LoopClock(), lambda: 0.5)
+    route = replace(ROUTE, tenant_connections=1)
+    await half_open(ruler, route)
+    held = await ruler.enter(replace(route, tls="implicit"), "a", FREE_TURN)  # the limit is used up, another breaker
+    with pytest.raises(Busy, match="limits of the route"):
+        await ruler.enter(route, "a", FREE_TURN)
+    probe = await ruler.enter(route, "b", FREE_TURN)
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(route, "c", FREE_TURN)
+    ruler.leave(held, NOTHING)  # no probe, so this gives nothing back
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(route, "c", FREE_TURN)
+    ruler.leave(probe, NOTHING)
+
+
+@pytest.mark.parametrize("came_to", [NOTHING, None])
+async def test_a_probe_that_asked_nothing_leaves_the_next_one_to_be_it(came_to: Transcript | None) -> None:
+    ruler = Governor(LoopClock(), lambda: 0.5)
+    await half_open(ruler, ROUTE)
+    ruler.leave(await ruler.enter(ROUTE, "a", FREE_TURN), came_to)
+    await ruler.enter(ROUTE, "a", FREE_TURN)
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(ROUTE, "a", FREE_TURN)
