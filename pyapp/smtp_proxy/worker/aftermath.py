@@ -56,9 +56,7 @@ class Aftermath:
     def of(self, job: Job, attempts: Sequence[Attempt], wanted: TenantPolicy, now: datetime) -> Consequences:
         """`attempts` are those of the job's recipients, in their order. To the null reverse-path nothing is said."""
         envelope = job.envelope
-        if not envelope.reverse_path:
-            return NOTHING
-        endings = self._endings(job, attempts, wanted)
+        endings = self._endings(job, attempts, wanted) if envelope.reverse_path else {}
         return Consequences(
             [self._due(envelope, endings, now, job.lane)] if endings else (),
             _suppressions(job, attempts) if wanted.suppress_hard_bounces else (),

@@ -234,6 +234,14 @@ async def test_a_hard_bounce_suppresses_where_the_tenant_wants_that(told: Told) 
     assert "550 5.1.1 so" in attempt.reply_text
 
 
+async def test_a_hard_bounce_of_mail_from_the_null_path_suppresses_and_is_not_reported(told: Told) -> None:
+    await told.begin(TenantPolicy(suppress_hard_bounces=True))
+    told.fate = {"gone@x.example": Outcome.REFUSED}
+    await told.ended(await told.send("gone@x.example", reverse_path=""), DeliveryState.REFUSED)
+    assert [s.address for s in await told.store.list_suppressions(told.tenant.id)] == ["gone@x.example"]
+    assert len(told.transport.jobs) == 1, "and nobody is told (RFC 5321 4.5.5)"
+
+
 async def test_nothing_is_suppressed_unasked(told: Told) -> None:
     await told.begin()
     told.fate = {"gone@x.example": Outcome.REFUSED}
