@@ -76,6 +76,23 @@ class ChangeSuite:
         await stores.let_pass(86_400)
         assert await stores.store.sweep(10, SWEEP_AFTER) == []
 
+    async def test_what_a_worker_has_in_hand_is_counted(self, stores: Stores) -> None:
+        tenant = uuid4()
+        mine = [core_envelope(["a@x.example", "b@x.example"], tenant=tenant.bytes) for _ in range(3)]
+        other = core_envelope()
+        await stores.accepted(*mine, other)
+        first, second, third = ids_of(mine)
+        assert await stores.store.in_hand(tenant_id=tenant) == 0
+        worker = uuid4()
+        assert len(await stores.store.claim([first, second, *ids_of([other])], worker, LEASE)) == 3
+        assert await stores.store.in_hand(tenant_id=tenant) == 2
+        assert await stores.store.in_hand(envelope_ids=[first, third]) == 1
+        assert await stores.store.in_hand(envelope_ids=[]) == 0
+        assert await stores.store.in_hand() == 3
+        assert sum([n async for n in stores.store.change_all(Change.CANCEL, tenant)]) == 1
+        await stores.store.release(worker)
+        assert await stores.store.in_hand(tenant_id=tenant) == 0
+
     async def test_all_of_a_tenant(self, stores: Stores) -> None:
         tenant, other = uuid4(), core_envelope()
         batch = [core_envelope(tenant=tenant.bytes) for _ in range(5)]

@@ -133,17 +133,38 @@ def _change(context: typer.Context, change: Change, message_ids: Sequence[str] |
         raise InvalidValue("name either messages or --tenant NAME")
     wanted = [parse_id(text) for text in message_ids or ()]
 
-    async def all_of(store: Store, name: str) -> int:
-        owner = (await store.tenant_by_name(name)).id
-        return sum([count async for count in store.change_all(change, owner)])
-
     if tenant is not None:
-        _tell(_DONE[change], with_store(context, lambda store: all_of(store, tenant)))
+        count, in_hand = with_store(context, lambda store: _change_all(store, change, tenant))
+        _tell(_DONE[change], count)
+        _tell_in_hand(change, in_hand)
         return
-    changed = with_store(context, lambda store: store.change(change, wanted))
+
+    async def work(store: Store) -> tuple[list[UUID], int]:
+        return await store.change(change, wanted), await store.in_hand(envelope_ids=wanted)
+
+    changed, in_hand = with_store(context, work)
     _tell(_DONE[change], len(changed))
+    _tell_in_hand(change, in_hand)
     if left := [str(message_id) for message_id in wanted if message_id not in changed]:
         raise NotFound(f"{_NOT[change]}: {', '.join(left)}")
+
+
+async def _change_all(store: Store, change: Change, tenant: str) -> tuple[int, int]:
+    """How many messages were changed, and how many a worker had in hand: at the start, or at the end if more."""
+    owner = (await store.tenant_by_name(tenant)).id
+    before = await store.in_hand(tenant_id=owner)
+    changed = sum([count async for count in store.change_all(change, owner)])
+    return changed, max(before, await store.in_hand(tenant_id=owner))
+
+
+def _tell_in_hand(change: Change, count: int) -> None:
+    if count:
+        messages = "1 message is" if count == 1 else f"{count} messages are"
+        typer.echo(
+            f"{messages} in a worker's hand, and what is under way of that was not {_DONE[change]}: "
+            "should it be deferred, it is tried again; run this again in some minutes",
+            err=True,
+        )
 
 
 def parse_state(text: str) -> DeliveryState:

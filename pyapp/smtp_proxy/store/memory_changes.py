@@ -56,6 +56,13 @@ class MemoryChanges(MemoryMail):
             yield len(await self.change(change, ids[start : start + batch]))
         yield 0
 
+    async def in_hand(self, *, tenant_id: UUID | None = None, envelope_ids: Sequence[UUID] | None = None) -> int:
+        self._reachable()
+        found = {row.envelope_id for row in self._all_rows() if row.state is DeliveryState.SENDING}
+        if envelope_ids is not None:
+            found &= set(envelope_ids)
+        return sum(tenant_id in (None, self._envelopes[i].tenant_id) for i in found)
+
     async def reroute(self, reroute: Reroute, envelope_ids: Sequence[UUID]) -> list[UUID]:
         self._reachable()
         found = [

@@ -353,6 +353,16 @@ UPDATE deliveries SET state = 5, finished_at = now()
 WHERE state + 0 IN (0, 4) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING envelope_id, recipient_number;
 
+-- name: in_hand
+-- How many messages a worker has in hand; as renew, this reads the rows in flight alone, and its envelope by key of each.
+-- $1 longest lease, $2 tenant or null, $3 ids or null
+SELECT count(*)
+FROM (
+    SELECT DISTINCT envelope_id FROM deliveries
+    WHERE state = 1 AND sweep_at <= now() + $1::interval AND ($3::uuid[] IS NULL OR envelope_id = ANY ($3))
+) d
+WHERE $2::uuid IS NULL OR $2::uuid = (SELECT e.tenant_id FROM envelopes e WHERE e.id = d.envelope_id);
+
 -- name: reroute
 -- Those of these messages that wait go by another route. What was tried is due now; what waits for its tenant's rate, or is
 -- held, waits on. $1 ids, $2 lowest id, $3 highest id, $4 route or null, $5 states, $6 only what was tried, $7 domains or null

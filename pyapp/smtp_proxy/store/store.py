@@ -371,6 +371,13 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
                 changed, after = await held.change_next(connection, change, tenant_id, after, before, batch)
             yield changed
 
+    async def in_hand(self, *, tenant_id: UUID | None = None, envelope_ids: Sequence[UUID] | None = None) -> int:
+        """How many messages, of a tenant or of these, a worker has in hand; `change` leaves them as they are."""
+        ids = list(envelope_ids) if envelope_ids is not None else None
+        longest = timedelta(seconds=self._settings.worker_lease_seconds)
+        async with self._connection("counting what is under way") as connection:
+            return int(await connection.fetchval(QUERIES["in_hand"], longest, tenant_id, ids))
+
     async def held_by_tenant(self) -> dict[UUID, Held]:
         """How much is held, of each tenant that has any. Reads all that is held: not for every message."""
         async with self._connection("counting held mail") as connection:

@@ -109,3 +109,27 @@ def test_held_messages_are_released(shell: Shell, mail: list[UUID]) -> None:
     assert shell.out == "released 0 messages\n"
     for wrong in ((), (str(held[0]), "--tenant", "acme"), ("latest",)):
         assert shell("messages", "release", *wrong) == 2
+
+
+def test_what_a_worker_has_in_hand_is_said(shell: Shell, mail: list[UUID]) -> None:
+    worker = UUID(int=8)
+    assert len(asyncio.run(shell.store.claim(mail[1:], worker, 30))) == 1
+    assert shell("messages", "hold", str(mail[0])) == 0
+    assert (shell.out, shell.err) == ("held 1 message\n", "")
+    assert shell("messages", "cancel", *map(str, mail)) == 1
+    assert shell.out == "cancelled 1 message\n"
+    assert "1 message is in a worker's hand, and what is under way of that was not cancelled" in shell.err
+    assert f"neither queued nor held: {mail[1]}" in shell.err
+
+
+def test_what_a_worker_has_in_hand_of_a_tenant_is_said(shell: Shell, mail: list[UUID]) -> None:
+    async def claim_two_of_three() -> None:
+        tenant = await shell.store.tenant_by_name("acme")
+        rows = [core_envelope(tenant=tenant.id.bytes) for _ in range(3)]
+        await shell.store.accept(rows, sweep_after_seconds=15)
+        assert len(await shell.store.claim([UUID(bytes=row[0]) for row in rows[:2]], UUID(int=8), 30)) == 2
+
+    asyncio.run(claim_two_of_three())
+    assert shell("messages", "hold", "--tenant", "acme") == 0
+    assert shell.out == "held 2 messages\n"
+    assert "2 messages are in a worker's hand, and what is under way of that was not held" in shell.err
