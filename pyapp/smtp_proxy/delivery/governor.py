@@ -23,6 +23,7 @@ from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
 from smtp_proxy.delivery.share import LEASE_SECONDS, Lease, Shares
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
+from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.telemetry.metrics import BREAKER_OPENED, BREAKERS_OPEN, DESTINATIONS_SLOWED, LINE_WAITING, POSTPONED
 
@@ -140,7 +141,8 @@ class Governor:
         now = self._clock.monotonic()
         verdict, text = Verdict.NOTHING, ""
         if transcript is not None:
-            verdict, text = verdict_of(transcript.results.values(), hung_up=transcript.hung_up)
+            hung_up = transcript.hung_up and not _is_throttled(permit.route, transcript)
+            verdict, text = verdict_of(transcript.results.values(), hung_up=hung_up)
             self._learn(permit, verdict, text, now)
         if verdict is Verdict.NOTHING:
             _give_probe_back(permit)
@@ -329,6 +331,12 @@ def _give_probe_back(permit: Permit) -> None:
     """Nothing was learned of the next hop, so whoever comes next may be the probe."""
     if permit.probed is not None:
         permit.probed.not_asked()
+
+
+def _is_throttled(route: Route, transcript: Transcript) -> bool:
+    """An API that says "too fast" is well, and its provider has a pace for that: no reason to open a circuit."""
+    results = transcript.results.values()
+    return route.provider is not None and all(r.kind is Kind.QUOTA and r.reply_code for r in results)
 
 
 def _hop(route: Route) -> tuple[str, Hashable]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, on_route, refused_here
@@ -153,6 +153,9 @@ class SmtpTransport:
                 self._governor.leave(permit, transcript)
             if not transcript.hung_up:
                 return transcript
+            if _is_postponed(transcript):  # by a provider's own pace
+                kept_back = transcript
+                continue
             said = transcript
             if place + 1 < len(candidates):
                 log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
@@ -161,11 +164,11 @@ class SmtpTransport:
         return said
 
     async def _transact(
-        self, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
+        self, route: Route, message: Message, addressees: list[Addressee], ledger: _Account
     ) -> Transcript:
         """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
         if route.provider is not None:
-            return await _offer(route.provider, route, message, addressees, ledger)
+            return await _offer(route.provider, message, addressees, ledger)
         pool = self._pool(route)
         fresh = False
         while True:
@@ -195,11 +198,13 @@ class SmtpTransport:
         return pool
 
 
-async def _offer(
-    provider: Provider, route: Route, message: Message, addressees: list[Addressee], ledger: Ledger
-) -> Transcript:
+async def _offer(provider: Provider, message: Message, addressees: list[Addressee], ledger: _Account) -> Transcript:
     recipients = [(addressee.number, addressee.path.decode()) for addressee in addressees]
     offered = await provider.offer(unstuffed(message.data), recipients, ledger)
+    if not offered.turned_away:  # else the candidates are asked on, and what was asked before is looked at there
+        for number, result in offered.results.items():
+            if result.postponed_seconds and ledger.has_asked_for(number):
+                offered.results[number] = replace(result, postponed_seconds=0.0)
     return Transcript(offered.results, hung_up=offered.turned_away)
 
 
@@ -225,6 +230,10 @@ class _Account:
     def has_asked(self) -> bool:
         """Whether an attempt was written down."""
         return bool(self._sent)
+
+    def has_asked_for(self, number: int) -> bool:
+        """Whether an attempt for this recipient was written down, which has to be given an end."""
+        return number in self._sent
 
     async def sending(self, recipient_numbers: Sequence[int], remote: str = "") -> bool:
         wrote = await self._ledger.sending(recipient_numbers, remote)

@@ -252,11 +252,65 @@ async def test_a_throttle_slows_every_worker_down(refusing: Refusing, valkey: Va
             break
     asked = len(refusing.requests)
     (result,) = await other.deliver(job())
-    assert (result.outcome, result.kind, result.reply_code) == (Outcome.DEFERRED, Kind.QUOTA, 454)
+    assert (result.outcome, result.kind, result.reply_code) == (Outcome.DEFERRED, Kind.LOCAL, 0)
+    assert result.postponed_seconds > 0, "no attempt is counted"
     assert "sending slower for now" in result.reply_text
     assert len(refusing.requests) == asked, "the other worker did not ask"
     for part in (one, other, *paces):
         await part.close()
+
+
+async def test_our_own_pace_is_no_attempt_and_no_failure_of_ses(refusing: Refusing) -> None:
+    """Five kept back in a row once opened the circuit of a healthy SES, and each cost an attempt."""
+    transport = transport_by(refusing.url)
+    assert (await transport.deliver(job()))[0].outcome is Outcome.DELIVERED
+    (leg,) = await transport._routes.plan(job())
+    (way,) = leg.candidates
+    pace = way.provider._client.pace.own  # type: ignore[union-attr]
+    pace._paused_until = SystemClock().monotonic() + 30
+    for _ in range(20):
+        (result,) = await transport.deliver(job())
+        assert (result.outcome, result.kind, result.reply_code) == (Outcome.DEFERRED, Kind.LOCAL, 0)
+        assert 20 < result.postponed_seconds <= 45
+    assert len(refusing.requests) == 1
+    pace._paused_until = 0.0
+    assert (await transport.deliver(job()))[0].outcome is Outcome.DELIVERED
+    await transport.close()
+
+
+async def test_a_throttle_opens_no_circuit(refusing: Refusing) -> None:
+    refusing.error, refusing.status = "TooManyRequestsException", 429
+    transport = transport_by(refusing.url)
+    (leg,) = await transport._routes.plan(job())
+    (way,) = leg.candidates
+    pace = way.provider._client.pace.own  # type: ignore[union-attr]
+    for _ in range(8):
+        pace._paused_until = pace._next_at = 0.0
+        assert (await transport.deliver(job()))[0].reply_code == 454
+        await asyncio.sleep(0.1)
+    assert len(refusing.requests) == 8
+    assert not transport._governor._breakers
+    await transport.close()
+
+
+async def test_what_another_candidate_was_asked_is_not_postponed(refusing: Refusing) -> None:
+    """An attempt was written down, so it is given the end that the one who was asked gave it."""
+    asked = Ses(SesClient(SesAccount("eu-central-1", refusing.url, max_rate_per_second=100), SystemClock()))
+    waits = Ses(SesClient(SesAccount("eu-west-1", refusing.url, max_rate_per_second=100), SystemClock()))
+    waits._client.pace.own._paused_until = SystemClock().monotonic() + 30
+    refusing.error, refusing.status = "ServiceUnavailable", 503
+    ways = [Route(f"{n}.example", 443, "implicit", "p.example", provider=one) for n, one in enumerate((asked, waits))]
+
+    class Both:
+        async def plan(self, job: object) -> list[Leg]:
+            return [Leg(job.recipients, tuple(ways))]  # type: ignore[attr-defined]
+
+    transport = SmtpTransport(Both())
+    (result,) = await transport.deliver(job())
+    assert (result.reply_code, result.postponed_seconds) == (451, 0.0)
+    await transport.close()
+    await asked.close()
+    await waits.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ SES puts its own return path on what it sends, so bounces come to SES and not to
 language of SMTP, with the codes that the SMTP interface of SES has for the same: 250 with the message id, 454 for "too
 fast", 554 for "no".
 
+    our own pace, after it said "too fast"    postponed: no attempt, and no news of SES
     too fast, quota, paused, out of order     deferred, and another candidate may be asked
     our keys, our rights, our settings        deferred, and an error in the log: the operator's to mend
     the message or its sender                 refused
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +39,7 @@ from smtp_proxy.delivery.reply import printable
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.delivery.transport import Ledger
@@ -62,6 +64,7 @@ class Verdict:
     turned_away: bool = False
     operator: bool = False
     slow_down: bool = False
+    postponed_seconds: float = 0.0  # nothing was asked: no attempt, and no news of SES
 
 
 _TOO_FAST: Final = Verdict(Outcome.DEFERRED, 454, "4.7.0", Kind.QUOTA, turned_away=True, slow_down=True)
@@ -154,8 +157,11 @@ class SesClient:
 class Ses:
     """See `delivery.provider.Provider`; `tenant_name` is that of the SES tenant, if there is one."""
 
-    def __init__(self, client: SesClient, tenant_name: str | None = None) -> None:
+    def __init__(
+        self, client: SesClient, tenant_name: str | None = None, chance: Callable[[], float] = random.random
+    ) -> None:
         self._client = client
+        self._chance = chance
         self._tenant_name = tenant_name
 
     async def offer(self, raw: bytes, recipients: Sequence[tuple[int, str]], ledger: Ledger) -> Offered:
@@ -197,8 +203,10 @@ class Ses:
     async def _send(self, raw: bytes, part: Sequence[tuple[int, str]], ledger: Ledger) -> tuple[Verdict, str]:
         client = self._client
         if (wait := await client.pace.take(len(part), _PATIENCE_SECONDS)) > _PATIENCE_SECONDS:
-            # It refused us a moment ago; asking again before its time would only make it worse.
-            return Verdict(Outcome.DEFERRED, 454, "4.7.0", Kind.QUOTA, turned_away=True), "SES: sending slower for now"
+            # Asking before its time would only make it worse. Not all that wait come back in the same moment.
+            later = wait * (1 + self._chance() / 2)
+            kept_back = Verdict(Outcome.DEFERRED, 0, "", Kind.LOCAL, turned_away=True, postponed_seconds=later)
+            return kept_back, "SES: sending slower for now"
         if wait:
             await asyncio.sleep(wait)
         if not await ledger.sending([number for number, _ in part]):
@@ -232,7 +240,14 @@ class Ses:
     def _answer(self, offered: Offered, recipients: Sequence[tuple[int, str]], verdict: Verdict, text: str) -> None:
         for number, _ in recipients:
             offered.results[number] = RecipientResult(
-                number, verdict.outcome, verdict.code, verdict.enhanced_code, text, self._client.remote, verdict.kind
+                number,
+                verdict.outcome,
+                verdict.code,
+                verdict.enhanced_code,
+                text,
+                self._client.remote,
+                verdict.kind,
+                postponed_seconds=verdict.postponed_seconds,
             )
 
 
