@@ -157,6 +157,38 @@ async def test_who_makes_dns_or_https_fail_takes_nothing_back(
     assert await policies.of("a.example") is None
 
 
+@pytest.mark.parametrize("age", [60, 86_400])
+async def test_a_policy_that_is_refreshed_never_lapses(
+    age: int, policies: StsPolicies, host: PolicyHost, time: Time
+) -> None:
+    """RFC 8461 10.2. It once was none from each expiry until the next look, up to five minutes."""
+    host.body = ENFORCE.replace(b"86400", str(age).encode())
+    for _ in range(40):
+        assert await policies.of("a.example") is not None
+        time.seconds += age / 11
+    assert 4 <= host.fetches <= 10
+
+
+@pytest.mark.parametrize("dns_fails", [False, True])
+async def test_a_refresh_that_fails_is_tried_again_until_the_policy_ends(
+    policies: StsPolicies, host: PolicyHost, dns: DnsServer, time: Time, *, dns_fails: bool
+) -> None:
+    assert await policies.of("a.example") is not None
+    host.status = 503
+    if dns_fails:
+        dns.failing.add("_mta-sts.a.example")
+    time.seconds += 43_300
+    for fetches in (2, 3, 4):
+        assert await policies.of("a.example") is not None
+        assert await policies.of("a.example") is not None
+        assert host.fetches == fetches
+        time.seconds += 301
+    host.status = 200
+    assert await policies.of("a.example") is not None
+    time.seconds += 43_100  # past the end of the first
+    assert await policies.of("a.example") is not None
+
+
 async def test_a_failed_fetch_is_not_repeated_at_once(policies: StsPolicies, host: PolicyHost, time: Time) -> None:
     host.status = 404
     for _ in range(3):

@@ -38,6 +38,8 @@ _MOST_AGE_SECONDS: Final = 31_557_600  # RFC 8461 3.2
 _FETCH_SECONDS: Final = 10.0
 # After a failed fetch (RFC 8461 3.3 asks for at least five minutes), and between looks at the TXT record.
 _AGAIN_SECONDS: Final = 300.0
+# Between looks, however short a policy's life is.
+_LEAST_SECONDS: Final = 10.0
 _MOST_POLICIES: Final = 50_000
 _ID = re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII)
 
@@ -106,6 +108,7 @@ class _Known:
     policy: StsPolicy | None
     expires_at: float
     look_at: float  # when the TXT record is due
+    refresh_at: float  # when the policy is fetched anew, whatever DNS says of it
 
 
 class StsPolicies:
@@ -132,13 +135,21 @@ class StsPolicies:
         return known.policy if known.policy is not None and self._clock.monotonic() < known.expires_at else None
 
     async def _look(self, domain: str, known: _Known | None) -> _Known:
-        """Ask for the id; fetch when it is another than we know."""
+        """Ask for the id; fetch when it is another than we know, and when half of the policy's life is over.
+
+        Refreshed ahead, so that it never lapses for a moment, and who wants it to has to keep its host away for half
+        of its life (RFC 8461 10.2). An HTTPS answer is proven, so DNS has no say in that.
+        """
         number = await self._published(domain)
         now = self._clock.monotonic()
-        fresh = known if known is not None and now < known.expires_at else _Known("", None, now, now)
-        if number is not None and number != fresh.number:
-            fresh = await self._fetched(domain, number, fresh)
-        fresh.look_at = self._clock.monotonic() + _AGAIN_SECONDS
+        fresh = known if known is not None and now < known.expires_at else _Known("", None, now, now, now)
+        is_new = number is not None and number != fresh.number
+        if is_new or (fresh.policy is not None and now >= fresh.refresh_at):
+            fresh = await self._fetched(domain, number or fresh.number, fresh)
+        now = self._clock.monotonic()
+        fresh.look_at = now + _AGAIN_SECONDS
+        if fresh.refresh_at > now:
+            fresh.look_at = min(fresh.look_at, max(fresh.refresh_at, now + _LEAST_SECONDS))
         self._known[domain] = fresh
         self._known.move_to_end(domain)
         while len(self._known) > _MOST_POLICIES:
@@ -159,7 +170,8 @@ class StsPolicies:
             text = printable(str(error).encode()) or type(error).__name__
             log.warning("MTA-STS policy of %s: %s", domain, text, extra={"action": "sts_fetch_failed"})
             return known
-        return _Known(number, policy, self._clock.monotonic() + policy.max_age_seconds, 0.0)
+        now, age = self._clock.monotonic(), policy.max_age_seconds
+        return _Known(number, policy, now + age, look_at=now, refresh_at=now + age / 2)
 
 
 class PublicHosts(AbstractResolver):
