@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +18,7 @@ from uuid import UUID
 import boto3
 import pytest
 from aiohttp import web
+from certificates import Authority
 from fix_moto import keys, moto
 from fix_valkey import ValkeyServer
 from mail import BODY, envelope, job
@@ -206,6 +211,38 @@ async def test_no_answer_is_an_unknown_outcome(refusing: Refusing) -> None:
     (result,) = await deliver(refusing)
     assert (result.outcome, result.reply_code) == (Outcome.UNKNOWN, 0)
     assert "whether it was taken is unknown" in result.reply_text
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_tls_that_breaks_after_the_call_went_out_is_an_unknown_outcome(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    """Both are an SSLError of botocore, which is a ConnectionError: the message once went elsewhere a second time."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            plain = socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+            with plain, contextlib.suppress(OSError):
+                tls = authority.server("localhost").wrap_socket(connection, server_side=True)
+                asked.append(tls.recv(65536))
+                plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that nobody can decrypt
+                time.sleep(0.3)
+                tls.close()
+
+    if trusted:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.ca_file))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        transport = transport_by(f"https://localhost:{listener.getsockname()[1]}")
+        (result,) = await transport.deliver(job())
+        await transport.close()
+        await asyncio.to_thread(server.join)
+    assert (result.outcome, result.kind) == (Outcome.UNKNOWN if trusted else Outcome.DEFERRED, Kind.NETWORK)
+    assert "SSL validation failed" in result.reply_text
+    assert bool(asked) is trusted
 
 
 async def test_nobody_there_and_no_keys(refusing: Refusing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import logging
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -30,6 +31,7 @@ from botocore.exceptions import (
     ClientError,
     HTTPClientError,
     NoCredentialsError,
+    SSLError,
 )
 from botocore.exceptions import ConnectionError as NotConnected
 
@@ -261,11 +263,21 @@ def verdict_of(error: ClientError | BotoCoreError) -> tuple[Verdict, str]:
     text = f"SES: {printable(str(error).encode(), 300)}"
     if isinstance(error, NoCredentialsError):
         return _NOT_ALLOWED, text
-    if isinstance(error, NotConnected):
+    if isinstance(error, NotConnected) and (not isinstance(error, SSLError) or _in_handshake(error)):
         return _UNREACHABLE, text
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError | SSLError):
         return _NO_ANSWER, f"{text}, after the call was made, so whether it was taken is unknown"
     return _MISCONFIGURED, text
+
+
+def _in_handshake(error: BaseException) -> bool:
+    """Whether TLS failed before anything was asked. Its error has one name for that and for a broken answer."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(frame.f_code.co_name == "do_handshake" for frame, _ in walk_tb(cause.__traceback__)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _of_answer(code: str, said: str, status: int) -> Verdict:
