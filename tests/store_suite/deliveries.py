@@ -135,6 +135,19 @@ class DeliverySuite:
 
     # -- recording
 
+    async def test_a_sweep_parts_no_message(self, stores: Stores) -> None:
+        """Recipients of one message share a transaction and a report, wherever the limit falls."""
+        recipients = tuple(f"r{n}@rcpt.example" for n in range(7))
+        ids = await stores.accepted(core_envelope(recipients), core_envelope(recipients))
+        worker = uuid4()
+        assert len(await stores.store.claim(ids, worker, LEASE)) == 2
+        await stores.let_pass(LEASE + 1)
+        (first,) = await stores.store.sweep(3, SWEEP_AFTER)
+        (job,) = await stores.store.claim([first], worker, LEASE)
+        assert [recipient.address for recipient in job.recipients] == list(recipients)
+        (second,) = await stores.store.sweep(3, SWEEP_AFTER)
+        assert {first, second} == set(ids)
+
     async def test_delivered_is_final(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope())
         worker = uuid4()

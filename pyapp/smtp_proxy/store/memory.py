@@ -219,9 +219,11 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         now = self._clock.now()
         rows = (r for r in self._all_rows() if r.lane is lane and r.state in _OPEN and r.sweep_at <= now)
         due = sorted(rows, key=lambda r: r.sweep_at)
-        for row in due[:limit]:
-            self._put_back(row, now + timedelta(seconds=sweep_after_seconds))
-        return list(dict.fromkeys(row.envelope_id for row in due[:limit]))
+        swept = dict.fromkeys(row.envelope_id for row in due[:limit])
+        for row in due:
+            if row.envelope_id in swept:
+                self._put_back(row, now + timedelta(seconds=sweep_after_seconds))
+        return list(swept)
 
     async def depth(self) -> int:
         self._reachable()

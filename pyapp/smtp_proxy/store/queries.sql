@@ -317,14 +317,28 @@ RETURNING d.envelope_id, d.recipient_number;
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while. Of one lane.
 -- A lane that this release does not know goes with what is transactional, as in model.Lane. Both conditions are said as
--- deliveries_by_lane says them. $1 limit, $2 sweep after, $3 lane
-WITH due AS (
+-- deliveries_by_lane says them. The limit does not part a message's recipients, who share a transaction and a report.
+-- $1 limit, $2 sweep after, $3 lane
+WITH first AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
     WHERE CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2 AND sweep_at <= now()
     ORDER BY sweep_at
     LIMIT $1
     FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT envelope_id, recipient_number, was_taken FROM first
+    UNION ALL
+    SELECT envelope_id, recipient_number, was_taken FROM (
+        SELECT o.envelope_id, o.recipient_number, o.state = 1 AS was_taken
+        FROM (SELECT DISTINCT envelope_id FROM first) f
+        JOIN deliveries o ON o.envelope_id = f.envelope_id
+        WHERE CASE o.lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + o.state < 2 AND o.sweep_at <= now()
+            AND NOT EXISTS (
+                SELECT FROM first t WHERE t.envelope_id = o.envelope_id AND t.recipient_number = o.recipient_number
+            )
+        FOR UPDATE OF o SKIP LOCKED
+    ) others
 )
 UPDATE deliveries d
 SET state = 0, claimed_by = NULL, sweep_at = now() + $2::interval
