@@ -107,7 +107,7 @@ class Governor:
     async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
         """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
         now = self._clock.monotonic()
-        breaker = self._breakers.get(_hop(route))
+        breaker = self._breaker_of(route)
         destination = self._destination(route, now)
         if breaker is not None and not breaker.may_go(now):
             raise self._closed(breaker, route, destination, now)
@@ -116,7 +116,7 @@ class Governor:
         else:
             await self._wait(destination, tenant, turn, now, lane)
             now = self._clock.monotonic()
-            breaker = self._breakers.get(_hop(route))
+            breaker = self._breaker_of(route)
         if breaker is not None and not breaker.allows(now):
             self._end(destination, 0.0, now)
             raise self._closed(breaker, route, destination, now)
@@ -275,8 +275,11 @@ class Governor:
         if pace.is_full != was_full:
             (DESTINATIONS_SLOWED.inc if was_full else DESTINATIONS_SLOWED.dec)()
 
+    def _breaker_of(self, route: Route) -> Breaker | None:
+        return self._breakers.get(_hop(route)) if self._breakers else None
+
     def _reached(self, route: Route) -> None:
-        breaker = self._breakers.pop(_hop(route), None)
+        breaker = self._breakers.pop(_hop(route), None) if self._breakers else None
         if breaker is None:
             return
         if breaker.is_open:

@@ -24,47 +24,49 @@ Ticket = TypeVar("Ticket")
 class _Own(Generic[Ticket]):
     """Who waits of one tenant, in each lane: since when, the longest first."""
 
-    __slots__ = ("_lanes", "_shares")
+    __slots__ = ("_bulk", "_first", "_shares")
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, dict[Ticket, float]] = {lane: {} for lane in Lane}
+        self._first: dict[Ticket, float] = {}  # transactional
+        self._bulk: dict[Ticket, float] = {}
         self._shares = Shares()
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return len(self._first) + len(self._bulk)
 
     def join(self, lane: Lane, ticket: Ticket, now: float) -> None:
-        self._lanes[lane][ticket] = now
+        (self._bulk if lane is Lane.BULK else self._first)[ticket] = now
 
     def take(self) -> Ticket:
         """The next one; there must be one."""
-        first, bulk = self._lanes[Lane.TRANSACTIONAL], self._lanes[Lane.BULK]
+        first, bulk = self._first, self._bulk
         lane = bulk if not first or (bulk and self._shares.bulk(1)) else first
         ticket = next(iter(lane))
         del lane[ticket]
         return ticket
 
-    def give_up(self, ticket: Ticket) -> None:
-        for lane in self._lanes.values():
-            lane.pop(ticket, None)
+    def give_up(self, ticket: Ticket) -> int:
+        """How many left: 1, or 0 if it was not there."""
+        return sum(lane.pop(ticket, None) is not None for lane in (self._first, self._bulk))
 
     def since(self, moment: float) -> list[Ticket]:
         """Those that have waited since then or longer."""
-        return [ticket for lane in self._lanes.values() for ticket, joined in lane.items() if joined <= moment]
+        return [ticket for lane in (self._first, self._bulk) for ticket, joined in lane.items() if joined <= moment]
 
     def before(self, lane: Lane) -> int:
         """How many go before one that joins this lane now, about."""
-        return len(self) if lane is Lane.BULK else len(self._lanes[Lane.TRANSACTIONAL])
+        return len(self) if lane is Lane.BULK else len(self._first)
 
 
 class Line(Generic[Ticket]):
     """Who waits, by tenant. Times are monotonic seconds."""
 
-    __slots__ = ("_moved_at", "_seconds_each", "_tenants", "_waiting", "in_use")
+    __slots__ = ("_count", "_moved_at", "_seconds_each", "_tenants", "_waiting", "in_use")
 
     def __init__(self, now: float) -> None:
         self._tenants: deque[Hashable] = deque()  # in the order of their turns; each has somebody waiting
         self._waiting: dict[Hashable, _Own[Ticket]] = {}
+        self._count = 0
         self.in_use = 0
         self._seconds_each = _FIRST_GUESS_SECONDS
         self._moved_at = now
@@ -73,14 +75,16 @@ class Line(Generic[Ticket]):
         return bool(self._tenants)
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values())) if self._waiting else 0
+        return self._count
 
     def join(self, tenant: Hashable, ticket: Ticket, now: float, lane: Lane = Lane.TRANSACTIONAL) -> None:
         """Wait behind the others of this tenant, in this lane."""
-        if tenant not in self._waiting:
-            self._waiting[tenant] = _Own()
+        own = self._waiting.get(tenant)
+        if own is None:
+            own = self._waiting[tenant] = _Own()
             self._tenants.append(tenant)
-        self._waiting[tenant].join(lane, ticket, now)
+        own.join(lane, ticket, now)
+        self._count += 1
 
     def take(self) -> Ticket | None:
         """The next one: the first of the tenant whose turn it is."""
@@ -89,7 +93,8 @@ class Line(Generic[Ticket]):
         tenant = self._tenants.popleft()
         own = self._waiting[tenant]
         ticket = own.take()
-        if len(own):
+        self._count -= 1
+        if own:
             self._tenants.append(tenant)
         else:
             del self._waiting[tenant]
@@ -100,8 +105,8 @@ class Line(Generic[Ticket]):
         own = self._waiting.get(tenant)
         if own is None:
             return
-        own.give_up(ticket)
-        if not len(own):
+        self._count -= own.give_up(ticket)
+        if not own:
             del self._waiting[tenant]
             self._tenants.remove(tenant)
 
@@ -132,7 +137,8 @@ class Line(Generic[Ticket]):
 
         Of a tenant among others only its own part counts, once for each tenant.
         """
-        own = self._waiting[tenant].before(lane) if tenant in self._waiting else 0
-        ahead = min(len(self), own * max(1, len(self._tenants)) + len(self._tenants))
+        mine = self._waiting.get(tenant)
+        own, tenants = (0 if mine is None else mine.before(lane)), len(self._tenants)
+        ahead = min(self._count, own * max(1, tenants) + tenants)
         each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
         return (ahead + 1) * each / max(1, self.in_use)

@@ -137,7 +137,8 @@ class Hand:
         self._batch = batch_messages
         self._most_lent = max(_LENT_LEAST, _LENT_TIMES * concurrency)
         self._most_bulk_turns = max(1, concurrency - max(1, concurrency // _KEPT_OF_TURNS))
-        self._lanes: dict[Lane, deque[Held]] = {lane: deque() for lane in Lane}
+        self._first: deque[Held] = deque()  # transactional
+        self._bulk: deque[Held] = deque()
         self._shares = Shares()
         self._arrival: asyncio.Future[None] | None = None  # of whoever waits in `take`
         self._regaining: dict[Turn, asyncio.Future[None]] = {}  # the longest first
@@ -152,10 +153,11 @@ class Hand:
         self._seconds_each = 0.05
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._looks = False  # for room, as soon as what happens now is over
 
     def put(self, claim: Claim, entries: Sequence[Entry]) -> None:
         """Take a job in hand."""
-        self._lanes[claim.job.lane].append(Held(claim, entries))
+        self._lane(claim.job.lane).append(Held(claim, entries))
         self._count_bytes(claim, 1)
         self._wake_taker()
 
@@ -167,7 +169,7 @@ class Hand:
                 await self._arrival
             finally:
                 self._arrival = None
-        held = self._lanes[lane].popleft()
+        held = self._lane(lane).popleft()
         turn = Turn(self, lane, asyncio.get_running_loop())
         self.hold(turn)
         self._look_for_room()
@@ -187,9 +189,9 @@ class Hand:
 
     def drop_waiting(self) -> list[Held]:
         """Give up what has not been started."""
-        dropped = [held for lane in self._lanes.values() for held in lane]
-        for lane in self._lanes.values():
-            lane.clear()
+        dropped = [*self._first, *self._bulk]
+        self._first.clear()
+        self._bulk.clear()
         return dropped
 
     def lend_slow(self) -> None:
@@ -204,7 +206,7 @@ class Hand:
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._lanes.values()))
+        return len(self._first) + len(self._bulk)
 
     @property
     def busy_share(self) -> float:
@@ -274,6 +276,9 @@ class Hand:
 
     # -- details
 
+    def _lane(self, lane: Lane) -> deque[Held]:
+        return self._bulk if lane is Lane.BULK else self._first
+
     def _count_bytes(self, claim: Claim, sign: int) -> None:
         size = sign * len(claim.job.envelope.body)
         self._bytes += size
@@ -287,20 +292,29 @@ class Hand:
 
     def _next(self) -> Lane | None:
         """Whose turn it is, of those that wait; None: nobody waits, or there is none for who does."""
-        ready = [lane for lane, waiting in self._lanes.items() if waiting and self.has_turn(lane)]
-        if len(ready) > 1:
+        first = bool(self._first) and self.has_turn(Lane.TRANSACTIONAL)
+        bulk = bool(self._bulk) and self.has_turn(Lane.BULK)
+        if first and bulk:
             return Lane.BULK if self._shares.bulk(1) else Lane.TRANSACTIONAL
-        return ready[0] if ready else None
+        if first:
+            return Lane.TRANSACTIONAL
+        return Lane.BULK if bulk else None
 
     def _first_regaining(self) -> Turn | None:
+        if not self._regaining:
+            return None
         return next((turn for turn in self._regaining if self._has_free_turn(turn.lane)), None)
 
-    def _next_turn(self) -> None:
+    def _let_the_kept_out_go_on(self) -> None:
         for kept_out in [turn for turn in self._regaining if self.keeps_from(turn.lane)]:
             waits = self._regaining.pop(kept_out)
             kept_out.go_on()
             if not waits.done():
                 waits.set_result(None)
+
+    def _next_turn(self) -> None:
+        if self._regaining:
+            self._let_the_kept_out_go_on()
         turn = self._first_regaining()
         if turn is None:
             self._wake_taker()
@@ -313,7 +327,7 @@ class Hand:
     def _wake_taker(self) -> None:
         if self._arrival is None or self._arrival.done():
             return
-        if any(waiting and self.has_turn(lane) for lane, waiting in self._lanes.items()):
+        if (self._first and self.has_turn(Lane.TRANSACTIONAL)) or (self._bulk and self.has_turn(Lane.BULK)):
             self._arrival.set_result(None)
 
     def _room(self) -> Room:
@@ -325,7 +339,7 @@ class Hand:
         if bulk and waiting > ahead // 2 >= waiting - self._bulk_soon:
             bulk = False  # It goes on within the time that is taken ahead for, or so it was thought.
         if not bulk:
-            waiting -= len(self._lanes[Lane.BULK]) + self._bulk_soon  # It keeps nothing else out.
+            waiting -= len(self._bulk) + self._bulk_soon  # It keeps nothing else out.
         if waiting and waiting > ahead // 2:
             return Room(0)
         return Room(max(0, min(self._batch, self._concurrency - len(self._under_way) + ahead - waiting)), bulk)
@@ -333,9 +347,16 @@ class Hand:
     @property
     def _bulk_stands(self) -> bool:
         """Bulk mail waits here for longer than was meant, since what is under way of it is slow."""
-        waiting = self._lanes[Lane.BULK]
+        waiting = self._bulk
         return bool(waiting) and asyncio.get_running_loop().time() - waiting[0].since > SLOW_SECONDS
 
     def _look_for_room(self) -> None:
-        if not self._has_room.is_set() and self._room().count:
+        """Once for all that happens in one round of the event loop: each delivery asks for it several times."""
+        if not self._looks and not self._has_room.is_set():
+            self._looks = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        if self._room().count:
             self._has_room.set()
