@@ -317,7 +317,9 @@ RETURNING d.envelope_id, d.recipient_number;
 -- name: sweep
 -- Due and not taken, or taken and the lease has run out: queued, and not looked at again for a while. Of one lane.
 -- A lane that this release does not know goes with what is transactional, as in model.Lane. Both conditions are said as
--- deliveries_by_lane says them. The limit does not part a message's recipients, who share a transaction and a report.
+-- deliveries_by_lane says them. The limit does not part a message's recipients, who share a transaction and a report: the
+-- others are found by the key of each message, and their state is said as no index of what is due says it, since that
+-- would read the whole backlog.
 -- $1 limit, $2 sweep after, $3 lane
 WITH first AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
@@ -329,15 +331,15 @@ WITH first AS (
 ), due AS (
     SELECT envelope_id, recipient_number, was_taken FROM first
     UNION ALL
-    SELECT envelope_id, recipient_number, was_taken FROM (
+    SELECT others.envelope_id, others.recipient_number, others.was_taken
+    FROM (SELECT DISTINCT envelope_id FROM first) f
+    CROSS JOIN LATERAL (
         SELECT o.envelope_id, o.recipient_number, o.state = 1 AS was_taken
-        FROM (SELECT DISTINCT envelope_id FROM first) f
-        JOIN deliveries o ON o.envelope_id = f.envelope_id
-        WHERE CASE o.lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + o.state < 2 AND o.sweep_at <= now()
-            AND NOT EXISTS (
-                SELECT FROM first t WHERE t.envelope_id = o.envelope_id AND t.recipient_number = o.recipient_number
-            )
-        FOR UPDATE OF o SKIP LOCKED
+        FROM deliveries o
+        WHERE o.envelope_id = f.envelope_id
+            AND CASE o.lane WHEN 1 THEN 1 ELSE 0 END = $3 AND o.state + 0 < 2 AND o.sweep_at <= now()
+            AND (o.envelope_id, o.recipient_number) NOT IN (SELECT envelope_id, recipient_number FROM first)
+        FOR UPDATE SKIP LOCKED
     ) others
 )
 UPDATE deliveries d

@@ -81,6 +81,21 @@ async def test_what_is_due_in_one_lane_is_not_read_for_the_other(
     assert 5 <= read <= 10, f"the sweep looked at {read} rows"
 
 
+@pytest.mark.parametrize("plan_mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_backlog_that_is_due_is_not_read_whole(
+    store: Store, postgres: PostgresServer, db_settings: Settings, plan_mode: str
+) -> None:
+    """After an outage: what is swept at a time costs the same, however much is due."""
+    due = DEFER.replace("+ interval '1 hour'", "- interval '1 hour'")
+    now = datetime.now(UTC)
+    await postgres.sql(due, [new_id(now) for _ in range(DEFERRED)], database=db_settings.db_name)
+    connection = await open_connection(db_settings, "test")
+    await connection.execute("ANALYZE")
+    read = await rows_read(connection, plan_mode, "sweep", "100, '15 seconds', 0")
+    await connection.close()
+    assert 100 <= read <= 200, f"the sweep of 100 looked at {read} rows"
+
+
 async def rows_read(connection: asyncpg.Connection, plan_mode: str, name: str, values: str) -> int:
     """The most rows that a node of the plan had to do with, those that it threw away among them."""
     await connection.execute(f"SET plan_cache_mode = {plan_mode}")

@@ -143,7 +143,7 @@ async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(emp
             QUERIES["claim"].replace(" d.dsn_notify, d.dsn_orcpt, d.lane, d.route,", "").partition(", e.dsn_ret")[0]
         )
         sweep = QUERIES["sweep"].replace("CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2", "state IN (0, 1)")
-        sweep = sweep.replace("CASE o.lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + o.state < 2", "o.state IN (0, 1)")
+        sweep = sweep.replace("CASE o.lane WHEN 1 THEN 1 ELSE 0 END = $3 AND o.state + 0 < 2", "o.state IN (0, 1)")
         assert "lane" not in sweep
         while not done.is_set():
             ids = [row["envelope_id"] for row in await own.fetch(sweep, 10, timedelta(0))] or [new_id_now()]
