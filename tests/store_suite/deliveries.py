@@ -194,16 +194,19 @@ class DeliverySuite:
         due_at = datetime.now(UTC) + timedelta(seconds=40)
         assert await stores.store.postpone([]) == 0
         assert await stores.store.postpone([Postponed(envelope_id, 0, other, due_at)]) == 0
-        assert await stores.store.postpone([Postponed(envelope_id, 0, worker, due_at)]) == 1
+        assert await stores.store.postpone([Postponed(envelope_id, 0, worker, due_at, "mx: 3 wait for it")]) == 1
         assert await stores.store.postpone([Postponed(envelope_id, 0, worker, due_at)]) == 0
         await stores.store.record([attempt_for(job, worker, Outcome.DELIVERED, recipient=1)])
         first, second = (await stores.store.message(envelope_id)).deliveries
         assert (first.state, len(first.attempts), second.state) == (DeliveryState.QUEUED, 0, DeliveryState.DELIVERED)
+        assert (first.waits_for, second.waits_for) == ("mx: 3 wait for it", None)
         assert await stores.store.claim([envelope_id], other, LEASE) == []
         await stores.let_pass(41)
         assert await stores.store.sweep(10, SWEEP_AFTER) == [envelope_id]
         (again,) = await stores.store.claim([envelope_id], other, LEASE)
         assert [(r.number, r.attempt_number) for r in again.recipients] == [(0, 1)]
+        (first, _) = (await stores.store.message(envelope_id)).deliveries
+        assert first.waits_for is None, "it waits for nothing any more"
 
     async def test_recipients_fare_apart(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope(["a@x.example", "b@x.example", "c@x.example"]))

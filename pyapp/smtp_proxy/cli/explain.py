@@ -146,12 +146,11 @@ def _stands(delivery: Delivery, around: Circumstances) -> str:
 def _waits(delivery: Delivery, around: Circumstances) -> str:
     left = delivery.next_attempt_at - around.now
     if left > timedelta(0):
-        why = (
-            "its next attempt is due"
-            if delivery.attempts
-            else "its tenant's rate lets it leave, or its next hop, which was busy, is asked for a place again"
-        )
-        return f"Waits until {when(delivery.next_attempt_at)} ({_span(left)} from now), when {why}."
+        until = f"Waits until {when(delivery.next_attempt_at)} ({_span(left)} from now)"
+        if delivery.waits_for is not None:
+            return f"{until}, without an attempt: {delivery.waits_for}."
+        why = "its next attempt is due" if delivery.attempts else "its tenant's rate lets it leave"
+        return f"{until}, when {why}."
     return (
         f"Ready since {when(delivery.next_attempt_at)} and waits for a worker, as {around.ready} deliveries do in all. "
         "If that number does not fall: is a worker running (`smtp-proxy healthcheck worker`), and keeps up?"

@@ -87,3 +87,4 @@ class Postponed:
     recipient_number: int
     worker_id: UUID
     next_attempt_at: datetime
+    why: str = ""  # in words, for who asks; no reply of a server

@@ -63,6 +63,7 @@ class Delivery:
     notify: Notify | None = None
     orcpt: str | None = None  # type;xtext
     route: str | None = None  # chosen by an operator; None: as the routes say
+    waits_for: str | None = None  # why it was put back without an attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection
 
 log = logging.getLogger(__name__)
+
+# What `explain` says of it.
+_UNUSABLE: Final = (
+    "its body is missing, or this release can not read it: see the worker's log (body_missing, message_unreadable)"
+)
 
 
 async def claim(
@@ -52,7 +57,7 @@ async def claim(
             unusable.append(envelope_id)
     if unusable:
         # Kept by this worker, it would never be looked at again as long as the lease is renewed.
-        await connection.execute(QUERIES["set_aside"], unusable, low, high, worker_id)
+        await connection.execute(QUERIES["set_aside"], unusable, low, high, worker_id, _UNUSABLE)
     return jobs
 
 

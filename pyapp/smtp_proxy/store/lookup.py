@@ -98,6 +98,7 @@ def _delivery(row: asyncpg.Record, attempts: Sequence[AttemptRecord]) -> Deliver
         notify=optional(Notify, row["dsn_notify"]),
         orcpt=row["dsn_orcpt"],
         route=row["route"],
+        waits_for=row["waits_for"],
     )
 
 

@@ -152,7 +152,7 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         for row in (row for i in excess for row in due[i]):
             row.sweep_at = now
         for row in (row for i in kept for row in due[i]):
-            row.state, row.claimed_by = DeliveryState.SENDING, worker_id
+            row.state, row.claimed_by, row.waits_for = DeliveryState.SENDING, worker_id, None
             row.sweep_at = now + timedelta(seconds=lease_seconds)
         return [
             Job(
@@ -185,6 +185,7 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             if row is not None:
                 row.state, row.claimed_by = DeliveryState.QUEUED, None
                 row.next_attempt_at = row.sweep_at = one.next_attempt_at
+                row.waits_for = one.why or None
                 places.add((row.envelope_id, row.number))
         if then:
             self._bring_about(places, then)

@@ -39,6 +39,7 @@ class Row:
     replayed_attempts: int = 0
     lane: Lane = Lane.TRANSACTIONAL
     route: str | None = None
+    waits_for: str | None = None
 
 
 def envelope_of(row: CoreEnvelope) -> Envelope:
@@ -67,5 +68,5 @@ def dead_letter_of(row: Row, envelope: Envelope) -> DeadLetter:
 def delivery_of(row: Row) -> Delivery:
     return Delivery(
         row.number, row.recipient, row.state, row.attempt_count, row.next_attempt_at, row.claimed_by, row.finished_at,
-        tuple(row.attempts), row.notify, row.orcpt, row.route,
+        tuple(row.attempts), row.notify, row.orcpt, row.route, row.waits_for,
     )  # fmt: skip

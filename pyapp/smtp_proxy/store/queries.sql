@@ -84,7 +84,7 @@ WITH due AS (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE deliveries d
-SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval
+SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval, waits_for = NULL
 FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
     AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
@@ -171,16 +171,18 @@ SET outcome = excluded.outcome, reply_code = excluded.reply_code, enhanced_code 
 WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
 
 -- name: set_aside
--- Claimed, and there is nothing to send: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker
+-- Claimed, and there is nothing to send: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 why
 UPDATE deliveries
-SET state = 0, claimed_by = NULL, next_attempt_at = now() + interval '5 minutes', sweep_at = now() + interval '5 minutes'
+SET state = 0, claimed_by = NULL, waits_for = $5::text, next_attempt_at = now() + interval '5 minutes', sweep_at = now() + interval '5 minutes'
 WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid;
 
 -- name: postpone
 -- Claimed, and their next hop is busy: queued again, due later; no attempt. Where the claim still holds.
--- $1 ids, $2 recipient numbers, $3 workers, $4 next_attempt_at, $5 lowest id, $6 highest id
-UPDATE deliveries d SET state = 0, claimed_by = NULL, next_attempt_at = made.due_at, sweep_at = made.due_at
-FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[]) AS made (envelope_id, recipient_number, worker_id, due_at)
+-- $1 ids, $2 recipient numbers, $3 workers, $4 next_attempt_at, $5 lowest id, $6 highest id, $7 why
+UPDATE deliveries d
+SET state = 0, claimed_by = NULL, next_attempt_at = made.due_at, sweep_at = made.due_at, waits_for = nullif(made.why, '')
+FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[], $7::text[])
+    AS made (envelope_id, recipient_number, worker_id, due_at, why)
 WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
     AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
     AND d.state = 1 AND d.claimed_by = made.worker_id
@@ -861,7 +863,7 @@ SELECT id, tenant_id, credential_id, reverse_path, size_bytes, received_at, helo
 FROM envelopes WHERE id = $1;
 
 -- name: message_deliveries
-SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at,
+SELECT recipient_number, recipient, state, attempt_count, next_attempt_at, claimed_by, finished_at, waits_for,
     dsn_notify, dsn_orcpt, lane, route
 FROM deliveries WHERE envelope_id = $1 ORDER BY recipient_number;
 

@@ -70,6 +70,7 @@ def postponed_columns(postponed: Sequence[Postponed]) -> tuple[Any, ...]:
         [p.next_attempt_at for p in postponed],
         min(ids),
         max(ids),
+        [p.why for p in postponed],
     )
 
 

@@ -271,7 +271,8 @@ class Worker:
             )
             if result.postponed_seconds and final.outcome is Outcome.DEFERRED:
                 due_at = now + timedelta(seconds=result.postponed_seconds)
-                postponed.append(Postponed(envelope.id, recipient.number, worker_id, due_at))
+                why = f"{result.remote}: {result.reply_text}" if result.remote else result.reply_text
+                postponed.append(Postponed(envelope.id, recipient.number, worker_id, due_at, why))
                 continue
             attempts.append(Attempt(envelope.id, recipient.attempt_number, worker_id, started_at, now, final, again_at))
             if final.outcome is not Outcome.DELIVERED:

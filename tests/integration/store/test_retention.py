@@ -146,6 +146,7 @@ async def test_mail_without_content_is_set_aside(store: Store, postgres: Postgre
     (delivery,) = (await store.message(lost)).deliveries
     assert (delivery.state, delivery.claimed_by) == (DeliveryState.QUEUED, None)
     assert timedelta(minutes=4) < delivery.next_attempt_at - datetime.now(UTC) <= timedelta(minutes=5)
+    assert "its body is missing" in (delivery.waits_for or ""), "which `explain` says"
 
 
 async def test_a_message_that_can_not_be_read_keeps_no_other(

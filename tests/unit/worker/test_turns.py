@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 from fix_worker import House, eventually
 
@@ -89,15 +90,17 @@ async def test_postponed_mail_goes_back_without_an_attempt_and_comes_again(house
     house.start(sweeping=True)
     began = asyncio.get_running_loop().time()
     (envelope_id,) = await house.accept(1)
-    await eventually(lambda: _is_queued(house, envelope_id))
+    await eventually(lambda: _waits(house, envelope_id))
+    (delivery,) = (await house.store.message(envelope_id)).deliveries
+    assert delivery.waits_for == "mx:25: busy", "which `explain` says"
     await house.all_are([envelope_id], DeliveryState.DELIVERED, seconds=40)
     assert asyncio.get_running_loop().time() - began >= 21
     (delivery,) = (await house.store.message(envelope_id)).deliveries
     assert [attempt.number for attempt in delivery.attempts] == [1]
 
 
-async def _is_queued(house: House, envelope_id: object) -> bool:
-    return house.worker.leases._current.in_hand == 0
+async def _waits(house: House, envelope_id: UUID) -> bool:
+    return (await house.store.message(envelope_id)).deliveries[0].waits_for is not None
 
 
 async def test_broken_off_in_a_wait_nothing_is_lost(house: House) -> None:
