@@ -76,3 +76,4 @@ class Job:
     envelope: Envelope
     recipients: tuple[Recipient, ...]
     lane: Lane = Lane.TRANSACTIONAL
+    trouble: str | None = None  # why there is nothing to send; the body is empty then

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What `explain` says of it.
-_UNUSABLE: Final = (
-    "its body is missing, or this release can not read it: see the worker's log (body_missing, message_unreadable)"
-)
+_UNREADABLE: Final = "this release can not read it: see the worker's log (message_unreadable)"
+_BODY_MISSING: Final = "its body is missing in the database"
 
 
 async def claim(
@@ -43,21 +42,20 @@ async def claim(
     if excess:
         await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
     contents = await _contents(connection, kept)
-    jobs, unusable = [], []
+    jobs, unreadable = [], []
     for envelope_id in kept:
-        if envelope_id not in contents:
+        body = contents.get(envelope_id)
+        if body is None:
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
-            unusable.append(envelope_id)
-            continue
         try:
-            jobs.append(_job(by_envelope[envelope_id], contents[envelope_id]))
+            jobs.append(_job(by_envelope[envelope_id], body))
         except ValueError as error:
             # Of a later release perhaps, which may be delivering it a moment later.
             log.error("%s can not be read: %s", envelope_id, error, extra={"action": "message_unreadable"})  # noqa: TRY400
-            unusable.append(envelope_id)
-    if unusable:
+            unreadable.append(envelope_id)
+    if unreadable:
         # Kept by this worker, it would never be looked at again as long as the lease is renewed.
-        await connection.execute(QUERIES["set_aside"], unusable, low, high, worker_id, _UNUSABLE)
+        await connection.execute(QUERIES["set_aside"], unreadable, low, high, worker_id, _UNREADABLE)
     return jobs
 
 
@@ -82,14 +80,14 @@ def split_by_size(sizes: dict[UUID, int], max_bytes: int) -> tuple[list[UUID], l
     return kept, excess
 
 
-def _job(rows: list[asyncpg.Record], body: bytes) -> Job:
+def _job(rows: list[asyncpg.Record], body: bytes | None) -> Job:
     first = rows[0]
     envelope = Envelope(
         id=first["envelope_id"],
         tenant_id=first["tenant_id"],
         credential_id=first["credential_id"],
         reverse_path=first["reverse_path"],
-        body=body,
+        body=b"" if body is None else body,
         body_type=BodyType(first["body_type"]),
         smtputf8=first["smtputf8"],
         received_at=first["received_at"],
@@ -101,7 +99,7 @@ def _job(rows: list[asyncpg.Record], body: bytes) -> Job:
         tls_suite=suite_name(first["tls_suite"]),
     )
     recipients = tuple(sorted(map(_recipient, rows), key=lambda recipient: recipient.number))
-    return Job(envelope, recipients, Lane(first["lane"]))
+    return Job(envelope, recipients, Lane(first["lane"]), _BODY_MISSING if body is None else None)
 
 
 def _recipient(row: asyncpg.Record) -> Recipient:

@@ -239,6 +239,9 @@ class Worker:
 
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         """Of all recipients, in the job's order; those that are suppressed go nowhere."""
+        if job.trouble is not None:
+            # Tried again, and given up in time, as any other that can not be delivered: it may have been restored by then.
+            return [_nothing_to_send(recipient, job.trouble) for recipient in job.recipients]
         wanted = tuple(recipient for recipient in job.recipients if recipient.suppressed is None)
         if len(wanted) == len(job.recipients):
             return await self._transport.deliver(job, ledger, turn)
@@ -322,6 +325,10 @@ def _attempted(job: Job, finished: Finished) -> Job:
 def _postponed(job: Job, results: list[RecipientResult], finished: Finished) -> list[tuple[Recipient, RecipientResult]]:
     left = {one.recipient_number for one in finished.postponed}
     return [pair for pair in zip(job.recipients, results, strict=True) if pair[0].number in left]
+
+
+def _nothing_to_send(recipient: Recipient, trouble: str) -> RecipientResult:
+    return RecipientResult(recipient.number, Outcome.DEFERRED, 0, "4.3.0", trouble, "", Kind.LOCAL)
 
 
 def _after_crash(was_sent: bool) -> Outcome:

@@ -21,6 +21,7 @@ from mail import core_envelope
 from scripted_server import Received, ScriptedServer
 
 from smtp_proxy.config import Settings
+from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.store import Store
 from smtp_proxy.telemetry.lifecycle import Lifecycle
 from smtp_proxy.worker import worker
@@ -132,3 +133,25 @@ async def test_each_message_has_one_report_though_workers_are_killed(
 async def _all_told(server: ScriptedServer, ids: set[str]) -> bool:
     await asyncio.sleep(0.1)
     return {found[1].decode() for each in reports(server) if (found := _LOG_ID.search(each.data))} >= ids
+
+
+async def test_a_message_whose_body_is_missing_is_tried_again_and_given_up_in_time(
+    settings: Settings, refusing: ScriptedServer, postgres: PostgresServer
+) -> None:
+    """It was once put back every five minutes, without an attempt, for ever, and its sender heard nothing."""
+    ids = await accepted(settings, 1)
+    await postgres.sql("UPDATE envelopes SET content = NULL", database=settings.db_name)
+    soon = {"retry_initial_seconds": 0.2, "retry_give_up_seconds": 2.0, "retry_max_seconds": 0.5}
+    async with working(settings.model_copy(update=soon)):
+        await eventually(lambda: _all_told(refusing, ids), 30)
+    (report,) = reports(refusing)
+    assert b"its body is missing in the database" in b" ".join(report.data.split())
+    rows = await postgres.sql(
+        "SELECT DISTINCT d.state, d.attempt_count > 1 AS again, last.reply_text FROM deliveries d "
+        "JOIN envelopes e ON e.id = d.envelope_id AND e.reverse_path <> '' JOIN attempts last "
+        "ON last.envelope_id = d.envelope_id AND last.attempt_number = d.attempt_count",
+        database=settings.db_name,
+    )
+    (row,) = [tuple(row) for row in rows]
+    assert row[:2] == (DeliveryState.REFUSED, True)
+    assert "given up after 2 seconds; at last: its body is missing" in row[2]
