@@ -110,6 +110,15 @@ class StreamSuite:
         await alive.done(entries)
         assert await streams.depth.depth() == 0
 
+    async def test_bulk_that_the_dead_held_is_left_while_it_has_no_room(self, streams: Streams) -> None:
+        dead, alive = streams.consumer("dead"), streams.consumer("alive")
+        first, bulk = [envelope_id() for _ in range(3)], [envelope_id() for _ in range(4)]
+        await streams.publisher.publish(first)
+        await streams.publisher.publish(bulk, Lane.BULK)
+        assert len(await read_all(dead, 7)) == 7
+        assert sorted(e.envelope_id for e in await alive.reclaim(0.0, bulk=False)) == sorted(first)
+        assert set(bulk) <= {e.envelope_id for e in await alive.reclaim(0.0)}
+
     async def test_reclaim_where_there_is_nothing(self, streams: Streams) -> None:
         assert await streams.consumer("a").reclaim(0.0) == []
 

@@ -136,7 +136,7 @@ def _change(context: typer.Context, change: Change, message_ids: Sequence[str] |
     if tenant is not None:
         count, in_hand = with_store(context, lambda store: _change_all(store, change, tenant))
         _tell(_DONE[change], count)
-        _tell_in_hand(change, in_hand)
+        tell_in_hand(_DONE[change], in_hand)
         return
 
     async def work(store: Store) -> tuple[list[UUID], int]:
@@ -144,7 +144,7 @@ def _change(context: typer.Context, change: Change, message_ids: Sequence[str] |
 
     changed, in_hand = with_store(context, work)
     _tell(_DONE[change], len(changed))
-    _tell_in_hand(change, in_hand)
+    tell_in_hand(_DONE[change], in_hand)
     if left := [str(message_id) for message_id in wanted if message_id not in changed]:
         raise NotFound(f"{_NOT[change]}: {', '.join(left)}")
 
@@ -157,11 +157,12 @@ async def _change_all(store: Store, change: Change, tenant: str) -> tuple[int, i
     return changed, max(before, await store.in_hand(tenant_id=owner))
 
 
-def _tell_in_hand(change: Change, count: int) -> None:
+def tell_in_hand(done: str, count: int) -> None:
+    """What an operator's command has left alone, on stderr; `done` is what it did to the others."""
     if count:
         messages = "1 message is" if count == 1 else f"{count} messages are"
         typer.echo(
-            f"{messages} in a worker's hand, and what is under way of that was not {_DONE[change]}: "
+            f"{messages} in a worker's hand, and what is under way of that was not {done}: "
             "should it be deferred, it is tried again; run this again in some minutes",
             err=True,
         )

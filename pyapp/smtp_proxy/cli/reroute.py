@@ -8,7 +8,7 @@ import typer
 
 from smtp_proxy.cli.arguments import settings_of
 from smtp_proxy.cli.connected import with_store
-from smtp_proxy.cli.messages import parse_id
+from smtp_proxy.cli.messages import parse_id, tell_in_hand
 from smtp_proxy.delivery.routing.file import RoutesFile, read_routes
 from smtp_proxy.delivery.routing.planner import domain_of
 from smtp_proxy.delivery.routing.table import routes_for
@@ -56,12 +56,14 @@ def messages_reroute(
         raise InvalidValue("name either messages or --tenant NAME")
     reroute, settings = _parsed(route, domain, state), settings_of(context)
     if tenant is not None:
-        count = with_store(context, lambda store: _all_of(store, settings, reroute, tenant))
+        count, in_hand = with_store(context, lambda store: _all_of(store, settings, reroute, tenant))
         _tell(count, route)
+        tell_in_hand("rerouted", in_hand)
         return
     wanted = [parse_id(text) for text in message_ids or ()]
-    rerouted = with_store(context, lambda store: _named(store, settings, reroute, wanted))
+    rerouted, in_hand = with_store(context, lambda store: _named(store, settings, reroute, wanted))
     _tell(len(rerouted), route)
+    tell_in_hand("rerouted", in_hand)
     if left := [str(message_id) for message_id in wanted if message_id not in rerouted]:
         raise NotFound(f"nothing of it waits as you said: {', '.join(left)}")
 
@@ -87,24 +89,26 @@ def _parsed(route: str, domain: str | None, state: str | None) -> Reroute:
     )
 
 
-async def _all_of(store: Store, settings: Settings, reroute: Reroute, name: str) -> int:
+async def _all_of(store: Store, settings: Settings, reroute: Reroute, name: str) -> tuple[int, int]:
+    """How many messages were rerouted, and how many a worker had in hand: at the start, or at the end if more."""
     owner = await store.tenant_by_name(name)
     _check(settings, reroute, owner)
+    in_hand = await store.in_hand(tenant_id=owner.id)
     total = said = 0
     async for count in store.reroute_all(reroute, owner.id):
         total += count
         if total - said >= _TELL_EVERY:
             said = total
             typer.echo(f"{total} messages so far", err=True)
-    return total
+    return total, max(in_hand, await store.in_hand(tenant_id=owner.id))
 
 
-async def _named(store: Store, settings: Settings, reroute: Reroute, wanted: list[UUID]) -> list[UUID]:
+async def _named(store: Store, settings: Settings, reroute: Reroute, wanted: list[UUID]) -> tuple[list[UUID], int]:
     tenants = {tenant.id: tenant for tenant in await store.list_tenants()}
     for owner in {(await store.message(message_id)).summary.tenant_id for message_id in wanted}:
         if owner in tenants:
             _check(settings, reroute, tenants[owner])
-    return await store.reroute(reroute, wanted)
+    return await store.reroute(reroute, wanted), await store.in_hand(envelope_ids=wanted)
 
 
 def _check(settings: Settings, reroute: Reroute, tenant: Tenant) -> None:

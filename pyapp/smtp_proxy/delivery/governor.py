@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.breaker import Breaker
 from smtp_proxy.delivery.line import Line
 from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
+from smtp_proxy.delivery.recent import make_room
 from smtp_proxy.delivery.share import LEASE_SECONDS, Lease, Shares
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
@@ -43,8 +44,10 @@ LINE_MAX: Final = 500
 _BACK_FIRST_SECONDS: Final = 5.0
 _BACK_MAX_SECONDS: Final = 120.0
 _BACK_JITTER: Final = 0.25
-# What is known of so many destinations is kept; beyond that, those at rest are forgotten.
+# What is known of so many destinations is kept; beyond that, those at rest are forgotten, and those that asked for less
+# and were not used for so long.
 _KEPT: Final = 5000
+_FORGOTTEN_SECONDS: Final = 900.0
 
 
 class Blocked(DeliveryError):
@@ -75,14 +78,19 @@ class Permit:
 class _Destination:
     def __init__(self, route: Route, now: float) -> None:
         self.route_name = route.name
+        self.used_at = now
         self.line: Line[asyncio.Future[None]] = Line(now)
         self.pace = Pace(min(route.connections, route.fleet_connections or route.connections))
         self.timer: asyncio.TimerHandle | None = None
         self.away: deque[float] = deque()  # when those that were sent back are due again
 
-    @property
-    def at_rest(self) -> bool:
-        return not self.line.in_use and not len(self.line) and self.pace.is_full and not self.away
+    def is_at_rest(self, now: float) -> bool:
+        """Nothing would be lost by forgetting it, or nothing that still counts."""
+        while self.away and self.away[0] <= now:
+            self.away.popleft()
+        if self.line.in_use or len(self.line) or self.away:
+            return False
+        return self.pace.is_full or now - self.used_at > _FORGOTTEN_SECONDS
 
 
 class Governor:
@@ -101,8 +109,8 @@ class Governor:
         self._chance = chance
         self._patience = patience_seconds
         self._shares = Shares(self._clock, places, place_lease_seconds)
-        self._destinations: dict[tuple[str, str], _Destination] = {}
-        self._breakers: dict[tuple[str, Hashable], Breaker] = {}
+        self._destinations: OrderedDict[tuple[str, str], _Destination] = OrderedDict()
+        self._breakers: OrderedDict[tuple[str, Hashable], Breaker] = OrderedDict()
 
     async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
         """Wait for a place; the turn is lent meanwhile. Raises Blocked, Busy."""
@@ -291,8 +299,7 @@ class Governor:
         key = _hop(route)
         breaker = self._breakers.get(key)
         if breaker is None:
-            if len(self._breakers) >= _KEPT:
-                self._forget_breakers(now)
+            self._forget_breakers(now)
             breaker = self._breakers[key] = Breaker(self._chance)
         was_open = breaker.is_open
         if breaker.failed(now, text):
@@ -309,25 +316,20 @@ class Governor:
         key = route.destination
         destination = self._destinations.get(key)
         if destination is None:
-            if len(self._destinations) >= _KEPT:
-                self._forget(now)
+            for _, forgotten in make_room(self._destinations, _KEPT, lambda kept: kept.is_at_rest(now)):
+                if not forgotten.pace.is_full:
+                    DESTINATIONS_SLOWED.dec()
             destination = self._destinations[key] = _Destination(route, now)
+        else:
+            destination.used_at = now
+            self._destinations.move_to_end(key)
         return destination
-
-    def _forget(self, now: float) -> None:
-        for key, destination in list(self._destinations.items()):
-            while destination.away and destination.away[0] <= now:
-                destination.away.popleft()
-            if destination.at_rest:
-                del self._destinations[key]
 
     def _forget_breakers(self, now: float) -> None:
         """Those that would let mail through, which is then the probe; all of a next hop that stays away come back."""
-        for (route_name, hop), breaker in list(self._breakers.items()):
-            if breaker.may_go(now):
-                del self._breakers[route_name, hop]
-                if breaker.is_open:
-                    BREAKERS_OPEN.labels(route_name).dec()
+        for (route_name, _), breaker in make_room(self._breakers, _KEPT, lambda breaker: breaker.may_go(now)):
+            if breaker.is_open:
+                BREAKERS_OPEN.labels(route_name).dec()
 
 
 def _give_probe_back(permit: Permit) -> None:

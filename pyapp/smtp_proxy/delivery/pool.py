@@ -8,7 +8,7 @@ those; when none is left, everybody waiting is told the same at once.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.dialogue import dial
@@ -19,11 +19,35 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.route import Route
 
 
+class Idle:
+    """The connections of all pools that wait to be used again: `most` at a time, the longest idle says QUIT first.
+
+    A sender to many domains by MX leaves one behind with each, which would use up the descriptors of the process.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._owners: OrderedDict[Connection, Pool] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def add(self, connection: Connection, owner: Pool) -> None:
+        self._owners[connection] = owner
+        if len(self._owners) > self._most:
+            longest, its_owner = next(iter(self._owners.items()))
+            its_owner.let_go(longest)
+
+    def remove(self, connection: Connection) -> None:
+        self._owners.pop(connection, None)
+
+
 class Pool:
     """The connections to one next hop."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, idle_of_all: Idle | None = None) -> None:
         self._route = route
+        self._idle_of_all = Idle(route.connections) if idle_of_all is None else idle_of_all
         self._loop = asyncio.get_running_loop()
         self._idle: deque[Connection] = deque()  # the longest idle first
         self._open = 0  # in use, idle or being made
@@ -66,9 +90,16 @@ class Pool:
         else:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
+            self._idle_of_all.add(connection, self)
             self._next_please()
             if self._reaper is None:
                 self._reaper = self._loop.call_later(self._route.idle_seconds, self._reap)
+
+    def let_go(self, connection: Connection) -> None:
+        """Others have more use for its descriptor: one that is idle says QUIT."""
+        self._idle.remove(connection)
+        self._idle_of_all.remove(connection)
+        self._say_goodbye(connection)
 
     async def close(self, timeout_seconds: float = 2.0) -> None:
         """QUIT on all that are idle, and wait a moment for them to be gone."""
@@ -76,7 +107,7 @@ class Pool:
             self._reaper.cancel()
             self._reaper = None
         while self._idle:
-            self._say_goodbye(self._idle.popleft())
+            self._say_goodbye(self._longest_idle())
         leaving = [asyncio.ensure_future(connection.closed()) for connection in self._leaving]
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=timeout_seconds)
@@ -96,6 +127,7 @@ class Pool:
     def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
+            self._idle_of_all.remove(connection)
             if connection.usable and not self._has_served(connection):
                 return connection
             self._say_goodbye(connection)
@@ -104,7 +136,12 @@ class Pool:
     def _make_room(self) -> None:
         """A fresh one is wanted: an idle one gives way. It is as old as the one that has just failed its user."""
         if self._idle and self._open >= self._route.connections:
-            self._say_goodbye(self._idle.popleft())
+            self._say_goodbye(self._longest_idle())
+
+    def _longest_idle(self) -> Connection:
+        connection = self._idle.popleft()
+        self._idle_of_all.remove(connection)
+        return connection
 
     async def _make(self) -> Connection:
         self._open += 1
@@ -162,12 +199,13 @@ class Pool:
             self._leaving.discard(connection)
         elif connection in self._idle:
             self._idle.remove(connection)
+            self._idle_of_all.remove(connection)
             self._forget(connection)
 
     def _reap(self) -> None:
         self._reaper = None
         now = self._loop.time()
         while self._idle and self._idle[0].idle_since + self._route.idle_seconds <= now:
-            self._say_goodbye(self._idle.popleft())
+            self._say_goodbye(self._longest_idle())
         if self._idle:
             self._reaper = self._loop.call_at(self._idle[0].idle_since + self._route.idle_seconds, self._reap)

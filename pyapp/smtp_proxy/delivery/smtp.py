@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +18,8 @@ from smtp_proxy.delivery.dsn import rcpt_parameters
 from smtp_proxy.delivery.governor import Blocked, Busy, Governor
 from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.not_ready import NotReady
-from smtp_proxy.delivery.pool import Pool
+from smtp_proxy.delivery.pool import Idle, Pool
+from smtp_proxy.delivery.recent import make_room
 from smtp_proxy.delivery.sign import CannotSign, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
 from smtp_proxy.delivery.transport import NO_LEDGER
@@ -42,6 +45,8 @@ log = logging.getLogger(__name__)
 
 # Before those without a connection are let go.
 MOST_POOLS: Final = 1000
+# Connections that wait to be used again, of all pools.
+MOST_IDLE: Final = 2000
 
 
 class SmtpTransport:
@@ -51,7 +56,8 @@ class SmtpTransport:
         self._routes = routes
         self._governor = governor or Governor()
         self._signer = signer or Unsigned()
-        self._pools: dict[Route, Pool] = {}
+        self._pools: OrderedDict[Route, Pool] = OrderedDict()
+        self._idle = Idle(_most_idle())
 
     async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER, turn: Turn = FREE_TURN) -> list[RecipientResult]:
         """Offer the job to its next hops; one result per recipient, in the job's order."""
@@ -191,11 +197,18 @@ class SmtpTransport:
     def _pool(self, route: Route) -> Pool:
         pool = self._pools.get(route)
         if pool is None:
-            if len(self._pools) >= MOST_POOLS:
-                # Routes come and go, by domains and by changed files; what has no connection has nothing to lose.
-                self._pools = {route: pool for route, pool in self._pools.items() if pool.open_connections}
-            pool = self._pools[route] = Pool(route)
+            # Routes come and go, by domains and by changed files; what has no connection has nothing to lose.
+            make_room(self._pools, MOST_POOLS, lambda pool: not pool.open_connections)
+            pool = self._pools[route] = Pool(route, self._idle)
+        else:
+            self._pools.move_to_end(route)
         return pool
+
+
+def _most_idle() -> int:
+    """A quarter of the descriptors of this process: the others are for mail under way, Postgres, Redis, webhooks."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_IDLE if soft == resource.RLIM_INFINITY else max(1, min(MOST_IDLE, soft // 4))
 
 
 async def _offer(provider: Provider, message: Message, addressees: list[Addressee], ledger: _Account) -> Transcript:

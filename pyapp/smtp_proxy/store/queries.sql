@@ -811,6 +811,17 @@ FROM (
 -- The same for what this release can open again, by the partial indexes, while everybody waits.
 SELECT EXISTS (SELECT FROM deliveries WHERE state IN (0, 1)) OR EXISTS (SELECT FROM deliveries WHERE state = 4);
 
+-- name: has_events_by_index
+-- Whether any event still waits to be told and is not yet given up. The table's name is replaced by a partition's.
+-- $1 since when they are tried
+SELECT EXISTS (SELECT FROM webhook_events WHERE state = 0 AND occurred_at > $1);
+
+-- name: with_events
+-- Those of these messages of which an event still waits to be told and is not yet given up.
+-- $1 ids, $2 lowest id, $3 highest id, $4 since when they are tried
+SELECT DISTINCT envelope_id FROM webhook_events
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 0 AND occurred_at > $4;
+
 -- name: day_tables
 -- Ordinary tables that are partitions, or that were until they were marked to be dropped. $1 which, $2 the mark
 SELECT c.relname FROM pg_class c

@@ -1,5 +1,7 @@
 """What is no longer kept: a part of `Store`. Mail with a recipient that is not settled stays, whatever its age.
 
+So does mail of which a webhook has not been told yet, until its event is told or given up.
+
 A day is dropped whole: its partitions are detached together, within one short lock in which it is made sure that
 nothing in them is open, and dropped afterwards, when nobody can be waiting for them. A process that dies in between
 leaves detached tables behind, which the next round finds by their names and our mark. A day of which the deliveries
@@ -26,6 +28,7 @@ from smtp_proxy.store.queries import QUERIES
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
     from smtp_proxy.store.pool import Connection
 
@@ -45,6 +48,7 @@ class Retentions:
     """A part of `Store`, which brings the connections."""
 
     _settings: Settings
+    _clock: Clock
     # Whether any tenant's content is not to be kept; until it is known, attempts are recorded as if.
     _privacy_about: bool = True
 
@@ -80,7 +84,8 @@ class Retentions:
         """
         async with self._connection("deleting old mail") as connection, connection.transaction():
             rows = await connection.fetch(QUERIES["old_messages"], tenant_id, first_id(before), after, limit)
-            gone = await _lock_settled(connection, {row["id"]: row["recipient_count"] for row in rows})
+            settled = await _lock_settled(connection, {row["id"]: row["recipient_count"] for row in rows})
+            gone = await _without_events(connection, settled, self._told_since())
             if gone:
                 await connection.execute(QUERIES["delete_messages"], gone, min(gone), max(gone))
         return len(gone), rows[-1]["id"] if len(rows) == limit else None
@@ -110,13 +115,19 @@ class Retentions:
             locks = Locks(connection, try_seconds=self._settings.migrate_lock_seconds, total_seconds=_PATIENCE_SECONDS)
             attached = await _names(connection, attached=True)
             for day in _days(attached, before):
-                if not await _has_open(connection, day):
-                    tables = [parent for parent in _PARENTS if f"{parent}_p{day}" in attached]
-                    await locks.transaction(f"dropping {day}", partial(_detach, connection, day, tables), tables)
+                tables = [parent for parent in _PARENTS if f"{parent}_p{day}" in attached]
+                since = self._told_since()
+                if not (await _has_open(connection, day) or await _has_events(connection, day, tables, since)):
+                    detach = partial(_detach, connection, day, tables, since)
+                    await locks.transaction(f"dropping {day}", detach, tables)
             leftovers = sorted(await _names(connection, attached=False))
             for name in leftovers:
                 await connection.execute(f"DROP TABLE {name}")
         return leftovers
+
+    def _told_since(self) -> datetime:
+        """Events that are older are given up, so nobody waits for them."""
+        return self._clock.now() - timedelta(seconds=self._settings.webhook_give_up_seconds)
 
 
 async def forget_settled(connection: Connection, envelope_ids: Sequence[UUID]) -> None:
@@ -169,8 +180,25 @@ async def _has_open(connection: Connection, day: str) -> bool:
         after = (row["envelope_id"], row["recipient_number"])
 
 
-async def _detach(connection: Connection, day: str, tables: Sequence[str]) -> None:
+async def _without_events(connection: Connection, envelope_ids: list[UUID], since: datetime) -> list[UUID]:
+    if not envelope_ids:
+        return []
+    values = (envelope_ids, min(envelope_ids), max(envelope_ids), since)
+    waiting = {row["envelope_id"] for row in await connection.fetch(QUERIES["with_events"], *values)}
+    return [envelope_id for envelope_id in envelope_ids if envelope_id not in waiting]
+
+
+async def _has_events(connection: Connection, day: str, tables: Sequence[str], since: datetime) -> bool:
+    if "webhook_events" not in tables:
+        return False
+    statement = QUERIES["has_events_by_index"].replace("webhook_events", f"webhook_events_p{day}")
+    return bool(await connection.fetchval(statement, since))
+
+
+async def _detach(connection: Connection, day: str, tables: Sequence[str], since: datetime) -> None:
     """Called with all tables locked, so nothing that was settled is opened again meanwhile."""
+    if await _has_events(connection, day, tables, since):
+        return
     if await connection.fetchval(QUERIES["has_open_by_index"].replace("deliveries", f"deliveries_p{day}")):
         return
     for table in tables:  # names are made from dates alone, so there is nothing to quote

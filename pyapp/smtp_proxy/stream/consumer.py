@@ -206,12 +206,15 @@ class Consumer:
                 for start in range(0, len(entry_ids), _ENTRIES_PER_CALL):
                     await _DONE.call(self._redis, key, [GROUP, *entry_ids[start : start + _ENTRIES_PER_CALL]])
 
-    async def reclaim(self, min_idle_seconds: float, count: int = 100) -> list[Entry]:
-        """Take over what was held for so long; drop consumers that hold nothing. Raises StreamUnavailable."""
+    async def reclaim(self, min_idle_seconds: float, count: int = 100, *, bulk: bool = True) -> list[Entry]:
+        """Take over what was held for so long; drop consumers that hold nothing. Raises StreamUnavailable.
+
+        Up to `count` from each key, which are few where somebody died.
+        """
         idle_ms = int(min_idle_seconds * 1000)
         entries: list[Entry] = []
         async with stream_errors(self._timeout_seconds):
-            for key in self._keys:
+            for key in self._keys if bulk else self._keys[: len(self._shards)]:
                 try:
                     answer = await self._redis.call("XAUTOCLAIM", key, GROUP, self.name, idle_ms, "0-0", "COUNT", count)
                     entries += _entries(key, answer[1])

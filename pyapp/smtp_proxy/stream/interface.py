@@ -65,8 +65,10 @@ class StreamConsumer(Protocol):
         """Acknowledge and delete. An entry that is gone already is no error. Raises StreamUnavailable."""
         ...
 
-    async def reclaim(self, min_idle_seconds: float, count: int = 100) -> list[Entry]:
+    async def reclaim(self, min_idle_seconds: float, count: int = 100, *, bulk: bool = True) -> list[Entry]:
         """Take over entries that some consumer has held for so long, and drop consumers that hold nothing.
+
+        Without `bulk` no bulk mail.
 
         Postgres decides what they are worth: claim them, then say `done`. Raises StreamUnavailable.
         """

@@ -127,11 +127,12 @@ class MemoryConsumer:
             for lane in self._server.lanes.values():
                 lane.pending.pop(entry.entry_id, None)
 
-    async def reclaim(self, min_idle_seconds: float, count: int = 100) -> list[Entry]:
+    async def reclaim(self, min_idle_seconds: float, count: int = 100, *, bulk: bool = True) -> list[Entry]:
         self._server.check()
         now = self._server.clock.monotonic()
         taken: list[Entry] = []
-        for lane, kept in self._server.lanes.items():
+        lanes = self._server.lanes.items()
+        for lane, kept in [(lane, kept) for lane, kept in lanes if bulk or lane is not Lane.BULK]:
             for entry_id, pending in kept.pending.items():
                 if now - pending.since >= min_idle_seconds and len(taken) < count:
                     pending.consumer, pending.since = self.name, now

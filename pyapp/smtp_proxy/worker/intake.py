@@ -56,15 +56,16 @@ class Intake:
         self._hand = hand
         self._clock = clock
         self._shares = Shares()
-        self._offered: deque[UUID] = deque()
+        self._offered: dict[Lane, deque[UUID]] = {lane: deque() for lane in Lane}
         self._done: list[Entry] = []
         self._done_wake = asyncio.Event()
         self._stream_away_until = 0.0
         self._reclaim_at = 0.0
 
-    def offer(self, envelope_ids: Sequence[UUID]) -> None:
+    def offer(self, envelope_ids: Sequence[UUID], lane: Lane) -> None:
         """Take these without the stream. What is too much is found by a later sweep."""
-        self._offered.extend(envelope_ids[: max(0, _OFFERED_MAX - len(self._offered))])
+        waiting = self._offered[lane]
+        waiting.extend(envelope_ids[: max(0, _OFFERED_MAX - len(waiting))])
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """These are done with: acknowledge them with the next call."""
@@ -95,8 +96,9 @@ class Intake:
     # -- where from
 
     async def _next(self, room: Room) -> tuple[list[Entry], list[UUID]]:
-        if self._offered:
-            return [], [self._offered.popleft() for _ in range(min(room.count, len(self._offered)))]
+        for lane, offered in self._offered.items():  # what is transactional first
+            if offered and (room.bulk or lane is not Lane.BULK):
+                return [], [offered.popleft() for _ in range(min(room.count, len(offered)))]
         now = self._clock.monotonic()
         if now >= self._stream_away_until:
             try:
@@ -110,7 +112,7 @@ class Intake:
     async def _read(self, room: Room, now: float) -> list[Entry]:
         if now >= self._reclaim_at:
             self._reclaim_at = now + self._settings.worker_lease_seconds
-            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count):
+            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count, bulk=room.bulk):
                 return left
         block_ms = _BLOCK_MS if room.bulk else _BLOCK_WITHOUT_BULK_MS
         entries = await self._consumer.read(room.count, block_ms, bulk=room.bulk)

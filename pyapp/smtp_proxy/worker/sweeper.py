@@ -87,7 +87,7 @@ class Sweeper:
         *,
         clock: Clock,
         calm: Calm,
-        hand_over: Callable[[list[UUID]], None],
+        hand_over: Callable[[list[UUID], Lane], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -209,7 +209,7 @@ class Sweeper:
         except StreamUnavailable as error:
             PUBLISH_FAILED.inc()
             log.warning("taking %d messages here: %s", len(due), error, extra={"action": "publish_failed"})
-            self._hand_over(due)
+            self._hand_over(due, lane)
             return 0
         _PUBLISHED.inc(len(missing))
         log.debug("%d due, %d published", len(due), len(missing), extra={"action": "swept", "messages": len(due)})

@@ -240,7 +240,7 @@ class Worker:
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         """Of all recipients, in the job's order; those that are suppressed go nowhere."""
         if job.trouble is not None:
-            # Tried again, and given up in time, as any other that can not be delivered: it may have been restored by then.
+            # Tried again, and given up in time, as any other mail: it may have been restored by then.
             return [_nothing_to_send(recipient, job.trouble) for recipient in job.recipients]
         wanted = tuple(recipient for recipient in job.recipients if recipient.suppressed is None)
         if len(wanted) == len(job.recipients):

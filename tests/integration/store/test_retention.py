@@ -137,6 +137,33 @@ async def test_content_goes_after_a_replay_or_the_replay_finds_none(
         assert left["kept"] == bool(replayed)
 
 
+EVENT = (
+    "INSERT INTO webhook_events (envelope_id, webhook_id, recipient_number, attempt_number, event, occurred_at, "
+    "payload, due_at) VALUES ($1, gen_random_uuid(), 0, 1, 'delivered', $2, '{}', $2)"
+)
+
+
+async def test_mail_stays_until_its_events_are_told_or_given_up(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """With a retention below WEBHOOK_GIVE_UP_SECONDS an endpoint that was away for a day once never heard of it."""
+    tenant, day = (await store.create_tenant("acme")).id, f"{OLD:%Y%m%d}"
+    await store.ensure_partitions(OLD, 2)
+    waiting, told = [await mail(store, tenant, OLD, Outcome.DELIVERED) for _ in range(2)]
+    await postgres.sql(EVENT, waiting, datetime.now(UTC), database=db_settings.db_name)
+    after = OLD + timedelta(days=1)
+    assert await store.drop_days(after) == []
+    assert (await store.expire_messages(tenant, after))[0] == 1
+    assert (await store.message(waiting)).summary.id == waiting
+    with pytest.raises(NotFound):
+        await store.message(told)
+    long_ago = timedelta(seconds=db_settings.webhook_give_up_seconds + 60)
+    await postgres.sql(
+        "UPDATE webhook_events SET occurred_at = $1", datetime.now(UTC) - long_ago, database=db_settings.db_name
+    )
+    assert f"webhook_events_p{day}" in await store.drop_days(after)
+
+
 async def test_mail_without_content_comes_with_its_trouble(
     store: Store, postgres: PostgresServer, db_settings: Settings
 ) -> None:

@@ -66,6 +66,15 @@ def test_single_messages_and_back_again(shell: Shell, mail: list[UUID]) -> None:
     assert "operator" not in shell.out
 
 
+@pytest.mark.parametrize("which", ["named", "of its tenant"])
+def test_what_a_worker_has_in_hand_is_said(shell: Shell, mail: list[UUID], which: str) -> None:
+    (job,) = asyncio.run(shell.store.claim([mail[1]], UUID(int=8), 30))
+    assert job.envelope.id == mail[1]
+    target = ["--tenant", "acme"] if which == "of its tenant" else [str(mail[1])]
+    shell("messages", "reroute", *target, "--route", "spare")
+    assert "1 message is in a worker's hand, and what is under way of that was not rerouted" in shell.err
+
+
 def test_all_of_a_tenant_or_some(shell: Shell, mail: list[UUID]) -> None:
     of_acme = ("messages", "reroute", "--tenant", "acme", "--route")
     assert shell(*of_acme, "relay", "--state", "deferred", "--domain", "Y.example") == 0, shell.err

@@ -9,6 +9,8 @@ from fix_worker import House
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState, Job
 from smtp_proxy.model.lane import Lane
+from smtp_proxy.stream.memory import MemoryConsumer
+from smtp_proxy.worker.hand import Room
 
 
 async def _slowly(_job: Job) -> Outcome:
@@ -65,6 +67,21 @@ async def test_without_the_stream_the_lanes_are_kept() -> None:
     await house.all_are(urgent, DeliveryState.DELIVERED)
     assert len(house.transport.jobs) < 300
     await house.worker.leave()
+
+
+async def test_bulk_that_is_offered_waits_for_room_as_other_bulk_does() -> None:
+    """What was swept and could not be published, or was left by a worker that died."""
+    house = House()
+    bulk, urgent = await house.accept(3, publish=False, lane=Lane.BULK), await house.accept(2, publish=False)
+    house.worker.intake.offer(bulk, Lane.BULK)
+    house.worker.intake.offer(urgent, Lane.TRANSACTIONAL)
+    assert await house.worker.intake._next(Room(10, bulk=False)) == ([], urgent)
+    assert await house.worker.intake._next(Room(10, bulk=True)) == ([], bulk)
+    dead = MemoryConsumer(house.server, "dead")
+    await house.publisher.publish(bulk, Lane.BULK)
+    assert len(await dead.read(10, 1)) == 3
+    assert await house.consumer.reclaim(0.0, bulk=False) == []
+    assert len(await house.consumer.reclaim(0.0)) == 3
 
 
 async def test_what_is_given_back_goes_to_its_lane() -> None:

@@ -41,6 +41,9 @@ _AGAIN_SECONDS: Final = 300.0
 # Between looks, however short a policy's life is.
 _LEAST_SECONDS: Final = 10.0
 _MOST_POLICIES: Final = 50_000
+# Policy hosts that are asked at once: one that keeps us waiting for ten seconds is asked again in five minutes, so it
+# takes many of them to keep others out.
+_FETCHES: Final = 200
 _ID = re.compile(r"[A-Za-z0-9]{1,32}", re.ASCII)
 
 
@@ -239,7 +242,7 @@ class HttpsFetch:
     def _get_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._context, limit=20, resolver=self._hosts),
+                connector=aiohttp.TCPConnector(ssl=self._context, limit=_FETCHES, resolver=self._hosts),
                 timeout=aiohttp.ClientTimeout(total=_FETCH_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,

@@ -9,11 +9,21 @@ import pytest
 from virtual_time import LoopClock
 
 from smtp_proxy.delivery.breaker import COOL_DOWN_SECONDS, FAILURES
-from smtp_proxy.delivery.governor import PATIENCE_SECONDS, Blocked, Busy, Governor, Permit
+from smtp_proxy.delivery.governor import (
+    _FORGOTTEN_SECONDS,
+    PATIENCE_SECONDS,
+    Blocked,
+    Busy,
+    Governor,
+    Permit,
+    _Destination,
+)
+from smtp_proxy.delivery.recent import LOOKED_AT
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.transaction import Transcript
 from smtp_proxy.delivery.turn import FREE_TURN, SharedTurn
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+from smtp_proxy.telemetry.metrics import DESTINATIONS_SLOWED
 
 
 def route(host: str = "mx.example", connections: int = 2) -> Route:
@@ -26,6 +36,7 @@ def result(outcome: Outcome, code: int, kind: Kind = Kind.UNKNOWN) -> RecipientR
 
 WELL = Transcript({0: result(Outcome.DELIVERED, 250, Kind.ACCEPTED)})
 GONE = Transcript({0: result(Outcome.DEFERRED, 0, Kind.NETWORK)}, hung_up=True)
+PUT_OFF_ALL = Transcript({0: result(Outcome.DEFERRED, 451)})
 AWAY = Transcript({0: result(Outcome.DEFERRED, 421)}, hung_up=True)
 
 
@@ -194,6 +205,43 @@ async def test_what_is_remembered_of_dead_next_hops_is_bounded(monkeypatch: pyte
         ruler.leave(await ruler.enter(route(f"mx{n}.example"), "a", FREE_TURN), GONE)
     assert len(ruler._breakers) <= 50
     assert len(ruler._destinations) <= 50
+
+
+async def test_a_new_destination_costs_the_same_however_many_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each new one once looked through all of them, as long as none of them was at rest."""
+    monkeypatch.setattr("smtp_proxy.delivery.governor._KEPT", 50)
+    looks = 0
+
+    def is_at_rest(destination: _Destination, now: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return at_rest(destination, now)
+
+    at_rest = _Destination.is_at_rest
+    monkeypatch.setattr(_Destination, "is_at_rest", is_at_rest)
+    ruler = governor()
+    busy = [await ruler.enter(route(f"mx{n}.example"), "a", FREE_TURN) for n in range(300)]
+    assert len(ruler._destinations) == 300, "none is forgotten that is used"
+    assert looks <= 250 * LOOKED_AT
+    for permit in busy:
+        ruler.leave(permit, WELL)
+    for n in range(300):
+        ruler.leave(await ruler.enter(route(f"more{n}.example"), "a", FREE_TURN), WELL)
+    assert len(ruler._destinations) <= 50
+
+
+async def test_who_asked_for_less_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtp_proxy.delivery.governor._KEPT", 5)
+    ruler, before = governor(), DESTINATIONS_SLOWED._value.get()
+    for n in range(5):
+        ruler.leave(await ruler.enter(route(f"mx{n}.example"), "a", FREE_TURN), PUT_OFF_ALL)
+    ruler.leave(await ruler.enter(route("new.example"), "a", FREE_TURN), WELL)
+    assert len(ruler._destinations) == 6, "what they asked for still counts"
+    assert DESTINATIONS_SLOWED._value.get() == before + 5
+    await asyncio.sleep(_FORGOTTEN_SECONDS + 1)
+    ruler.leave(await ruler.enter(route("newer.example"), "a", FREE_TURN), WELL)
+    assert len(ruler._destinations) <= 5
+    assert DESTINATIONS_SLOWED._value.get() < before + 5
 
 
 async def test_who_demands_more_of_a_host_closes_it_to_nobody_else() -> None:
