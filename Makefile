@@ -1,7 +1,7 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-infra run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
-    bench-memory bench-border lock deny audit fuzz soak clean
+    bench-memory bench-border diagram lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -77,6 +77,9 @@ bench-memory: setup ## 1 GiB in 25 MiB messages: the peak beside the configured 
 
 bench-border: setup ## pytest-benchmark: the border and the parser
 	$(PYTHON_BIN)/pytest benches/border --benchmark-only $(PYTEST_ARGS)
+
+diagram: setup setup-infra ## docs/aws.svg anew: the AWS stack of production, drawn from its graph
+	PYTHONPATH=tests $(PYTHON_BIN)/python -P -m infra_graph.diagram docs/aws.svg
 
 lock: ## make constraints.txt and constraints-infra.txt anew: every package pinned with hashes, no index address
 	@sh devstack/lock.sh
