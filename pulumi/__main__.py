@@ -12,6 +12,7 @@ own = Own(
     image_version=config.get("imageVersion") or "first",
     smarthost_host=config.get("smarthostHost") or "",
     smarthost_secret_arn=config.get("smarthostSecretArn") or "",
+    ses_arns=config.get_object("sesArns") or (),
 )
 for name, value in declare(config.require("environment"), config.require("accountId"), own).items():
     pulumi.export(name, value)

@@ -87,6 +87,7 @@ module "ecs" {
   zone_id              = var.zone_id
   smarthost_host       = var.smarthost_host
   smarthost_secret_arn = var.smarthost_secret_arn
+  ses_arns             = var.ses_arns
 
   api_balancer = {
     arn_suffix                = try(module.alb[0].arn_suffix, "")

@@ -74,3 +74,14 @@ variable "smarthost_secret_arn" {
   type        = string
   default     = ""
 }
+
+variable "ses_arns" {
+  description = "What the worker's routes of kind \"ses\" send with: ARNs of identities, and of the configuration sets and tenants that routes name; empty: the worker may not call SES."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.ses_arns : can(regex("^arn:aws[a-z-]*:ses:[a-z0-9-]+:[0-9]{12}:(identity|configuration-set|tenant)/[^*?[:space:]]+$", arn))])
+    error_message = "ses_arns must be whole ARNs of SES, without wildcards: arn:aws:ses:REGION:ACCOUNT:identity/example.com (aws sesv2 list-email-identities), configuration-set/NAME or tenant/NAME/ID."
+  }
+}

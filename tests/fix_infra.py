@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # By file, what is there once and what stands in its place.
 Edits = Mapping[str, list[tuple[str, str]]]
 # Variables of Terraform that have a default, and fields of Pulumi's `stack.Own`, which are called alike.
-Own = Mapping[str, str]
+Own = Mapping[str, str | list[str]]
 NOTHING: Own = MappingProxyType({})
 
 # What production leaves off, switched on, and what it has, off; and what an account may give beside its number.
@@ -48,6 +48,10 @@ OWN: Own = MappingProxyType(
         "image_version": "sha256:" + 64 * "0",
         "smarthost_host": "relay.example.com",
         "smarthost_secret_arn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:relay-AbCdEf",
+        "ses_arns": [
+            "arn:aws:ses:us-east-1:123456789012:identity/example.com",
+            "arn:aws:ses:us-east-1:123456789012:configuration-set/mail",
+        ],
     }
 )
 SWITCHED_ON = {

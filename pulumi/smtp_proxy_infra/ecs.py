@@ -6,6 +6,7 @@ ecs_scaling (how many).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -41,6 +42,9 @@ KINDS = {
 }
 
 
+SES_ARN = re.compile(r"arn:aws[a-z-]*:ses:[a-z0-9-]+:[0-9]{12}:(identity|configuration-set|tenant)/[^*?\s]+")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EcsArgs:
     """Where the services run, what they reach, and their sections of stack.yaml (those that are enabled)."""
@@ -61,6 +65,7 @@ class EcsArgs:
     zone_id: str
     smarthost_host: str
     smarthost_secret_arn: str
+    ses_arns: Sequence[str]
     services: Mapping[str, ServiceSettings]
     settings: EcsSettings
     pressure: PressureSettings
@@ -76,6 +81,11 @@ class EcsArgs:
         require(
             {"api", "dashboard"} & self.services.keys() <= self.target_group_arns.keys(),
             "api.enabled and dashboard.enabled need alb.enabled: nobody could reach them.",
+        )
+        require(
+            all(SES_ARN.fullmatch(arn) for arn in self.ses_arns),
+            "ses_arns must be whole ARNs of SES, without wildcards: arn:aws:ses:REGION:ACCOUNT:identity/example.com "
+            "(aws sesv2 list-email-identities), configuration-set/NAME or tenant/NAME/ID.",
         )
         for each in self.scaling.prewarm.values():
             of = self.services.get(each["service"])
@@ -196,6 +206,7 @@ class Ecs(pulumi.ComponentResource):
             database_key=args.database.kms_key_arn,
             cache=[args.cache.group_arn, args.cache.user_arn],
             smarthost_secret=args.smarthost_secret_arn,
+            ses=args.ses_arns,
         )
         logs = [self._logs[service].arn for service in sorted(self._logs)]
         self._execution = execution_role(self._name, of, logs, self._child)

@@ -18,7 +18,7 @@ ECS_TASKS = "ecs-tasks.amazonaws.com"
 GRANTED: Mapping[str, Sequence[str]] = {
     "submission": ("exec", "database", "sealing", "cache", "protection"),
     "submissions": ("exec", "database", "sealing", "cache", "protection"),
-    "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost"),
+    "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost", "ses"),
     "certs": ("exec", "database", "sealing", "backup", "dns"),
     "api": ("exec", "database", "sealing", "cache"),
     "dashboard": ("exec",),
@@ -42,6 +42,7 @@ class Reach:
     database_key: pulumi.Input[str]
     cache: Sequence[pulumi.Input[str]]
     smarthost_secret: str
+    ses: Sequence[str]
 
 
 def within(arn: pulumi.Output[str], rest: str) -> pulumi.Output[str]:
@@ -126,6 +127,9 @@ def grants_of(of: Reach) -> dict[str, Statements]:
             )
         ],
         "smarthost": [allow(secret, [of.smarthost_secret])] if of.smarthost_secret else [],
+        # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is
+        # named: the identity, the configuration set, the tenant.
+        "ses": [allow(["ses:SendEmail", "ses:SendRawEmail"], of.ses)] if of.ses else [],
         # To list it tells a certificate that is not there from one that may not be read.
         "backup": [
             allow(["s3:GetObject", "s3:PutObject"], [within(of.bucket, "/*")]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Own:
     image_version: str = "first"
     smarthost_host: str = ""
     smarthost_secret_arn: str = ""
+    ses_arns: Sequence[str] = ()
 
 
 NOTHING = Own()
@@ -155,6 +156,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             zone_id=own.zone_id,
             smarthost_host=own.smarthost_host,
             smarthost_secret_arn=own.smarthost_secret_arn,
+            ses_arns=own.ses_arns,
             services=services_of(of),
             settings=EcsSettings(**of["ecs"]),
             pressure=PressureSettings(**of["pressure"]),

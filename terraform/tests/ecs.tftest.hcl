@@ -46,6 +46,7 @@ variables {
   zone_id              = ""
   smarthost_host       = ""
   smarthost_secret_arn = ""
+  ses_arns             = []
 
   target_group_arns = {
     submission  = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/submission/0123456789abcdef"

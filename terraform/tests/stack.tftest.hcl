@@ -115,3 +115,14 @@ run "no_account" {
 
   expect_failures = [var.account_id]
 }
+
+run "ses_by_wildcard" {
+  command = plan
+
+  variables {
+    environment = "dev"
+    ses_arns    = ["arn:aws:ses:us-east-1:123456789012:identity/*"]
+  }
+
+  expect_failures = [var.ses_arns]
+}

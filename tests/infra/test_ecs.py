@@ -12,6 +12,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.model import ListShape, Shape, StructureShape
+from fix_infra import OWN, ROOT, pulumi_side
 from infra_graph.canonical import TOKEN, Resource, argument_name
 from pydantic import SecretStr
 
@@ -259,6 +260,26 @@ def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None
             continue  # of what starts tasks
         resources = " ".join(str(resource) for each in statements for resource in as_list(each["resource"]))
         assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
+
+
+@SIDES
+def test_the_worker_alone_sends_by_ses_and_only_with_what_is_named(side: str, production: Side, switched: Side) -> None:
+    """Off unless ses_arns is given; and then no more than SendEmail, with these identities and configuration sets."""
+    assert ":ses:" not in str(task_policies(production(side)))
+    found = {
+        role: [each for each in statements if "ses:" in str(each["action"])]
+        for role, statements in task_policies(switched(side)).items()
+    }
+    (statement,) = found.pop("ecs-task-worker")
+    assert sorted(statement["action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
+    assert sorted(statement["resource"]) == sorted(OWN["ses_arns"])
+    assert not any(found.values())
+
+
+def test_ses_by_a_wildcard_is_refused_by_pulumi_too() -> None:
+    """As terraform/tests/stack.tftest.hcl has it of Terraform."""
+    with pytest.raises(AssertionError, match="ses_arns must be whole ARNs of SES, without wildcards"):
+        pulumi_side(ROOT, "dev", {"ses_arns": ["arn:aws:ses:us-east-1:123456789012:identity/*"]})
 
 
 @SIDES

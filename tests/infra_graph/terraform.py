@@ -22,6 +22,8 @@ from infra_graph.canonical import TOKEN, Resource, arn, is_named, resource, toke
 from infra_graph.kinds import FIXED, NESTED
 
 ACCOUNT = "123456789012"
+# Variables that have a default.
+Own = Mapping[str, str | list[str]]
 PROVIDER = "registry.terraform.io/hashicorp/aws/5.100.0"
 # Where Terraform itself looks for providers, and where machines without a way to the registry may have them.
 MIRRORS = (
@@ -71,14 +73,17 @@ class Workspace:
             raise CannotPlan(f"terraform {arguments[0]}: {(done.stderr or done.stdout)[-3000:]}")
         return done.stdout
 
-    def plan(self, environment: str, own: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    def plan(self, environment: str, own: Own = MappingProxyType({})) -> dict[str, Any]:
         """The first plan, as `terraform show -json` says it; `own` are variables that have a default."""
-        given = [f"-var={name}={value}" for name, value in _variables(environment, own).items()]
+        given = [
+            f"-var={name}={value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in _variables(environment, own).items()
+        ]
         self.run("plan", *given, "-out=plan.bin")
         found: dict[str, Any] = json.loads(self.run("show", "-json", "plan.bin"))
         return found
 
-    def mocked(self, environment: str, own: Mapping[str, str], first: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def mocked(self, environment: str, own: Own, first: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Arguments and attributes of the second plan by address."""
         tests = self.folder / "parity"
         shutil.rmtree(tests, ignore_errors=True)
@@ -95,11 +100,11 @@ class Workspace:
         return {change["address"]: change["change"]["after"] for change in plan["resource_changes"]}
 
 
-def _variables(environment: str, own: Mapping[str, str]) -> dict[str, str]:
+def _variables(environment: str, own: Own) -> dict[str, str | list[str]]:
     return {"environment": environment, "account_id": ACCOUNT, **own}
 
 
-def render(source: Path, folder: Path, environment: str, own: Mapping[str, str]) -> list[Resource]:
+def render(source: Path, folder: Path, environment: str, own: Own) -> list[Resource]:
     """The canonical list of terraform/ in `source`; `folder` must not exist yet."""
     workspace = Workspace(source, folder)
     first = workspace.plan(environment, own)

@@ -255,6 +255,11 @@ locals {
     smarthost = [
       for arn in [var.smarthost_secret_arn] : { Action = ["secretsmanager:GetSecretValue"], Resource = [arn] } if arn != ""
     ]
+    # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is named:
+    # the identity, the configuration set, the tenant.
+    ses = [
+      for arns in [var.ses_arns] : { Action = ["ses:SendEmail", "ses:SendRawEmail"], Resource = arns } if length(arns) > 0
+    ]
     # To list it tells a certificate that is not there from one that may not be read.
     backup = [
       { Action = ["s3:GetObject", "s3:PutObject"], Resource = ["${aws_s3_bucket.certificates.arn}/*"] },
@@ -272,7 +277,7 @@ locals {
   granted = {
     submission  = ["exec", "database", "sealing", "cache", "protection"]
     submissions = ["exec", "database", "sealing", "cache", "protection"]
-    worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost"]
+    worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost", "ses"]
     certs       = ["exec", "database", "sealing", "backup", "dns"]
     api         = ["exec", "database", "sealing", "cache"]
     dashboard   = ["exec"]

@@ -106,6 +106,11 @@ variable "smarthost_secret_arn" {
   type        = string
 }
 
+variable "ses_arns" {
+  description = "ARNs of SES that the worker may send with; empty: it may not call SES."
+  type        = list(string)
+}
+
 variable "services" {
   description = "Sections submission, submissions, worker, certs, api and dashboard of stack.yaml, of which those that are enabled: CPU units, MiB, tasks."
   type = map(object({
