@@ -19,6 +19,7 @@ __all__ = [
     "Server",
     "ServerConfig",
     "sender_pattern",
+    "transmission",
 ]
 
 _Dsn: TypeAlias = tuple[int | None, str | None, list[tuple[int | None, str | None]]]
@@ -417,4 +418,14 @@ def sender_pattern(pattern: str) -> str:
 
     Raises:
         ValueError: it is none; the message names it and says what would do.
+    """
+
+def transmission(trace: bytes, body: bytes) -> tuple[bytes, bool]:
+    """Return what is sent after DATA, and whether the body is ASCII.
+
+    `trace` (whole header fields), the body with its leading dots doubled and its last line ended, and the final dot
+    (RFC 5321 4.5.2).
+
+    Raises:
+        ValueError: the body holds NUL or a bare CR or LF, which the message says.
     """

@@ -14,7 +14,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
-from smtp_proxy._core import Batch, CertificateError, ConfigError, LoginBatch, Server, ServerConfig, sender_pattern
+from smtp_proxy._core import (
+    Batch,
+    CertificateError,
+    ConfigError,
+    LoginBatch,
+    Server,
+    ServerConfig,
+    sender_pattern,
+    transmission,
+)
 from smtp_proxy.model.dsn import DsnRow
 
 __all__ = [
@@ -52,6 +61,7 @@ __all__ = [
     "Server",
     "ServerConfig",
     "sender_pattern",
+    "transmission",
 ]
 
 # One envelope as `Batch.envelopes()` gives it; the places are named below.

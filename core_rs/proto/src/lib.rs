@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod submission;
+pub mod transmission;
 
 pub use crate::auth::{LoginRequest, LoginVerdict, Mechanism, Proof};
 pub use crate::certificate::ClientCertificate;

@@ -1,13 +1,14 @@
 //! The door between Rust and Python: conversions only.
 //!
-//! What crosses are plain values, once per batch and never per message; no thread of the runtime ever
-//! takes the GIL. The docstrings that users read are in `pyapp/smtp_proxy/_core.pyi`.
+//! What crosses are plain values; on the way in once per batch and never per message, on the way out once per message.
+//! No thread of the runtime ever takes the GIL. The docstrings that users read are in `pyapp/smtp_proxy/_core.pyi`.
 
 mod batch;
 mod config;
 mod error;
 mod logins;
 mod server;
+mod transmission;
 
 use pyo3::prelude::*;
 
@@ -24,4 +25,6 @@ mod _core {
     use crate::logins::LoginBatch;
     #[pymodule_export]
     use crate::server::Server;
+    #[pymodule_export]
+    use crate::transmission::transmission;
 }

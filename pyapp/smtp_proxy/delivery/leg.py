@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from smtp_proxy.model.record import record
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.route import Route
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from smtp_proxy.model.envelope import Job, Recipient
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Leg:
     """Recipients of one message that go to one destination, and so share a transaction.
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.dsn import mail_parameters
 from smtp_proxy.delivery.trace import received_field
-from smtp_proxy.delivery.wire import END_OF_DATA, check_line_ends, check_nul, header_of, path_bytes, stuffed
+from smtp_proxy.delivery.wire import header_of, path_bytes, transmitted
+from smtp_proxy.model.record import record
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.capabilities import Capabilities
     from smtp_proxy.model.envelope import Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unsendable:
     """Why this next hop cannot be given the message, ever: an enhanced code (RFC 3463) and a text."""
 
@@ -22,7 +22,7 @@ class Unsendable:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Message:
     """What is sent for one envelope."""
 
@@ -70,13 +70,11 @@ def compose(envelope: Envelope, hostname: str, *, hide_client: bool = False, sig
     Raises UnfitForWire when the body or the reverse-path may not be sent.
     """
     body = envelope.body
-    check_line_ends(body)
-    check_nul(body)
     trace = signature + received_field(envelope, hostname, hide_client=hide_client)
-    ascii_body = body.isascii()
+    data, ascii_body = transmitted(trace, body)
     return Message(
         reverse_path=path_bytes(envelope.reverse_path, "5.1.7"),
-        data=trace + stuffed(body) + END_OF_DATA,
+        data=data,
         size_bytes=len(trace) + len(body),
         eight_bit=not ascii_body,
         # The declaration alone asks for nothing: with ASCII in all its headers and addresses it is ordinary mail.

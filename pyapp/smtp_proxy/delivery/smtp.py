@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.delivery.classify import from_reply, is_login_trouble, no_reply, on_route, refused_here
@@ -27,6 +27,7 @@ from smtp_proxy.delivery.turn import FREE_TURN, SharedTurn, Turn
 from smtp_proxy.delivery.wire import UnfitForWire, path_bytes, unstuffed
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.lane import Lane
+from smtp_proxy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,7 +222,7 @@ async def _offer(provider: Provider, message: Message, addressees: list[Addresse
     return Transcript(offered.results, hung_up=offered.turned_away)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Errand:
     """What goes to whichever candidate takes it."""
 

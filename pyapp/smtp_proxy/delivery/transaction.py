@@ -17,6 +17,7 @@ from smtp_proxy.delivery.dsn import on_the_wire
 from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.wire import END_OF_DATA
 from smtp_proxy.model.attempt import Kind
+from smtp_proxy.model.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _OUTCOME_UNKNOWN: Final = "after the final dot, so whether it was taken is unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Addressee:
     """A recipient as it goes on the wire."""
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from smtp_proxy.core import transmission
+
 # RFC 5321 4.1.2: no controls, no space, no angle brackets outside a quoted local part; RFC 6531 adds what is not ASCII.
 _PATH = re.compile(r'(?:[^\x00-\x20\x7f<>"\\]|"(?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])*")*')
 # RFC 5321 4.5.3.1.3 allows 256 octets of path; what the core took may be longer, within one command line.
@@ -39,32 +41,19 @@ def path_bytes(address: str, enhanced_code: str) -> bytes:
     return encoded
 
 
-def check_line_ends(body: bytes) -> None:
-    """Every CR and every LF is part of a CRLF (RFC 5321 2.3.8). Raises UnfitForWire."""
-    line_ends = body.count(b"\r\n")
-    if body.count(b"\n") != line_ends or body.count(b"\r") != line_ends:
-        raise UnfitForWire("the message holds a bare CR or LF", "5.6.0")
+def transmitted(trace: bytes, body: bytes) -> tuple[bytes, bool]:
+    """What is sent after DATA, with its dots doubled and the final one (RFC 5321 4.5.2); whether the body is ASCII.
 
-
-def check_nul(body: bytes) -> None:
-    """NUL is in neither 7-bit nor 8-bit text (RFC 5321 2.3.1, RFC 6152 3). Raises UnfitForWire."""
-    if b"\0" in body:
-        raise UnfitForWire("the message holds NUL", "5.6.0")
-
-
-def stuffed(body: bytes) -> bytes:
-    """Double leading dots and end the last line (RFC 5321 4.5.2); without the final dot."""
-    if b"\r\n." in body:
-        body = body.replace(b"\r\n.", b"\r\n..")
-    if body.startswith(b"."):
-        body = b"." + body
-    if body and not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    return body
+    Raises UnfitForWire: the body holds a bare CR or LF (RFC 5321 2.3.8), or NUL (2.3.1, RFC 6152 3).
+    """
+    try:
+        return transmission(trace, body)
+    except ValueError as defect:
+        raise UnfitForWire(str(defect), "5.6.0") from None
 
 
 def unstuffed(data: bytes) -> bytes:
-    """The message again: what `stuffed` made, with the final dot, less its dots."""
+    """The message again: what `transmitted` made of it, less its dots."""
     body = data.removesuffix(END_OF_DATA).replace(b"\r\n..", b"\r\n.")
     return body[1:] if body.startswith(b"..") else body
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from smtp_proxy.model.record import record
 from smtp_proxy.model.unknown import Tolerant
 
 
@@ -36,7 +36,7 @@ class Kind(Tolerant):
     LOCAL = 12  # our own refusal: nothing was asked of a next hop
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RecipientResult:
     """The next hop's answer for one recipient. `reply_code` 0: no reply came (network, time-out)."""
 
@@ -53,7 +53,7 @@ class RecipientResult:
     postponed_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Sending:
     """One recipient's copy that is about to be sent for good, as it is written down before."""
 
@@ -66,7 +66,7 @@ class Sending:
     remote: str  # host:port
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Attempt:
     """One attempt, as recorded. `next_attempt_at` is None unless the outcome is DEFERRED or UNKNOWN."""
 
@@ -79,7 +79,7 @@ class Attempt:
     next_attempt_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Postponed:
     """A claimed recipient whose next hop is busy: no attempt was made, and it is due again later."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
 
 from smtp_proxy.model.dsn import Notify, Ret
 from smtp_proxy.model.lane import Lane
+from smtp_proxy.model.record import record
 from smtp_proxy.model.unknown import Tolerant
 
 
@@ -30,7 +30,7 @@ class DeliveryState(Tolerant):
     CANCELLED = 5  # by an operator, before it was delivered
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Envelope:
     """What was accepted. `body` is the message as received and mended: CRLF lines, dots unstuffed, no final dot."""
 
@@ -52,7 +52,7 @@ class Envelope:
     tls_suite: str | None = None  # as `model.tls` names it; None: no TLS, or not known
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Recipient:
     """One recipient of an envelope, as claimed for an attempt."""
 
@@ -69,7 +69,7 @@ class Recipient:
     route: str | None = None  # chosen by an operator; None: as the routes say
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Job:
     """An envelope and those of its recipients that this worker has claimed."""
 

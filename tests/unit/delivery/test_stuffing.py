@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proxy.delivery.wire import END_OF_DATA, stuffed, unstuffed
+from smtp_proxy.delivery.wire import transmitted, unstuffed
 
 LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x.", b"x", b"...", b"\xc3\xbc"]), min_size=1)
 
@@ -13,4 +13,4 @@ LINES = st.lists(st.sampled_from([b"", b".", b"..", b".x", b"x.", b"x", b"...", 
 @given(LINES)
 def test_unstuffed_is_the_message_again(lines: list[bytes]) -> None:
     body = b"\r\n".join(lines) + b"\r\n"
-    assert unstuffed(stuffed(body) + END_OF_DATA) == body
+    assert unstuffed(transmitted(b"", body)[0]) == body

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proxy.delivery.wire import END_OF_DATA, UnfitForWire, check_line_ends, header_of, path_bytes, stuffed
+from smtp_proxy.delivery.wire import UnfitForWire, header_of, path_bytes, transmitted
 
 lines = st.lists(st.binary(max_size=20).filter(lambda raw: b"\r" not in raw and b"\n" not in raw), max_size=12)
 dotted = st.lists(st.sampled_from([b"", b".", b"..", b"...", b"a", b".a", b"a."]), max_size=12)
+
+
+def sent(body: bytes) -> bytes:
+    return transmitted(b"", body)[0]
 
 
 def received(wire: bytes) -> bytes:
@@ -30,23 +34,43 @@ def received(wire: bytes) -> bytes:
 @given(st.one_of(lines, dotted))
 def test_stuffing_is_undone_by_the_server(parts: list[bytes]) -> None:
     body = b"".join(part + b"\r\n" for part in parts)
-    assert received(stuffed(body) + END_OF_DATA) == body
+    assert received(sent(body)) == body
+
+
+@given(st.binary(max_size=300))
+def test_what_is_told_of_any_body(body: bytes) -> None:
+    """By another way of looking: what is refused, and whether it is ASCII; and the trace stays as it is."""
+    rest = body.replace(b"\r\n", b"")
+    if b"\r" in rest or b"\n" in rest or b"\0" in rest:
+        with pytest.raises(UnfitForWire):
+            transmitted(b"T: x\r\n", body)
+        return
+    data, is_ascii = transmitted(b"T: x\r\n.\r\n", body)
+    assert data.startswith(b"T: x\r\n.\r\n")
+    assert is_ascii == body.isascii()
+
+
+def test_a_large_body_is_sent_the_same_way() -> None:
+    line = b".dotted\r\nplain\r\n"
+    assert sent(line * 40_000) == b"..dotted\r\nplain\r\n" * 40_000 + b".\r\n"
+    with pytest.raises(UnfitForWire):
+        sent(line * 40_000 + b"\n")
 
 
 def test_a_last_line_without_end_gets_one() -> None:
-    assert stuffed(b"a\r\nb") == b"a\r\nb\r\n"
-    assert stuffed(b".") == b"..\r\n"
-    assert stuffed(b"") == b""
+    assert sent(b"a\r\nb") == b"a\r\nb\r\n.\r\n"
+    assert sent(b".") == b"..\r\n.\r\n"
+    assert sent(b"") == b".\r\n"
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"."]), max_size=12).map(b"".join))
 def test_bare_line_ends_never_leave(body: bytes) -> None:
     bare = re.search(rb"\r(?!\n)|(?<!\r)\n", body) is not None
     if bare:
-        with pytest.raises(UnfitForWire):
-            check_line_ends(body)
+        with pytest.raises(UnfitForWire, match="bare CR or LF"):
+            sent(body)
     else:
-        check_line_ends(body)
+        sent(body)
 
 
 # The end-of-data sequences that one server or another has taken for the end (SMTP smuggling, SEC Consult 2023).
@@ -55,7 +79,7 @@ def test_bare_line_ends_never_leave(body: bytes) -> None:
 )
 def test_no_smuggling(sequence: bytes) -> None:
     with pytest.raises(UnfitForWire):
-        check_line_ends(b"a\r\n" + sequence + b"MAIL FROM:<x@y>\r\n")
+        sent(b"a\r\n" + sequence + b"MAIL FROM:<x@y>\r\n")
 
 
 @pytest.mark.parametrize(
