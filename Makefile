@@ -1,7 +1,7 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-infra run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
-    bench-memory bench-border diagram lock deny audit fuzz soak clean
+    bench-memory bench-border bench-scaling diagram lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -74,6 +74,9 @@ bench-idle: setup ## what 10,000 idle sessions cost, and what they cost the busy
 
 bench-memory: setup ## 1 GiB in 25 MiB messages: the peak beside the configured budget
 	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.memory $(ARGS)
+
+bench-scaling: setup ## workers come and go under a load, beside what `smtp-proxy simulate` says of it; about 4 minutes
+	PYTHONSAFEPATH= $(PYTHON_BIN)/python -m benches.load.scaled $(ARGS)
 
 bench-border: setup ## pytest-benchmark: the border and the parser
 	$(PYTHON_BIN)/pytest benches/border --benchmark-only $(PYTEST_ARGS)

@@ -37,7 +37,9 @@ def svg(title: str, times: Sequence[float], lines: Lines, top: int = 0) -> str:
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{amount}</text>')
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _LEFT + wide * share
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{_moment(longest * share)}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{_moment(longest * share, longest)}</text>'
+        )
     for number, (name, values) in enumerate(lines.items()):
         colour, dashes = _STYLES[number % len(_STYLES)]
         points = " ".join(place(at, value) for at, value in zip(times, values, strict=True))
@@ -97,6 +99,8 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _moment(seconds: float) -> str:
+def _moment(seconds: float, longest: float) -> str:
+    if longest < 600:
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02} h" if seconds >= 7200 else f"{minutes} min"
