@@ -13,6 +13,7 @@ own = Own(
     smarthost_host=config.get("smarthostHost") or "",
     smarthost_secret_arn=config.get("smarthostSecretArn") or "",
     ses_arns=config.get_object("sesArns") or (),
+    alert_emails=config.get_object("alertEmails") or [],
 )
 for name, value in declare(config.require("environment"), config.require("accountId"), own).items():
     pulumi.export(name, value)

@@ -66,6 +66,47 @@ locals {
   }
 }
 
+module "cloudwatch" {
+  source = "./modules/cloudwatch"
+
+  name               = local.name
+  environment        = var.environment
+  region             = local.general.region
+  account_id         = var.account_id
+  alert_emails       = var.alert_emails
+  services           = keys(local.services)
+  container_insights = local.settings.ecs.container_insights
+  alarms             = local.settings.alarms
+  charts             = local.settings.charts
+  budget             = local.settings.budget
+  cache_nodes        = local.settings.elasticache
+
+  wholes = {
+    max_connections   = local.settings.rds.max_connections
+    allocated_storage = local.settings.rds.allocated_storage * pow(1024, 3)
+    ready_depth_high  = local.settings.pressure.ready_depth_high
+  }
+
+  balanced = merge(
+    {
+      for group, suffixes in module.nlb.target_group_arn_suffixes : (group == "acme" ? "certs" : group) => {
+        namespace     = "AWS/NetworkELB"
+        load_balancer = module.nlb.arn_suffix
+        target_groups = suffixes
+      } if contains(keys(local.services), group == "acme" ? "certs" : group)
+    },
+    [
+      for alb in module.alb : {
+        for service, suffixes in alb.target_group_arn_suffixes : service => {
+          namespace     = "AWS/ApplicationELB"
+          load_balancer = alb.arn_suffix
+          target_groups = suffixes
+        } if contains(keys(local.services), service)
+      }
+    ]...
+  )
+}
+
 module "ecs" {
   source = "./modules/ecs"
 

@@ -47,3 +47,8 @@ output "sealing_secret_arn" {
   description = "Wants its value before the first task starts: smtp-proxy secrets new-key makes it."
   value       = module.ecs.sealing_secret_arn
 }
+
+output "alerts_topic_arn" {
+  description = "Where alarms are published: what else should hear of them subscribes to it."
+  value       = module.cloudwatch.topic_arn
+}

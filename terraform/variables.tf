@@ -85,3 +85,9 @@ variable "ses_arns" {
     error_message = "ses_arns must be whole ARNs of SES, without wildcards: arn:aws:ses:REGION:ACCOUNT:identity/example.com (aws sesv2 list-email-identities), configuration-set/NAME or tenant/NAME/ID."
   }
 }
+
+variable "alert_emails" {
+  description = "Who is told by e-mail of alarms and of costs, each of whom must confirm it once; empty: nobody."
+  type        = list(string)
+  default     = []
+}

@@ -33,6 +33,7 @@ SWITCHED: Edits = {
         ("    waf: false\n", "    waf: true\n"),
         ("  api:\n    enabled: false\n", "  api:\n    enabled: true\n"),
         ("  dashboard:\n    enabled: false\n", "  dashboard:\n    enabled: true\n"),
+        ("    by_tag: false\n", "    by_tag: true\n"),
         ("    spot: false\n", "    spot: true\n"),
         (
             "    prewarm: {}\n",
@@ -52,6 +53,7 @@ OWN: Own = MappingProxyType(
             "arn:aws:ses:us-east-1:123456789012:identity/example.com",
             "arn:aws:ses:us-east-1:123456789012:configuration-set/mail",
         ],
+        "alert_emails": ["operators@example.com", "on-call@example.com"],
     }
 )
 SWITCHED_ON = {
@@ -62,6 +64,8 @@ SWITCHED_ON = {
     "aws_wafv2_web_acl alb-main",
     "aws_ecs_service ecs-blue-green-dashboard",
     "aws_service_discovery_service ecs-main-api",
+    "aws_sns_topic_subscription cloudwatch-email-operators@example.com",
+    "aws_cloudwatch_metric_alarm cloudwatch-formula-api-no-healthy-host",
 }
 
 

@@ -11,6 +11,9 @@ import pulumi_aws as aws
 
 from . import settings
 from .alb import Alb, AlbArgs, AlbSettings
+from .cloudwatch import CloudWatch, CloudWatchArgs
+from .cloudwatch_alarms import Balanced
+from .cloudwatch_settings import BudgetSettings, alarms_of, charts_of
 from .codedeploy import CodeDeploy, CodeDeployArgs, CodeDeploySettings, Deployed
 from .ecs import Ecs, EcsArgs
 from .ecs_scaling import Balancer
@@ -33,6 +36,7 @@ class Own:
     smarthost_host: str = ""
     smarthost_secret_arn: str = ""
     ses_arns: Sequence[str] = ()
+    alert_emails: Sequence[str] = ()
 
 
 NOTHING = Own()
@@ -124,6 +128,35 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         if alb_settings.enabled
         else None
     )
+    services = services_of(of)
+    cloudwatch = CloudWatch(
+        "cloudwatch",
+        CloudWatchArgs(
+            name=name,
+            environment=environment,
+            region=general["region"],
+            account_id=account_id,
+            alert_emails=own.alert_emails,
+            services=sorted(services),
+            container_insights=of["ecs"]["container_insights"],
+            node_groups=of["elasticache"]["node_groups"],
+            replicas_per_node_group=of["elasticache"]["replicas_per_node_group"],
+            wholes={
+                "max_connections": of["rds"]["max_connections"],
+                "allocated_storage": of["rds"]["allocated_storage"] * 1024**3,
+                "ready_depth_high": of["pressure"]["ready_depth_high"],
+            },
+            balanced={
+                service: each
+                for service, each in (_balanced(nlb) | (_balanced(alb) if alb else {})).items()
+                if service in services
+            },
+            alarms=alarms_of(of["alarms"]),
+            charts=charts_of(of["charts"]),
+            budget=BudgetSettings(**of["budget"]),
+        ),
+        opts,
+    )
     ecs = Ecs(
         "ecs",
         EcsArgs(
@@ -157,7 +190,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             smarthost_host=own.smarthost_host,
             smarthost_secret_arn=own.smarthost_secret_arn,
             ses_arns=own.ses_arns,
-            services=services_of(of),
+            services=services,
             settings=EcsSettings(**of["ecs"]),
             pressure=PressureSettings(**of["pressure"]),
             scaling=ScalingSettings(**of["scaling"]),
@@ -193,6 +226,19 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
         "image_repository": ecs.repository_url,
         "sealing_secret_arn": ecs.sealing_secret_arn,
         "deployment_groups": codedeploy.deployment_group_names,
+        "alerts_topic_arn": cloudwatch.topic_arn,
+    }
+
+
+def _balanced(of: Nlb | Alb) -> dict[str, Balanced]:
+    """By service what metrics call its target groups; those of HTTP-01 are the issuer's."""
+    return {
+        "certs" if service == "acme" else service: Balanced(
+            namespace="AWS/NetworkELB" if isinstance(of, Nlb) else "AWS/ApplicationELB",
+            load_balancer=of.arn_suffix,
+            target_groups=groups,
+        )
+        for service, groups in of.target_group_arn_suffixes.items()
     }
 
 

@@ -28,6 +28,9 @@ mock_provider "aws" {
   mock_resource "aws_cloudwatch_log_group" {
     defaults = { arn = "arn:aws:logs:us-east-1:123456789012:log-group:mocked" }
   }
+  mock_resource "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:us-east-1:123456789012:mocked" }
+  }
   mock_resource "aws_ecr_repository" {
     defaults = {
       arn            = "arn:aws:ecr:us-east-1:123456789012:repository/mocked"

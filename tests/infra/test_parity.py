@@ -129,6 +129,50 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         'aws_appautoscaling_target ecs-main-worker: max_capacity: terraform "10", pulumi "20"',
     ),
     (
+        "an alarm left out",
+        {
+            "pulumi/smtp_proxy_infra/cloudwatch.py": [
+                (
+                    "            for target, series in",
+                    '            if key == "backlog-age":\n                continue\n            for target, series in',
+                )
+            ]
+        },
+        "aws_cloudwatch_metric_alarm cloudwatch-metric-worker-backlog-age: only in terraform",
+    ),
+    (
+        "a threshold of an alarm",
+        {
+            "pulumi/smtp_proxy_infra/cloudwatch_settings.py": [
+                ("said * wholes[self.percent_of] / 100", "said * wholes[self.percent_of] / 50")
+            ]
+        },
+        'aws_cloudwatch_metric_alarm cloudwatch-metric-worker-ready-depth: threshold: terraform "40000", pulumi "8',
+    ),
+    (
+        "an alarm that tells nobody",
+        {
+            "pulumi/smtp_proxy_infra/cloudwatch_alarms.py": [
+                ("            ok_actions=[self._topic],\n            opts", "            opts")
+            ]
+        },
+        "aws_cloudwatch_metric_alarm cloudwatch-metric-database-cpu: ok_action: ",
+    ),
+    (
+        "a chart of another statistic",
+        {"pulumi/smtp_proxy_infra/cloudwatch_dashboard.py": [('"stat": chart.statistic', '"stat": "Average"')]},
+        "aws_cloudwatch_dashboard cloudwatch-main: dashboard_body: ",
+    ),
+    (
+        "a topic that any account may publish to",
+        {
+            "pulumi/smtp_proxy_infra/cloudwatch.py": [
+                ('            "Condition": {"StringEquals": {"aws:SourceAccount": self._args.account_id}},\n', "")
+            ]
+        },
+        "aws_sns_topic_policy cloudwatch-alerts: policy: ",
+    ),
+    (
         "a secret in an environment",
         {
             "pulumi/smtp_proxy_infra/ecs_tasks.py": [
@@ -165,6 +209,10 @@ def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> No
             (ingress, opened),
         ],
         "terraform/modules/nlb/main.tf": [("= var.settings.idle_timeout_seconds", "= 350")],
+        "terraform/modules/cloudwatch/main.tf": [
+            ("for key, alarm in var.alarms : {", 'for key, alarm in var.alarms : key == "backlog-age" ? {} : {'),
+            ("var.wholes[alarm.percent_of] / 100)", "var.wholes[alarm.percent_of] / 50)"),
+        ],
     }
     root = tree(tmp_path / "tree", edits)
     lines = unexplained(terraform_side(root, tmp_path, "production"), production("pulumi"))
@@ -178,4 +226,14 @@ def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> No
         f'aws_lb_listener nlb-smtp-{service}: tcp_idle_timeout_second: terraform "350", pulumi "660"'
         for service in ("submission", "submissions")
     ]
+    assert "aws_cloudwatch_metric_alarm cloudwatch-metric-worker-backlog-age: only in pulumi" in lines
+    alarms = [line for line in lines if line.startswith("aws_cloudwatch_metric_alarm") and ": threshold: " in line]
+    assert {line.split(": ")[0].rpartition("-metric-")[2] for line in alarms} == {
+        "worker-ready-depth",
+        "database-storage",
+        "database-connections",
+    }
+    lines = [
+        line for line in lines if not line.startswith(("aws_cloudwatch_metric", "aws_cloudwatch_dash"))
+    ]  # the dashboard lists the alarms, too
     assert len(lines) == 2 + 2 + 3 * 3  # of each rule: its network, its group, and what it waits for

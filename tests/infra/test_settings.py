@@ -12,6 +12,14 @@ import yaml
 
 from smtp_proxy.config import Settings
 from smtp_proxy_infra import settings
+from smtp_proxy_infra.cloudwatch_settings import (
+    AlarmSettings,
+    BudgetSettings,
+    Chart,
+    alarms_of,
+    charts_of,
+    require_addresses,
+)
 from smtp_proxy_infra.ecs_settings import (
     SERVICES,
     EcsSettings,
@@ -170,3 +178,59 @@ def test_numbers_that_ecs_does_not_take_are_refused(section: str, key: str, valu
     kinds: dict[str, Any] = {"scaling": ScalingSettings, "pressure": PressureSettings, "ecs": EcsSettings}
     with pytest.raises(settings.BadSettings, match=re.escape(said)):
         kinds.get(section, ServiceSettings)(**(STACK["defaults"][section] | {key: value}))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_what_is_watched(environment: str) -> None:
+    of = settings.load(environment)
+    assert len(alarms_of(of["alarms"])) > 20
+    assert len(charts_of(of["charts"])) > 10
+    assert BudgetSettings(**of["budget"]).monthly_limit_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source": "lambda"}, "source must be one of"),
+        ({"metric": None}, "an alarm has metric, or metrics with an expression"),
+        ({"metrics": {"a": "QueueDepth"}, "expression": "a"}, "an alarm has metric, or metrics with an expression"),
+        ({"metric": None, "metrics": {"a": "QueueDepth"}}, "an alarm has metric, or metrics with an expression"),
+        (
+            {"source": "database", "metric": None, "metrics": {"a": "CPUUtilization"}, "expression": "a"},
+            "which source application alone may have",
+        ),
+        ({"below": 1}, "has above or below, and not both"),
+        ({"above": None}, "has above or below, and not both"),
+        ({"percent_of": "everything"}, "percent_of must be one of"),
+        ({"period_seconds": 30}, "period_seconds must be whole minutes"),
+        ({"minutes": 0}, "period_seconds must be whole minutes"),
+        ({"minutes": 1441}, "1440 at most"),
+        ({"minutes": 7, "period_seconds": 300}, "minutes a multiple of it"),
+        ({"missing": "bad"}, "missing must be one of"),
+        ({"why_missing": ""}, "why_missing says why"),
+        ({"statistic": "p99"}, "statistic must be one of"),
+    ],
+)
+def test_alarms_that_can_not_be_are_refused(change: dict[str, Any], said: str) -> None:
+    """Terraform's twin is in terraform/tests/cloudwatch.tftest.hcl."""
+    good = STACK["defaults"]["alarms"]["backlog-age"]
+    AlarmSettings(**good)
+    with pytest.raises(settings.BadSettings, match=re.escape(said)):
+        AlarmSettings(**(good | change))
+
+
+def test_a_chart_or_a_budget_that_can_not_be_is_refused() -> None:
+    chart = STACK["defaults"]["charts"]["widgets"][0]
+    with pytest.raises(settings.BadSettings, match="charts: source must be one of"):
+        Chart(**(chart | {"source": "lambda"}))
+    with pytest.raises(settings.BadSettings, match="budget: monthly_limit_usd"):
+        BudgetSettings(**(STACK["defaults"]["budget"] | {"monthly_limit_usd": 0}))
+
+
+@pytest.mark.parametrize(
+    "addresses", [["operators"], ["a b@example.com"], 2 * ["a@example.com"], [f"{n}@example.com" for n in range(11)]]
+)
+def test_who_can_not_be_told_is_refused(addresses: list[str]) -> None:
+    require_addresses(["operators@example.com", "on-call@example.com"])
+    with pytest.raises(settings.BadSettings, match="alert_emails must be e-mail addresses"):
+        require_addresses(addresses)

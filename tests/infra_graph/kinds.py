@@ -19,6 +19,8 @@ KINDS = {
     "aws:cloudwatch/metricAlarm:MetricAlarm": "aws_cloudwatch_metric_alarm",
     "aws:acm/certificate:Certificate": "aws_acm_certificate",
     "aws:acm/certificateValidation:CertificateValidation": "aws_acm_certificate_validation",
+    "aws:budgets/budget:Budget": "aws_budgets_budget",
+    "aws:cloudwatch/dashboard:Dashboard": "aws_cloudwatch_dashboard",
     "aws:cloudwatch/logGroup:LogGroup": "aws_cloudwatch_log_group",
     "aws:codedeploy/application:Application": "aws_codedeploy_app",
     "aws:codedeploy/deploymentGroup:DeploymentGroup": "aws_codedeploy_deployment_group",
@@ -63,6 +65,9 @@ KINDS = {
         "aws_s3_bucket_server_side_encryption_configuration"
     ),
     "aws:s3/bucketV2:BucketV2": "aws_s3_bucket",
+    "aws:sns/topic:Topic": "aws_sns_topic",
+    "aws:sns/topicPolicy:TopicPolicy": "aws_sns_topic_policy",
+    "aws:sns/topicSubscription:TopicSubscription": "aws_sns_topic_subscription",
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": "aws_vpc_security_group_egress_rule",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": "aws_vpc_security_group_ingress_rule",
     "aws:wafv2/webAcl:WebAcl": "aws_wafv2_web_acl",
@@ -92,7 +97,10 @@ NESTED = {
 }
 
 # Arguments that Terraform calls otherwise than Pulumi does, by type.
-CALLED = {"aws_cloudwatch_metric_alarm": {"alarm_name": "name"}}
+CALLED = {
+    "aws_cloudwatch_metric_alarm": {"alarm_name": "name"},
+    "aws_sns_topic_subscription": {"topic_arn": "topic"},
+}
 
 # Attributes that AWS always answers alike, and whose form the provider checks.
 FIXED = {"aws_db_proxy_default_target_group": {"name": "default"}}

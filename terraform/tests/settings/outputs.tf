@@ -93,3 +93,18 @@ output "ecs" {
   description = "Section ecs."
   value       = local.defaults.ecs
 }
+
+output "alarms" {
+  description = "Section alarms."
+  value       = local.defaults.alarms
+}
+
+output "charts" {
+  description = "Section charts."
+  value       = local.defaults.charts
+}
+
+output "budget" {
+  description = "Section budget."
+  value       = local.defaults.budget
+}

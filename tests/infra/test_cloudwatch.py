@@ -1,0 +1,354 @@
+"""Who is told of what, as both sides describe it: alarms, charts, the topic and the budget.
+
+Production, and dev with every switch turned (which has the API, the dashboard and people to tell as well).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fix_infra import ROOT
+from infra_graph.canonical import Resource
+
+from smtp_proxy.config import Settings
+from smtp_proxy.telemetry.emf import DIMENSION, TABLE
+from smtp_proxy_infra import settings
+from smtp_proxy_infra.cloudwatch_alarms import Series, nodes, targets
+from smtp_proxy_infra.cloudwatch_dashboard import line
+
+# As in test_parity.py: the first test waits for what the fixture renders.
+pytestmark = pytest.mark.timeout(600)
+
+Side = Callable[[str], list[Resource]]
+SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
+NAMESPACE = Settings.model_fields["metrics_namespace"].default
+TOPIC = "arn:aws:mock:us-east-1:123456789012:<aws_sns_topic|cloudwatch-alerts|arn>"
+
+# What AWS sends of itself, by namespace: the names and dimensions that its user guides list. A misspelt one would have
+# no data, and so tell nothing for ever.
+OF_AWS: Mapping[str, tuple[set[str], set[str]]] = {
+    "AWS/ECS": ({"CPUUtilization", "MemoryUtilization"}, {"cluster_name", "service_name"}),
+    "ECS/ContainerInsights": ({"RunningTaskCount"}, {"cluster_name", "service_name"}),
+    "AWS/NetworkELB": ({"HealthyHostCount"}, {"load_balancer", "target_group"}),
+    "AWS/ApplicationELB": (
+        {"HealthyHostCount", "RequestCount", "TargetResponseTime"},
+        {"load_balancer", "target_group"},
+    ),
+    "AWS/RDS": (
+        {
+            "CPUUtilization",
+            "FreeStorageSpace",
+            "DatabaseConnections",
+            "FreeableMemory",
+            "ReadLatency",
+            "WriteLatency",
+        },
+        {"dbinstance_identifier"},
+    ),
+    "AWS/ElastiCache": (
+        {"DatabaseMemoryUsagePercentage", "Evictions", "EngineCPUUtilization", "CurrConnections"},
+        {"cache_cluster_id"},
+    ),
+}
+
+
+@pytest.fixture(params=["production", "switched"])
+def stack(request: pytest.FixtureRequest) -> Side:
+    side: Side = request.getfixturevalue(request.param)
+    return side
+
+
+def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:
+    return {each.role: each.arguments for each in resources if each.kind == kind}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def alarms(resources: list[Resource]) -> dict[str, Mapping[str, Any]]:
+    """Those that tell people, by name without what the environment is called; not those that scale."""
+    found = of_kind(resources, "aws_cloudwatch_metric_alarm")
+    told = {role: each for role, each in found.items() if role.startswith("cloudwatch-")}
+    return {each["name"].split("-", 3)[3]: each for each in told.values()}
+
+
+def asked(alarm: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Its metrics: namespace, metric_name, dimension."""
+    if "metric_name" in alarm:
+        yield alarm
+    for each in as_list(alarm.get("metric_query", [])):
+        if "metric" in each:
+            yield each["metric"]
+
+
+def widgets(resources: list[Resource]) -> list[Mapping[str, Any]]:
+    (dashboard,) = of_kind(resources, "aws_cloudwatch_dashboard").values()
+    found: list[Mapping[str, Any]] = dashboard["dashboard_body"]["widget"]
+    return found
+
+
+@SIDES
+def test_every_alarm_tells_people_and_asks_for_something(side: str, stack: Side) -> None:
+    """Of the alarm and of its end; of a metric of AWS or of the application; and no data was thought of."""
+    table = settings.load("production")["alarms"]
+    found = alarms(stack(side))
+    assert len(found) > 50
+    for name, alarm in found.items():
+        assert (alarm["alarm_action"], alarm["ok_action"]) == (TOPIC, TOPIC), name
+        assert list(asked(alarm)), name
+        assert alarm["treat_missing_data"] in ("breaching", "notBreaching", "ignore", "missing"), name
+        assert 1 <= int(alarm["evaluation_period"]) * int(alarm.get("period", 60)) <= 86_400, name
+        rows = [row for row in table.values() if row["meaning"] == alarm["alarm_description"]]
+        assert len(rows) == 1, name
+        assert rows[0]["missing"] == alarm["treat_missing_data"], name
+        assert len(rows[0]["why_missing"]) > 20, name
+
+
+@SIDES
+def test_every_row_of_the_table_is_an_alarm(side: str, switched: Side) -> None:
+    told = {alarm["alarm_description"] for alarm in alarms(switched(side)).values()}
+    assert told == {row["meaning"] for row in settings.load("dev")["alarms"].values()}
+
+
+def test_the_runbook_says_what_to_do() -> None:
+    """Of each alarm, and which of them take a deployment back."""
+    text = (ROOT / "docs/RUNBOOK.md").read_text().partition("\n## Alarms\n")[2].partition("\n## ")[0]
+    rows = {name: bool(mark) for name, mark in re.findall(r"^\| `([a-z0-9-]+)`( ↩)? \| .{10,} \|$", text, re.MULTILINE)}
+    assert rows == {key: row.get("rollback", False) for key, row in settings.load("production")["alarms"].items()}
+
+
+@SIDES
+def test_no_two_alarms_are_called_alike(side: str, stack: Side) -> None:
+    """One of two would replace the other. Those that scale are counted in."""
+    names = [each.arguments["name"] for each in stack(side) if each.kind == "aws_cloudwatch_metric_alarm"]
+    assert len(names) == len(set(names))
+
+
+def of_ours(resources: list[Resource]) -> Iterator[tuple[str, str]]:
+    """The application's metrics that alarms and charts ask for, and of which service."""
+    for alarm in alarms(resources).values():
+        for each in asked(alarm):
+            if each["namespace"] == NAMESPACE:
+                (dimension, service) = next(iter(each["dimension"].items()))
+                assert (dimension, len(each["dimension"])) == (DIMENSION.lower(), 1)
+                yield each["metric_name"], service
+    sent = {metric.name for metric in TABLE}
+    services = {each["name"] for each in of_kind(resources, "aws_ecs_service").values()}
+    for widget in widgets(resources):
+        for each in _lines(widget):
+            if NAMESPACE in each:  # the order within lists is evened out
+                rest = set(each) - {NAMESPACE, DIMENSION}
+                (service,) = rest & services
+                (metric,) = (rest - {service}) or {"nothing"}
+                assert metric in sent, metric
+                yield metric, service
+
+
+def _lines(widget: Mapping[str, Any]) -> list[list[str]]:
+    found = as_list(widget["property"].get("metric", []))
+    return [found] if found and isinstance(found[0], str) else found
+
+
+def unsent(asked_for: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of metrics with their service those that this service does not send."""
+    sends = {metric.name: metric.services for metric in TABLE}
+    process = {"submission": "smtp", "submissions": "smtp"}
+    return {(name, service) for name, service in asked_for if process.get(service, service) not in sends.get(name, ())}
+
+
+@SIDES
+def test_no_alarm_is_without_its_metric(side: str, stack: Side) -> None:
+    """By the names of the table that the application sends, from a service that sends them, with its one dimension."""
+    found = set(of_ours(stack(side)))
+    assert len(found) > 25
+    assert unsent(found) == set()
+    # Nobody sends the first; the second is of workers alone.
+    assert unsent({("QueueLenght", "worker"), ("BacklogAge", "submission"), ("BacklogAge", "worker")}) == {
+        ("QueueLenght", "worker"),
+        ("BacklogAge", "submission"),
+    }
+
+
+@SIDES
+def test_an_alarm_without_its_metric_is_noticed(side: str, production: Side) -> None:
+    renamed = [
+        replace(each, arguments={**each.arguments, "metric_name": "BacklogAgeSeconds"})
+        if each.role == "cloudwatch-metric-worker-backlog-age"
+        else each
+        for each in production(side)
+    ]
+    assert unsent(set(of_ours(renamed))) == {("BacklogAgeSeconds", "worker")}
+
+
+@SIDES
+def test_metrics_of_aws_are_called_as_aws_calls_them(side: str, stack: Side) -> None:
+    for name, alarm in alarms(stack(side)).items():
+        for each in asked(alarm):
+            if each["namespace"] != NAMESPACE:
+                metrics, dimensions = OF_AWS[each["namespace"]]
+                assert each["metric_name"] in metrics, name
+                assert set(each["dimension"]) == dimensions, name
+    for widget in widgets(stack(side)):
+        for each in _lines(widget):
+            if NAMESPACE not in each:
+                (namespace,) = set(each) & OF_AWS.keys()
+                assert set(each) & OF_AWS[namespace][0], each
+
+
+@SIDES
+def test_dimensions_are_of_what_there_is(side: str, stack: Side) -> None:
+    """They are made of given names, since alarms come first: these are what the stack calls its parts."""
+    resources = stack(side)
+    cluster = of_kind(resources, "aws_ecs_cluster")["ecs-main"]["name"]
+    services = {each["name"] for each in of_kind(resources, "aws_ecs_service").values()}
+    database = of_kind(resources, "aws_db_instance")["rds-primary"]["identifier"]
+    cache = of_kind(resources, "aws_elasticache_replication_group")["elasticache-main"]
+    ends = nodes(int(cache["num_node_group"]), int(cache["replicas_per_node_group"]))
+    seen = set()
+    for alarm in alarms(resources).values():
+        for each in asked(alarm):
+            of = each["dimension"]
+            seen |= of.keys()
+            assert of.get("cluster_name", cluster) == cluster
+            assert {of[key] for key in ("service_name", "service") if key in of} <= services
+            assert of.get("dbinstance_identifier", database) == database
+            node = of.get("cache_cluster_id")
+            assert node is None or node in {f"{cache['replication_group_id']}-{end}" for end in ends}
+    assert seen >= {"cluster_name", "service_name", "service", "dbinstance_identifier", "cache_cluster_id"}
+
+
+def test_nodes_are_called_as_elasticache_calls_them() -> None:
+    assert nodes(2, 1) == ["0001-001", "0001-002", "0002-001", "0002-002"]
+
+
+@SIDES
+def test_a_group_that_is_empty_is_no_alarm(side: str, stack: Side) -> None:
+    """CodeDeploy moves between blue and green; the one that has more healthy hosts counts, and none in both is told."""
+    resources = stack(side)
+    groups = of_kind(resources, "aws_lb_target_group").keys()
+    watched = set()
+    for service in {each["name"] for each in of_kind(resources, "aws_ecs_service").values()} - {"worker"}:
+        alarm = alarms(resources)[f"{service}-no-healthy-host"]
+        queries = {each["id"]: each for each in alarm["metric_query"]}
+        filled = ", ".join(f"FILL(hosts{n}, 0)" for n in range(len(queries) - 1))
+        assert queries["value"]["expression"] == f"MAX([{filled}])"
+        assert (alarm["threshold"], alarm["comparison_operator"]) == ("1", "LessThanThreshold")
+        assert alarm["treat_missing_data"] == "breaching"
+        of = {each["metric"]["dimension"]["target_group"] for each in queries.values() if "metric" in each}
+        assert len(of) == (1 if service == "certs" else 2)
+        watched |= of
+    assert watched == {f"<aws_lb_target_group|{role}|arn_suffix>" for role in groups}
+
+
+NUMBERS = {
+    # name: metric, statistic, comparison, threshold, evaluations, seconds of each
+    "submission-backpressure": ("BackpressureRefusals", "Sum", "GreaterThanThreshold", "0", "2", "60"),
+    "submission-certificate-ends": ("CertificateDaysLeft", "Minimum", "LessThanThreshold", "21", "1", "3600"),
+    "submissions-certificate-ends-soon": ("CertificateDaysLeft", "Minimum", "LessThanThreshold", "7", "5", "60"),
+    "worker-backlog-age": ("BacklogAge", "Maximum", "GreaterThanThreshold", "600", "5", "60"),
+    "worker-ready-depth": ("QueueDepth", "Maximum", "GreaterThanThreshold", "40000", "2", "60"),
+    "worker-no-task": ("RunningTaskCount", "Maximum", "LessThanThreshold", "1", "3", "60"),
+    "database-storage": ("FreeStorageSpace", "Minimum", "LessThanThreshold", str(8 * 1024**3), "5", "60"),
+    "database-connections": ("DatabaseConnections", "Maximum", "GreaterThanThreshold", "595", "5", "60"),
+    "cache-evictions-0001-003": ("Evictions", "Sum", "GreaterThanThreshold", "0", "1", "300"),
+}
+
+
+@SIDES
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers(name: str, side: str, production: Side) -> None:
+    """REQ-INFRA-SCALE-007, REQ-INFRA-TLS-006: 421 is told, and so is a certificate that was not renewed in time."""
+    alarm = alarms(production(side))[name]
+    keys = ("metric_name", "statistic", "comparison_operator", "threshold", "evaluation_period", "period")
+    assert tuple(alarm[key] for key in keys) == NUMBERS[name]
+
+
+@SIDES
+def test_a_share_of_few_attempts_is_no_alarm(side: str, production: Side) -> None:
+    queries = {each["id"]: each for each in alarms(production(side))["worker-delivery-failures"]["metric_query"]}
+    assert queries["value"]["expression"] == "IF(attempts >= 20, 100 * (failed + unknown) / attempts, 0)"
+    assert {key: each["metric"]["metric_name"] for key, each in queries.items() if "metric" in each} == {
+        "attempts": "AttemptsMade",
+        "failed": "MessagesFailed",
+        "unknown": "MessagesUnknown",
+    }
+
+
+@SIDES
+def test_who_may_publish(side: str, stack: Side) -> None:
+    """CloudWatch and Budgets for this account alone, and whatever they publish is encrypted by a key they may use."""
+    resources = stack(side)
+    topic = of_kind(resources, "aws_sns_topic")["cloudwatch-alerts"]
+    assert topic["kms_master_key_id"].endswith("<aws_kms_key|cloudwatch-main|arn>")
+    key = of_kind(resources, "aws_kms_key")["cloudwatch-main"]["policy"]["statement"]
+    policy = of_kind(resources, "aws_sns_topic_policy")["cloudwatch-alerts"]["policy"]["statement"]
+    ours = {"string_equal": {"aws:source_account": "123456789012"}}
+    for statements, actions in ((policy, {"sns:Publish"}), (key, {"kms:Decrypt", "kms:GenerateDataKey*"})):
+        of_services = [each for each in statements if each["sid"] != "Account"]
+        assert {each["principal"]["service"] for each in of_services} == {
+            "cloudwatch.amazonaws.com",
+            "budgets.amazonaws.com",
+        }
+        assert all(each["condition"] == ours for each in of_services)
+        assert all(set(as_list(each["action"])) == actions for each in of_services)
+    assert {each["sid"] for each in policy} == {"cloudwatch", "budgets"}
+
+
+@SIDES
+def test_people_are_told(side: str, switched: Side) -> None:
+    people = {"operators@example.com", "on-call@example.com"}
+    found = of_kind(switched(side), "aws_sns_topic_subscription").values()
+    assert {(each["protocol"], each["endpoint"], each["topic"]) for each in found} == {
+        ("email", address, TOPIC) for address in people
+    }
+    (budget,) = of_kind(switched(side), "aws_budgets_budget").values()
+    # argument_name takes the last s
+    assert all(set(each["subscriber_email_addresse"]) == people for each in budget["notification"])
+    assert budget["cost_filter"] == {"name": "TagKeyValue", "value": "user:Environment$dev"}
+
+
+@SIDES
+def test_costs_are_told(side: str, production: Side) -> None:
+    (budget,) = of_kind(production(side), "aws_budgets_budget").values()
+    assert (budget["limit_amount"], budget["limit_unit"], budget["time_unit"]) == ("1200", "USD", "MONTHLY")
+    assert {(each["notification_type"], each["threshold"]) for each in budget["notification"]} == {
+        ("ACTUAL", "80"),
+        ("FORECASTED", "100"),
+    }
+    assert all(each["subscriber_sns_topic_arn"] == TOPIC for each in budget["notification"])
+    assert "cost_filter" not in budget
+
+
+@SIDES
+def test_the_dashboard_shows_every_alarm_and_overlaps_nowhere(side: str, stack: Side) -> None:
+    found = widgets(stack(side))
+    (listed,) = (each["property"]["alarm"] for each in found if each["type"] == "alarm")
+    roles = of_kind(stack(side), "aws_cloudwatch_metric_alarm")
+    assert {arn.split("|")[1] for arn in listed} == {role for role in roles if role.startswith("cloudwatch-")}
+    places = {
+        (x, y)
+        for each in found
+        for x in range(int(each["x"]), int(each["x"]) + int(each["width"]))
+        for y in range(int(each["y"]), int(each["y"]) + int(each["height"]))
+    }
+    assert len(places) == sum(int(each["width"]) * int(each["height"]) for each in found)
+    assert max(x for x, _ in places) < 24
+    titles = [each["property"]["title"] for each in found]
+    assert len(set(titles)) == len(titles) == 1 + len(settings.load("dev")["charts"]["widgets"])
+
+
+def test_a_line_of_a_chart_is_in_the_order_that_cloudwatch_wants() -> None:
+    """Namespace, metric, name and value of each dimension. The comparison of both sides evens lists out."""
+    of = Series("AWS/ECS", {"ServiceName": "worker", "ClusterName": "mail"})
+    assert line(of, "CPUUtilization") == ["AWS/ECS", "CPUUtilization", "ClusterName", "mail", "ServiceName", "worker"]
+
+
+def test_without_container_insights_nobody_counts_tasks() -> None:
+    found = targets("mail", ["worker"], container_insights=False, balanced={}, cache_nodes=["0001-001"])
+    assert found["container-insights"] == {}
+    assert found["ecs"] != {}
