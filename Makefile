@@ -1,6 +1,6 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-infra run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
+.PHONY: help setup setup-infra setup-checkov infra-full run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
     bench-memory bench-border bench-scaling diagram lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
@@ -17,6 +17,9 @@ setup: ## virtual environment, pinned packages, Rust extension, command line too
 
 setup-infra: ## what the AWS stack needs on top: Pulumi and its AWS classes, pinned in constraints-infra.txt
 	@sh devstack/setup.sh infra
+
+setup-checkov: ## checkov, pinned in constraints-checkov.txt, in an environment of its own (.venv-checkov)
+	@sh devstack/setup.sh checkov
 
 run: setup ## all of it on this machine, until Ctrl-C; ARGS="--help" and the like are handed on
 	@exec $(PYTHON_BIN)/smtp-proxy dev $(ARGS)
@@ -84,7 +87,7 @@ bench-border: setup ## pytest-benchmark: the border and the parser
 diagram: setup setup-infra ## docs/aws.svg anew: the AWS stack of production, drawn from its graph
 	PYTHONPATH=tests $(PYTHON_BIN)/python -P -m infra_graph.diagram docs/aws.svg
 
-lock: ## make constraints.txt and constraints-infra.txt anew: every package pinned with hashes, no index address
+lock: ## make the constraints*.txt anew: every package pinned with hashes, no index address
 	@sh devstack/lock.sh
 
 deny: ## licences, bans and sources of the crates (deny.toml), where cargo-deny is installed
@@ -97,8 +100,11 @@ audit: ## known vulnerabilities of the pinned packages and crates, as far as the
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
 	@core_rs/fuzz/run.sh $(ARGS)
 
+infra-full: setup setup-infra setup-checkov ## what looks over the AWS stack and needs an install of its own: checkov
+	PYTHONSAFEPATH= $(PYTHON_BIN)/pytest -s tests/infra_full $(PYTEST_ARGS)
+
 soak: setup ## mail under random faults for 20 minutes, every message accounted for; ARGS="--minutes 60 --seed 7" and the like
 	PYTHONPATH=tests:pyapp $(PYTHON_BIN)/python -P -m ledger_harness $(ARGS)
 
 clean: ## remove what was built; the data in .data stays
-	rm -rf .venv target build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-checkov target build dist .mypy_cache .ruff_cache .pytest_cache

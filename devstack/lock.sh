@@ -7,6 +7,7 @@
 #   devstack/lock.sh          all of them
 #   devstack/lock.sh infra    only constraints-infra.txt, beside constraints.txt as it is
 #   devstack/lock.sh image    only constraints-image.txt, from constraints.txt as it is
+#   devstack/lock.sh checkov  only constraints-checkov.txt, which agrees with none of the others
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -59,6 +60,14 @@ if [ "${1:-image}" = image ]; then
 END
     compile --constraint "$work/known.txt" --no-annotate pyproject.toml >>"$work/constraints-image.txt"
     publish constraints-image.txt
+fi
+if [ "${1:-checkov}" = checkov ]; then
+    cat >"$work/constraints-checkov.txt" <<'END'
+# Checkov and what it needs, pinned with hashes. Made by `make lock` from the group `checkov` of pyproject.toml; do not
+# edit. `make setup-checkov` installs exactly these into .venv-checkov, apart from everything else.
+END
+    compile --group checkov --no-annotate >>"$work/constraints-checkov.txt"
+    publish constraints-checkov.txt
 fi
 [ "${1:-infra}" = infra ] || exit 0
 

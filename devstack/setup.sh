@@ -5,6 +5,7 @@
 #   devstack/setup.sh              all of it
 #   devstack/setup.sh packages     only the virtual environment and the pinned packages
 #   devstack/setup.sh infra        the virtual environment, its packages, and those of the AWS stack (constraints-infra.txt)
+#   devstack/setup.sh checkov      the virtual environment, and another (.venv-checkov) with what looks over terraform/
 #
 # PYTHON chooses the interpreter. SETUP_PROFILE=dev builds the extension unoptimised.
 set -eu
@@ -125,6 +126,15 @@ install_infra() {
 # shellcheck disable=SC2046 # no file name here has a blank in it
 built_core() { digest "$1" $(find pyapp/smtp_proxy -name '_core*.so'); }
 
+install_checkov() {
+    wanted=$(digest "$PWD $(.venv/bin/python -V)" constraints-checkov.txt)
+    if is_done checkov "$wanted" && [ -x .venv-checkov/bin/checkov ]; then return; fi
+    say "installing checkov into .venv-checkov"
+    "$python" -m venv --clear .venv-checkov
+    .venv-checkov/bin/python -m pip --quiet install --require-hashes -r constraints-checkov.txt
+    done_with checkov "$wanted"
+}
+
 build_core() {
     profile=${SETUP_PROFILE:-release}
     # shellcheck disable=SC2046 # no file name here has a blank in it
@@ -152,7 +162,7 @@ install_client() {
 
 check_python
 case ${1:-} in
-packages | infra) core= ;;
+packages | infra | checkov) core= ;;
 *)
     core=yes
     check_compiler
@@ -165,6 +175,8 @@ make_venv
 install_packages
 if [ "${1:-}" = infra ]; then
     install_infra
+elif [ "${1:-}" = checkov ]; then
+    install_checkov
 fi
 if [ -n "$core" ]; then
     build_core

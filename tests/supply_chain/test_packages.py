@@ -21,6 +21,8 @@ OURS = {"smtp-proxy", "smtp-proxy-client"}
 # The second holds what only pulumi/ needs; a development checkout has both.
 PINS = ("constraints.txt", "constraints-infra.txt")
 IMAGE = "constraints-image.txt"
+# An environment of its own, of other versions.
+CHECKOV = "constraints-checkov.txt"
 # What the image may hold: nothing that asks more of us than a notice. As in deny.toml; PSF-2.0 is Python's own.
 SHIPPED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"})
 # Tools that only work on the repository may be under a licence that binds changes to them.
@@ -105,15 +107,26 @@ def shipped() -> set[str]:
     return set(needed([*project["dependencies"], *extras, *client.get("dependencies", [])]))
 
 
-def test_everything_is_pinned_with_hashes() -> None:
-    assert len(pinned()) > 40
-    for name, (version, hashes) in pinned().items():
+@pytest.mark.parametrize("files", [PINS, (IMAGE,)], ids=["checkout", "image"])
+def test_everything_is_pinned_with_hashes(files: tuple[str, ...]) -> None:
+    assert len(pinned(*files)) > 30
+    for name, (version, hashes) in pinned(*files).items():
         assert re.fullmatch(r"[0-9][0-9a-z.!+]*", version), f"{name}=={version}"
         assert hashes, f"{name} has no hash"
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), name
 
 
-@pytest.mark.parametrize("name", [*PINS, IMAGE])
+def test_every_line_of_checkovs_is_pinned_with_hashes() -> None:
+    """Of some packages there is one version for each Python."""
+    entries = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^#.*\n", "", (ROOT / CHECKOV).read_text()))
+    assert len(entries) > 50
+    for entry in filter(str.strip, entries):
+        assert re.match(r"[a-z0-9-]+==[0-9][^ ;]*( ; [^\\]+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+\Z", entry), (
+            entry
+        )
+
+
+@pytest.mark.parametrize("name", [*PINS, IMAGE, CHECKOV])
 def test_nothing_comes_from_elsewhere(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
