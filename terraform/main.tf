@@ -130,6 +130,13 @@ module "ecs" {
   smarthost_secret_arn = var.smarthost_secret_arn
   ses_arns             = var.ses_arns
 
+  alarm_names = module.cloudwatch.alarm_names
+
+  alerts = {
+    topic_arn   = module.cloudwatch.topic_arn
+    kms_key_arn = module.cloudwatch.kms_key_arn
+  }
+
   api_balancer = {
     arn_suffix                = try(module.alb[0].arn_suffix, "")
     target_group_arn_suffixes = try(module.alb[0].target_group_arn_suffixes["api"], [])
@@ -161,6 +168,7 @@ module "codedeploy" {
   account_id   = var.account_id
   settings     = local.settings.codedeploy
   cluster_name = module.ecs.cluster_name
+  alarm_names  = module.cloudwatch.alarm_names
   task_role_arns = [
     for service, arn in module.ecs.task_role_arns : arn if contains(["submission", "submissions", "api", "dashboard", "execution"], service)
   ]

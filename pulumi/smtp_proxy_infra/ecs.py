@@ -66,6 +66,9 @@ class EcsArgs:
     smarthost_host: str
     smarthost_secret_arn: str
     ses_arns: Sequence[str]
+    alerts_topic_arn: pulumi.Input[str]
+    alerts_key_arn: pulumi.Input[str]
+    alarm_names: Mapping[str, Sequence[pulumi.Input[str]]]
     services: Mapping[str, ServiceSettings]
     settings: EcsSettings
     pressure: PressureSettings
@@ -207,6 +210,8 @@ class Ecs(pulumi.ComponentResource):
             cache=[args.cache.group_arn, args.cache.user_arn],
             smarthost_secret=args.smarthost_secret_arn,
             ses=args.ses_arns,
+            alerts_topic=args.alerts_topic_arn,
+            alerts_key=args.alerts_key_arn,
         )
         logs = [self._logs[service].arn for service in sorted(self._logs)]
         self._execution = execution_role(self._name, of, logs, self._child)
@@ -229,6 +234,7 @@ class Ecs(pulumi.ComponentResource):
             cache=args.cache,
             sealing=kept.sealing.arn,
             bucket=kept.bucket.id,
+            alerts_topic=args.alerts_topic_arn,
             image=pulumi.Output.concat(kept.repository.repository_url, separator, args.image_version),
         )
 
@@ -329,6 +335,7 @@ class Ecs(pulumi.ComponentResource):
         """Rolled by ECS, which goes back by itself where new tasks do not come up."""
         args, of = self._args, self._settings
         spot = args.services[service].spot
+        alarms = args.alarm_names.get(service, ())
         strategy = aws.ecs.ServiceCapacityProviderStrategyArgs
         return aws.ecs.Service(
             f"{self._name}-rolling-{service}",
@@ -350,6 +357,8 @@ class Ecs(pulumi.ComponentResource):
             ],
             deployment_controller=aws.ecs.ServiceDeploymentControllerArgs(type="ECS"),
             deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(enable=True, rollback=True),
+            # Those that are in alarm when a deployment begins are not looked at, so that a repair can be deployed.
+            alarms=aws.ecs.ServiceAlarmsArgs(enable=True, rollback=True, alarm_names=alarms) if alarms else None,
             network_configuration=self._network(service),
             load_balancers=self._balanced(service),
             opts=pulumi.ResourceOptions(

@@ -19,7 +19,7 @@ GRANTED: Mapping[str, Sequence[str]] = {
     "submission": ("exec", "database", "sealing", "cache", "protection"),
     "submissions": ("exec", "database", "sealing", "cache", "protection"),
     "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost", "ses"),
-    "certs": ("exec", "database", "sealing", "backup", "dns"),
+    "certs": ("exec", "database", "sealing", "backup", "dns", "alerts"),
     "api": ("exec", "database", "sealing", "cache"),
     "dashboard": ("exec",),
 }
@@ -43,6 +43,8 @@ class Reach:
     cache: Sequence[pulumi.Input[str]]
     smarthost_secret: str
     ses: Sequence[str]
+    alerts_topic: pulumi.Input[str]
+    alerts_key: pulumi.Input[str]
 
 
 def within(arn: pulumi.Output[str], rest: str) -> pulumi.Output[str]:
@@ -129,6 +131,11 @@ def grants_of(of: Reach) -> dict[str, Statements]:
         "smarthost": [allow(secret, [of.smarthost_secret])] if of.smarthost_secret else [],
         # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is
         # named: the identity, the configuration set, the tenant.
+        # The topic is encrypted: who publishes has a key of its data made.
+        "alerts": [
+            allow(["sns:Publish"], [of.alerts_topic]),
+            allow(["kms:Decrypt", "kms:GenerateDataKey"], [of.alerts_key]),
+        ],
         "ses": [allow(["ses:SendEmail", "ses:SendRawEmail"], of.ses)] if of.ses else [],
         # To list it tells a certificate that is not there from one that may not be read.
         "backup": [

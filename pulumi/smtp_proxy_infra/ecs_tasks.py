@@ -64,6 +64,7 @@ class Tasks:
     cache: Cache
     sealing: pulumi.Output[str]
     bucket: pulumi.Output[str]
+    alerts_topic: pulumi.Input[str]
     image: pulumi.Output[str]
 
 
@@ -153,6 +154,7 @@ def _certs(of: Tasks) -> Environment:
         "ACME_HTTP_HOST": EVERYWHERE,
         "ACME_HTTP_PORT": str(of.ports["acme"]),
         "CERT_BACKUP_BUCKET": of.bucket,
+        "CERT_ALERT_SNS_TOPIC": of.alerts_topic,
         **({"ACME_CERTIFICATES": of.hostname} if of.hostname else {}),
         **({"ACME_DNS": "route53", "ACME_ROUTE53_ZONE_ID": of.zone_id} if of.zone_id else {}),
     }

@@ -78,6 +78,33 @@ def test_what_goes_wrong_is_taken_back(side: str, switched: Side) -> None:
 
 
 @SIDES
+@pytest.mark.parametrize("environment", ["production", "switched"])
+def test_alarms_of_a_service_take_its_deployment_back(
+    side: str, environment: str, production: Side, switched: Side
+) -> None:
+    """REQ-INFRA-ECS-006: CodeDeploy and ECS watch those of the table with `rollback`, each that of its own service."""
+    resources = {"production": production, "switched": switched}[environment](side)
+    there = {each["name"] for each in of_kind(resources, "aws_cloudwatch_metric_alarm").values()}
+    watched = {
+        each["deployment_group_name"]: each["alarm_configuration"]
+        for each in of_kind(resources, "aws_codedeploy_deployment_group").values()
+    } | {
+        each["name"]: each["alarm"]
+        for each in of_kind(resources, "aws_ecs_service").values()
+        if each["deployment_controller"]["type"] == "ECS"
+    }
+    assert watched.keys() >= {"submission", "submissions", "worker", "certs"}
+    rows = {key for key, row in settings.load("production")["alarms"].items() if row.get("rollback")}
+    for service, each in watched.items():
+        names = set(listed(each.get("alarm", each.get("alarm_name"))))
+        assert each.get("enabled", each.get("enable")) == "true"
+        assert names <= there
+        assert len(names) in range(3, 11), service
+        assert {name.partition(f"-{service}-")[2] for name in names} <= rows
+        assert any(name.endswith(f"-{service}-memory") for name in names)
+
+
+@SIDES
 def test_codedeploy_may_touch_nothing_else(side: str, switched: Side) -> None:
     resources = switched(side)
     (policy,) = (each for role, each in of_kind(resources, "aws_iam_role_policy").items() if role == "codedeploy-main")

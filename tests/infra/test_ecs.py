@@ -283,6 +283,25 @@ def test_ses_by_a_wildcard_is_refused_by_pulumi_too() -> None:
 
 
 @SIDES
+def test_the_issuer_alone_tells_people_itself(side: str, stack: Side) -> None:
+    """REQ-INFRA-TLS-006: of certificates that can not be had, to the topic of the alarms, with the right to its key."""
+    topic = "<aws_sns_topic|cloudwatch-alerts|arn>"
+    for name, container in containers(stack(side)).items():
+        assert environment(container).get("CERT_ALERT_SNS_TOPIC", "").endswith(topic) == (name == "certs"), name
+    for role, statements in task_policies(stack(side)).items():
+        may = {
+            action: each["resource"]
+            for each in statements
+            for action in as_list(each["action"])
+            if action == "sns:Publish" or "cloudwatch-" in str(each["resource"])
+        }
+        assert may.keys() == (
+            {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"} if role == "ecs-task-certs" else set()
+        ), role
+        assert not may or (may["sns:Publish"].endswith(topic) and "cloudwatch-main" in may["kms:GenerateDataKey"])
+
+
+@SIDES
 def test_each_service_has_a_role_and_a_log_of_its_own(side: str, stack: Side) -> None:
     definitions = of_kind(stack(side), "aws_ecs_task_definition")
     for role, definition in definitions.items():

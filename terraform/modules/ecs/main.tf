@@ -257,6 +257,13 @@ locals {
     ]
     # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is named:
     # the identity, the configuration set, the tenant.
+    # The topic is encrypted: who publishes has a key of its data made.
+    alerts = [
+      for grant in [
+        { Action = ["sns:Publish"], Resource = [var.alerts.topic_arn] },
+        { Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [var.alerts.kms_key_arn] },
+      ] : grant if var.alerts.topic_arn != ""
+    ]
     ses = [
       for arns in [var.ses_arns] : { Action = ["ses:SendEmail", "ses:SendRawEmail"], Resource = arns } if length(arns) > 0
     ]
@@ -278,7 +285,7 @@ locals {
     submission  = ["exec", "database", "sealing", "cache", "protection"]
     submissions = ["exec", "database", "sealing", "cache", "protection"]
     worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost", "ses"]
-    certs       = ["exec", "database", "sealing", "backup", "dns"]
+    certs       = ["exec", "database", "sealing", "backup", "dns", "alerts"]
     api         = ["exec", "database", "sealing", "cache"]
     dashboard   = ["exec"]
   }
@@ -374,6 +381,7 @@ locals {
         ACME_HTTP_PORT     = tostring(var.ports.acme)
         CERT_BACKUP_BUCKET = aws_s3_bucket.certificates.id
       },
+      var.alerts.topic_arn == "" ? {} : { CERT_ALERT_SNS_TOPIC = var.alerts.topic_arn },
       var.hostname == "" ? {} : { ACME_CERTIFICATES = var.hostname },
       var.zone_id == "" ? {} : { ACME_DNS = "route53", ACME_ROUTE53_ZONE_ID = var.zone_id },
     )
@@ -534,6 +542,17 @@ resource "aws_ecs_service" "rolling" {
   deployment_circuit_breaker {
     enable   = true
     rollback = true
+  }
+
+  # Those that are in alarm when a deployment begins are not looked at, so that a repair can be deployed.
+  dynamic "alarms" {
+    for_each = length(lookup(var.alarm_names, each.key, [])) > 0 ? [var.alarm_names[each.key]] : []
+
+    content {
+      enable      = true
+      rollback    = true
+      alarm_names = alarms.value
+    }
   }
 
   network_configuration {

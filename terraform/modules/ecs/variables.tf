@@ -253,3 +253,18 @@ variable "scaling" {
     error_message = "scaling.prewarm: service must be one that is enabled, and min_tasks 1 to its max_tasks."
   }
 }
+
+variable "alerts" {
+  description = "Topic that the issuer tells of certificates which can not be had, and the topic's key; empty: nobody."
+  type = object({
+    topic_arn   = string
+    kms_key_arn = string
+  })
+  default = { topic_arn = "", kms_key_arn = "" }
+}
+
+variable "alarm_names" {
+  description = "By service, the alarms that take a deployment back; of those that roll. They must be there: ECS refuses others."
+  type        = map(list(string))
+  default     = {}
+}
