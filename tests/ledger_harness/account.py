@@ -33,6 +33,7 @@ class Period:
     healed: float = 0.0
     ended: float = float("inf")
     unknown: bool = False  # outcomes may get lost on their way to Postgres while it lasts
+    delays: bool = False  # outcomes wait in their worker while it lasts
 
 
 class Ledger:
@@ -155,4 +156,7 @@ def _period(periods: list[Period], at: float) -> Period:
 
 
 def _is_hidden(periods: list[Period], at: float, grace_seconds: float) -> bool:
-    return any(p.unknown and p.began - grace_seconds <= at <= p.healed + grace_seconds for p in periods)
+    """What came while Postgres was away is recorded when it is back, if its worker lives as long."""
+    waits = (p.healed for p in periods if p.delays and p.began - grace_seconds <= at <= p.healed)
+    recorded_at = max([at, *waits]) + grace_seconds
+    return any(p.unknown and p.began <= recorded_at and at <= p.healed + grace_seconds for p in periods)

@@ -18,13 +18,17 @@ AHEAD = "clock an hour ahead"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`seconds` bounds how long it lasts, chosen at random. `unknown`: an outcome may be lost before it is recorded."""
+    """`seconds` bounds how long it lasts, chosen at random.
+
+    `unknown`: an outcome may be lost before it is recorded. `delays`: outcomes wait in their worker while it lasts.
+    """
 
     name: str
     break_it: Callable[[World, Sink], Awaitable[None]]
     mend_it: Callable[[World, Sink], Awaitable[None]]
     seconds: tuple[float, float]
     unknown: bool
+    delays: bool = False
 
     async def happen(self, world: World, sink: Sink, chance: random.Random) -> None:
         await self.break_it(world, sink)
@@ -103,9 +107,9 @@ def _postgres() -> list[Fault]:
         world.postgres.resume()
 
     return [
-        Fault("kill -9 of Postgres", kill, start, (0.1, 2.0), unknown=False),
-        Fault("restart of Postgres", stop, start, (0.0, 2.0), unknown=False),
-        Fault("Postgres stands still", pause, resume, (1.0, 4.0), unknown=False),
+        Fault("kill -9 of Postgres", kill, start, (0.1, 2.0), unknown=False, delays=True),
+        Fault("restart of Postgres", stop, start, (0.0, 2.0), unknown=False, delays=True),
+        Fault("Postgres stands still", pause, resume, (1.0, 4.0), unknown=False, delays=True),
     ]
 
 
@@ -166,7 +170,7 @@ def _disk_full() -> Fault:
         await asyncio.to_thread(world.postgres.kill)
         await asyncio.to_thread(world.postgres.start)
 
-    return Fault("disk full for Postgres", fill, free, (2.0, 5.0), unknown=False)
+    return Fault("disk full for Postgres", fill, free, (2.0, 5.0), unknown=False, delays=True)
 
 
 def _clock(name: str, seconds: int) -> Fault:

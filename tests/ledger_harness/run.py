@@ -113,7 +113,7 @@ async def _inject(
         waiting = waiting or order(faults, chance)
         fault = waiting.pop(0)
         plan.say(f"{time.monotonic() - began:7.1f} s  {applications.messages:6d} acknowledged  {fault.name}")
-        period = Period(fault.name, time.monotonic(), float("inf"), unknown=fault.unknown)
+        period = Period(fault.name, time.monotonic(), float("inf"), unknown=fault.unknown, delays=fault.delays)
         periods[-1].ended = period.began
         periods.append(period)
         await fault.happen(world, sink, chance)

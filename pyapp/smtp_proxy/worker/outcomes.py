@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 # One transaction; bounds the parameters of its statement.
 BATCH_ATTEMPTS: Final = 2000
 _BACKOFF_FIRST_SECONDS: Final = 0.1
-_BACKOFF_MAX_SECONDS: Final = 5.0
+# Short: who dies while outcomes wait leaves them unknown, and what was delivered is sent again.
+_BACKOFF_MAX_SECONDS: Final = 1.0
 _COUNTED = {outcome: ATTEMPTS.labels(outcome.name.lower()) for outcome in Outcome}
 _COUNTED_KINDS: dict[Kind, Counter] = {
     kind: ATTEMPT_KINDS.labels(kind.name.lower()) for kind in Kind if kind is not Kind.ACCEPTED

@@ -50,6 +50,26 @@ def test_a_duplicate_needs_an_excuse(answered: bool, unknown: bool, first_at: fl
     assert (account.total.allowed, account.total.unexplained) == ((1, 0) if forgiven else (0, 1))
 
 
+@pytest.mark.parametrize(
+    ("delays", "killed_at", "forgiven"),
+    [
+        (True, 15.5, True),  # it waited for Postgres with its outcome, and was killed just when Postgres was back
+        (False, 15.5, False),  # nothing kept it from recording
+        (True, 18.0, False),  # it had had the time since
+    ],
+)
+def test_who_waits_for_postgres_with_an_outcome_may_be_killed_with_it(
+    delays: bool, killed_at: float, forgiven: bool
+) -> None:
+    periods = [
+        BEFORE,
+        Period("disk full", 10.0, 15.0, delays=delays),
+        Period("kill -9 of a worker", killed_at, killed_at + 3, unknown=True),
+    ]
+    account = settle({A: 1.0}, arrivals(10.5, 40.0), periods, set(), grace_seconds=1)
+    assert account.total.unexplained == (0 if forgiven else 1)
+
+
 def test_each_further_copy_is_a_duplicate() -> None:
     account = settle({A: 1.0}, arrivals(1.0, 2.0, 3.0), [BEFORE], set(), grace_seconds=1)
     assert account.total.unexplained == 2
