@@ -23,4 +23,5 @@ module "smtp_proxy" {
   smarthost_host       = var.smarthost_host
   smarthost_secret_arn = var.smarthost_secret_arn
   ses_arns             = var.ses_arns
+  alert_emails         = var.alert_emails
 }

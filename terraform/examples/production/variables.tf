@@ -47,3 +47,9 @@ variable "ses_arns" {
   type        = list(string)
   default     = []
 }
+
+variable "alert_emails" {
+  description = "Who is told by e-mail of alarms and of costs; empty: nobody."
+  type        = list(string)
+  default     = []
+}
