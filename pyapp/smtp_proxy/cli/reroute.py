@@ -108,7 +108,9 @@ async def _named(store: Store, settings: Settings, reroute: Reroute, wanted: lis
     for owner in {(await store.message(message_id)).summary.tenant_id for message_id in wanted}:
         if owner in tenants:
             _check(settings, reroute, tenants[owner])
-    return await store.reroute(reroute, wanted), await store.in_hand(envelope_ids=wanted)
+    in_hand = await store.in_hand(envelope_ids=wanted)
+    rerouted = await store.reroute(reroute, wanted)
+    return rerouted, max(in_hand, await store.in_hand(envelope_ids=wanted))
 
 
 def _check(settings: Settings, reroute: Reroute, tenant: Tenant) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What `explain` says of it.
+# What `explain` says of it, as what it waits for and as its attempt.
 _UNREADABLE: Final = "this release can not read it: see the worker's log (message_unreadable)"
 _BODY_MISSING: Final = "its body is missing in the database"
 

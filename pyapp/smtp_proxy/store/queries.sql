@@ -150,6 +150,7 @@ WITH made AS (
         ) THEN 4 ELSE made.state END,
         attempt_count = made.attempt_number,
         claimed_by = NULL,
+        waits_for = NULL, -- a claim of the release before has left it
         next_attempt_at = coalesce(made.next_attempt_at, d.next_attempt_at),
         sweep_at = coalesce(made.next_attempt_at, made.finished_at),
         finished_at = CASE WHEN made.state IN (2, 3) THEN made.finished_at END
@@ -171,7 +172,7 @@ SET outcome = excluded.outcome, reply_code = excluded.reply_code, enhanced_code 
 WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
 
 -- name: set_aside
--- Claimed, and there is nothing to send: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 why
+-- Claimed, and can not be read: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 why
 UPDATE deliveries
 SET state = 0, claimed_by = NULL, waits_for = $5::text, next_attempt_at = now() + interval '5 minutes', sweep_at = now() + interval '5 minutes'
 WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid;
@@ -812,15 +813,17 @@ FROM (
 SELECT EXISTS (SELECT FROM deliveries WHERE state IN (0, 1)) OR EXISTS (SELECT FROM deliveries WHERE state = 4);
 
 -- name: has_events_by_index
--- Whether any event still waits to be told and is not yet given up. The table's name is replaced by a partition's.
+-- Whether any event still waits to be told and is not yet given up: one that was replayed is due since then, and nobody
+-- moves what a webhook waits for that is switched off. The table's name is replaced by a partition's.
 -- $1 since when they are tried
-SELECT EXISTS (SELECT FROM webhook_events WHERE state = 0 AND occurred_at > $1);
+SELECT EXISTS (SELECT FROM webhook_events WHERE state = 0 AND greatest(occurred_at, due_at) > $1);
 
 -- name: with_events
 -- Those of these messages of which an event still waits to be told and is not yet given up.
 -- $1 ids, $2 lowest id, $3 highest id, $4 since when they are tried
 SELECT DISTINCT envelope_id FROM webhook_events
-WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 0 AND occurred_at > $4;
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 0
+    AND greatest(occurred_at, due_at) > $4;
 
 -- name: day_tables
 -- Ordinary tables that are partitions, or that were until they were marked to be dropped. $1 which, $2 the mark

@@ -117,7 +117,7 @@ class Retentions:
             for day in _days(attached, before):
                 tables = [parent for parent in _PARENTS if f"{parent}_p{day}" in attached]
                 since = self._told_since()
-                if not (await _has_open(connection, day) or await _has_events(connection, day, tables, since)):
+                if not (await _has_events(connection, day, tables, since) or await _has_open(connection, day)):
                     detach = partial(_detach, connection, day, tables, since)
                     await locks.transaction(f"dropping {day}", detach, tables)
             leftovers = sorted(await _names(connection, attached=False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.errors import StoreUnavailable, StreamUnavailable
@@ -56,16 +56,18 @@ class Intake:
         self._hand = hand
         self._clock = clock
         self._shares = Shares()
-        self._offered: dict[Lane, deque[UUID]] = {lane: deque() for lane in Lane}
+        self._offered: dict[Lane, dict[UUID, None]] = {lane: {} for lane in Lane}
         self._done: list[Entry] = []
         self._done_wake = asyncio.Event()
         self._stream_away_until = 0.0
         self._reclaim_at = 0.0
+        self._reclaim_bulk_at = 0.0
 
     def offer(self, envelope_ids: Sequence[UUID], lane: Lane) -> None:
-        """Take these without the stream. What is too much is found by a later sweep."""
+        """Take these without the stream. What is too much is found by a later sweep, which may offer some again."""
         waiting = self._offered[lane]
-        waiting.extend(envelope_ids[: max(0, _OFFERED_MAX - len(waiting))])
+        for envelope_id in envelope_ids[: max(0, _OFFERED_MAX - len(waiting))]:
+            waiting[envelope_id] = None
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         """These are done with: acknowledge them with the next call."""
@@ -96,9 +98,8 @@ class Intake:
     # -- where from
 
     async def _next(self, room: Room) -> tuple[list[Entry], list[UUID]]:
-        for lane, offered in self._offered.items():  # what is transactional first
-            if offered and (room.bulk or lane is not Lane.BULK):
-                return [], [offered.popleft() for _ in range(min(room.count, len(offered)))]
+        if offered := self._take_offered(room):
+            return [], offered
         now = self._clock.monotonic()
         if now >= self._stream_away_until:
             try:
@@ -109,9 +110,20 @@ class Intake:
                 return entries, list(dict.fromkeys(entry.envelope_id for entry in entries))
         return [], await self._sweep(room)
 
+    def _take_offered(self, room: Room) -> list[UUID]:
+        """Transactional mail first, but for bulk mail's share."""
+        first, bulk = self._offered[Lane.TRANSACTIONAL], self._offered[Lane.BULK]
+        if not room.bulk:
+            return _taken(first, room.count)
+        kept = _taken(bulk, self._shares.bulk(room.count)) if first and bulk else []
+        found = _taken(first, room.count - len(kept))
+        return [*found, *kept, *_taken(bulk, room.count - len(kept) - len(found))]
+
     async def _read(self, room: Room, now: float) -> list[Entry]:
-        if now >= self._reclaim_at:
+        if now >= (min(self._reclaim_at, self._reclaim_bulk_at) if room.bulk else self._reclaim_at):
             self._reclaim_at = now + self._settings.worker_lease_seconds
+            if room.bulk:
+                self._reclaim_bulk_at = self._reclaim_at
             if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count, bulk=room.bulk):
                 return left
         block_ms = _BLOCK_MS if room.bulk else _BLOCK_WITHOUT_BULK_MS
@@ -168,3 +180,11 @@ class Intake:
         for claim in claims:
             self._hand.put(claim, entries_of.pop(claim.job.envelope.id, []))
         self.acknowledge([entry for left in entries_of.values() for entry in left])
+
+
+def _taken(waiting: dict[UUID, None], count: int) -> list[UUID]:
+    """The first so many, which wait no longer."""
+    taken = list(islice(waiting, max(0, count)))
+    for envelope_id in taken:
+        del waiting[envelope_id]
+    return taken

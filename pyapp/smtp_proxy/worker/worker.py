@@ -80,7 +80,7 @@ log = logging.getLogger(__name__)
 _LEAVING_SECONDS: Final = 3.0
 # Objects made and not yet ended before the collector looks at the young ones, and of what is older how seldom. Mail in
 # hand is some thousand objects, few of them in circles; by default (700, 10, 10) they are looked at at every turn.
-_COLLECT_AFTER: Final = (20_000, 20, 20)
+_COLLECT_AFTER: Final = (20_000, 10, 10)
 # A delivery that goes on for longer is worth keeping the process for.
 _LONG_SECONDS: Final = 5.0
 _CRASHED: Final = "internal error, see the worker's log"
@@ -239,16 +239,19 @@ class Worker:
 
     async def _results(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
         """Of all recipients, in the job's order; those that are suppressed go nowhere."""
-        if job.trouble is not None:
-            # Tried again, and given up in time, as any other mail: it may have been restored by then.
-            return [_nothing_to_send(recipient, job.trouble) for recipient in job.recipients]
         wanted = tuple(recipient for recipient in job.recipients if recipient.suppressed is None)
         if len(wanted) == len(job.recipients):
-            return await self._transport.deliver(job, ledger, turn)
+            return await self._sent(job, ledger, turn)
         SUPPRESSED.inc(len(job.recipients) - len(wanted))
-        sent = await self._transport.deliver(replace(job, recipients=wanted), ledger, turn) if wanted else []
+        sent = await self._sent(replace(job, recipients=wanted), ledger, turn) if wanted else []
         results = {result.number: result for result in sent}
         return [results.get(recipient.number) or suppressed(recipient) for recipient in job.recipients]
+
+    async def _sent(self, job: Job, ledger: Ledger, turn: Turn) -> list[RecipientResult]:
+        if job.trouble is None:
+            return await self._transport.deliver(job, ledger, turn)
+        # Tried again, and given up in time, as any other mail: it may have been restored by then.
+        return [_nothing_to_send(recipient, job.trouble) for recipient in job.recipients]
 
     def _finished(
         self,
@@ -272,9 +275,15 @@ class Worker:
                 give_up_seconds=None if policy is None else policy.max_age_seconds,
                 holds_unknown=policy is not None and policy.on_unknown is OnUnknown.HOLD,
             )
+            if held.claim.job.trouble is not None and attempt_number == 1 and result.outcome is Outcome.DEFERRED:
+                # However old it is, nobody gives up mail by a single look at the database.
+                again_at = now + timedelta(seconds=self._policy.delay_seconds(1, self._chance()))
+                final = result
             if result.postponed_seconds and final.outcome is Outcome.DEFERRED:
                 due_at = now + timedelta(seconds=result.postponed_seconds)
-                why = f"{result.remote}: {result.reply_text}" if result.remote else result.reply_text
+                why = result.reply_text
+                if result.remote not in why:
+                    why = f"{result.remote}: {why}"
                 postponed.append(Postponed(envelope.id, recipient.number, worker_id, due_at, why))
                 continue
             attempts.append(Attempt(envelope.id, recipient.attempt_number, worker_id, started_at, now, final, again_at))

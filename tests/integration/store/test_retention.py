@@ -159,7 +159,14 @@ async def test_mail_stays_until_its_events_are_told_or_given_up(
         await store.message(told)
     long_ago = timedelta(seconds=db_settings.webhook_give_up_seconds + 60)
     await postgres.sql(
-        "UPDATE webhook_events SET occurred_at = $1", datetime.now(UTC) - long_ago, database=db_settings.db_name
+        "UPDATE webhook_events SET occurred_at = $1, due_at = $1",
+        datetime.now(UTC) - long_ago,
+        database=db_settings.db_name,
+    )
+    await postgres.sql("UPDATE webhook_events SET due_at = now()", database=db_settings.db_name)  # as replay does
+    assert await store.drop_days(after) == [], "it was asked for again"
+    await postgres.sql(
+        "UPDATE webhook_events SET due_at = $1", datetime.now(UTC) - long_ago, database=db_settings.db_name
     )
     assert f"webhook_events_p{day}" in await store.drop_days(after)
 

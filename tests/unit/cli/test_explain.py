@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from fix_shell import Shell
 from store_suite import attempt_for, core_envelope
 
-from smtp_proxy.model.attempt import Outcome, Sending
+from smtp_proxy.model.attempt import Outcome, Postponed, Sending
 from smtp_proxy.model.change import Change
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.limits import Placement
@@ -64,6 +64,18 @@ def test_one_that_its_tenants_rate_delays(shell: Shell) -> None:
     text = explained(shell, asyncio.run(accepted(shell, placement=Placement(delay_seconds=600))))
     assert "10 minutes from now" in text
     assert "when its tenant's rate lets it leave." in text
+
+
+def test_one_that_was_put_back_without_an_attempt(shell: Shell) -> None:
+    envelope_id, worker = asyncio.run(accepted(shell)), UUID(int=9)
+
+    async def put_back() -> None:
+        await shell.store.claim([envelope_id], worker, 30)
+        due = datetime.now(UTC) + timedelta(seconds=600)
+        await shell.store.postpone([Postponed(envelope_id, 0, worker, due, "mx.example:25: 3 wait for it")])
+
+    asyncio.run(put_back())
+    assert "from now), without an attempt: mx.example:25: 3 wait for it." in explained(shell, envelope_id)
 
 
 def test_one_that_is_held(shell: Shell) -> None:

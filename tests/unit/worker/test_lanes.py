@@ -77,6 +77,12 @@ async def test_bulk_that_is_offered_waits_for_room_as_other_bulk_does() -> None:
     house.worker.intake.offer(urgent, Lane.TRANSACTIONAL)
     assert await house.worker.intake._next(Room(10, bulk=False)) == ([], urgent)
     assert await house.worker.intake._next(Room(10, bulk=True)) == ([], bulk)
+    house.worker.intake.offer(bulk, Lane.BULK)
+    house.worker.intake.offer(bulk, Lane.BULK)
+    house.worker.intake.offer(await house.accept(20, publish=False), Lane.TRANSACTIONAL)
+    _, some = await house.worker.intake._next(Room(10, bulk=True))
+    assert len(set(some) & set(bulk)) == 2, "bulk has its share, and what is offered again waits once"
+    assert len(some) == 10
     dead = MemoryConsumer(house.server, "dead")
     await house.publisher.publish(bulk, Lane.BULK)
     assert len(await dead.read(10, 1)) == 3

@@ -1,6 +1,6 @@
--- Why a delivery waits that was put back without an attempt: its next hop is busy, a limit is used up, its body is missing.
--- Safe beside the previous release, whose postponements leave it empty, and whose claims leave what is there: it is shown only
--- while the delivery waits, and an attempt says more.
+-- Why a delivery waits that was put back without an attempt: its next hop is busy, a limit is used up, it can not be read.
+-- Safe beside the previous release: its postponements leave the column as it is, and so do its claims and attempts, so what
+-- `explain` says of such a delivery may be of an earlier postponement until a worker of this release has it in hand.
 -- locks: deliveries
 
 ALTER TABLE deliveries ADD COLUMN waits_for text; -- null: for nothing but its time
