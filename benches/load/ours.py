@@ -133,19 +133,36 @@ class Ours:
         """Run one statement in its Postgres."""
         return asyncio.run(self._sql(statement))
 
+    def sql_at_rest(self, statement: str) -> None:
+        """Run one statement that writes much, and let it be seen when Postgres has written it out."""
+        asyncio.run(self._sql_at_rest(statement))
+
+    async def _sql_at_rest(self, statement: str) -> None:
+        writing, beside = await self._connection(), await self._connection()
+        try:
+            async with writing.transaction():
+                await writing.execute(statement)
+                await beside.execute("CHECKPOINT")
+        finally:
+            await writing.close()
+            await beside.close()
+
     async def _sql(self, statement: str) -> list[asyncpg.Record]:
+        connection = await self._connection()
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    async def _connection(self) -> asyncpg.Connection:
         database = self.database()
-        connection = await asyncpg.connect(
+        return await asyncpg.connect(
             host=database["DB_HOST"],
             port=int(database["DB_PORT"]),
             database=database["DB_NAME"],
             user=database["DB_USER"],
             password=database.get("DB_PASSWORD"),
         )
-        try:
-            return await connection.fetch(statement)
-        finally:
-            await connection.close()
 
     def clean(self) -> None:
         self.sql(f"TRUNCATE {_MAIL_TABLES}")

@@ -160,10 +160,10 @@ def beside_deferred(ours: Ours, deferred: int, messages: int, rounds: int) -> di
 
 
 def beside_backlog(ours: Ours, backlog: int, rate: float = 50.0) -> dict[str, Any]:
-    """An outage has ended: so many are due at once, and new mail comes in meanwhile."""
+    """An outage has ended: so many are due at once, and new mail comes in meanwhile. They were written long before."""
     ours.clean()
     _one_message(ours)
-    ours.sql(_COPIES.format(count=backlog, attempts=1, due="now() - interval '1 hour'", octets=_WHOLE))
+    ours.sql_at_rest(_COPIES.format(count=backlog, attempts=1, due="now() - interval '1 hour'", octets=_WHOLE))
     began = time.monotonic()
     drained: list[float] = []
 
