@@ -13,6 +13,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -26,28 +27,32 @@ if TYPE_CHECKING:
 
 # For one connection: a machine may be busy, but nothing here waits for a network.
 _SECONDS: Final = 10.0
+# For all names together: a reload, or a fleet's issuer, waits for it.
+_TOTAL_SECONDS: Final = 30.0
 _HOSTNAME: Final = "localhost"
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for.
 _NO_DATES: Final = ssl.VerifyFlags(0x200000)
 
 
 class NotTried(CertificateProblem):
-    """Nothing is known against the certificate: this machine had no descriptor, thread or port left to try it."""
+    """Nothing is known against the certificate: this machine had no descriptor, thread, port or time left to try it."""
 
 
 def try_out(chain: bytes, key: bytes, label: str, *, tls13_only: bool = False) -> None:
     """Serve a PEM chain and its PEM key on loopback, and connect by each of its names; `label` is named in errors.
 
     Raises:
-        CertificateProblem: says what the core or the client does not like about it; NotTried: nobody was asked.
+        CertificateProblem: says what the core or the client does not like about it; NotTried: nobody was asked, or
+            not by each name within `_TOTAL_SECONDS`.
     """
+    until = time.monotonic() + _TOTAL_SECONDS
     leaf = _leaf(chain, label)
     names = _names(leaf) or [_HOSTNAME]
     with _serving(chain, key, label, tls13_only=tls13_only) as address:
         for name in names:
-            _shake_hands(address, leaf, name, label)
+            _shake_hands(address, leaf, name, label, until)
         if not tls13_only:
-            _shake_hands(address, leaf, names[0], label, newest=ssl.TLSVersion.TLSv1_2)
+            _shake_hands(address, leaf, names[0], label, until, newest=ssl.TLSVersion.TLSv1_2)
 
 
 @contextlib.contextmanager
@@ -83,6 +88,7 @@ def _shake_hands(
     leaf: x509.Certificate,
     name: str,
     label: str,
+    until: float,
     newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -90,9 +96,12 @@ def _shake_hands(
     context.load_verify_locations(cadata=leaf.public_bytes(serialization.Encoding.PEM).decode())
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_DATES
     context.check_hostname = bool(_names(leaf))
+    seconds = min(_SECONDS, until - time.monotonic())
+    if seconds <= 0:
+        raise _not_tried(label, TimeoutError(f"not all of its names were asked for within {_TOTAL_SECONDS:g} s"))
     try:
         with (
-            socket.create_connection(address, timeout=_SECONDS) as plain,
+            socket.create_connection(address, timeout=seconds) as plain,
             context.wrap_socket(plain, server_hostname=name) as wire,
         ):
             shown, said = wire.getpeercert(binary_form=True), wire.recv(4)

@@ -1,7 +1,8 @@
-"""Whether time-outs fit each other, the load balancer's and ECS's. Pure."""
+"""Whether time-outs fit each other, the load balancer's and ECS's, and descriptors what is to be open. Pure."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
 
 _STOP_SECONDS: Final = 120.0  # Fargate's greatest stopTimeout
+# For the database, Redis, health, files and the interpreter.
+_OWN_DESCRIPTORS: Final = 256
+# What `delivery.smtp` leaves of them beside connections that are idle.
+_NOT_IDLE: Final = 0.75
 _IDLE: Final = ("smtp_command_timeout_seconds", "smtp_data_timeout_seconds")
 
 
@@ -26,6 +31,27 @@ def examine(
         *_stopping(settings),
         *_protection(settings, environ),
     ]
+
+
+def examine_descriptors(settings: Settings, descriptors: float) -> list[Finding]:
+    """Whether `descriptors` (RLIMIT_NOFILE of a process, inf: unbounded) are enough for either service."""
+    wanted = {
+        "SMTP_MAX_CONNECTIONS": (settings.smtp_max_connections, settings.smtp_max_connections + _OWN_DESCRIPTORS),
+        "WORKER_CONCURRENCY": (
+            settings.worker_concurrency,
+            math.ceil((settings.worker_concurrency + _OWN_DESCRIPTORS) / _NOT_IDLE),
+        ),
+    }
+    return [_enough(variable, value, least, descriptors) for variable, (value, least) in wanted.items()]
+
+
+def _enough(variable: str, value: int, least: int, descriptors: float) -> Finding:
+    if descriptors >= least:
+        return ok(f"{descriptors:g} descriptors are enough for {variable} ({value})")
+    return warning(
+        f"a process may have {descriptors:g} descriptors open, and {variable} ({value}) needs {least}",
+        f"raise the limit to {least} (ulimit -n; nofile of the task; LimitNOFILE of systemd), or lower {variable}",
+    )
 
 
 def _idle(settings: Settings, load_balancer: float) -> Iterator[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import resource
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +24,12 @@ _CHECK_SECONDS: Final = 60.0
 
 
 async def _limits(settings: Settings, around: Surroundings) -> list[Finding]:
-    return limits.examine(settings, around.load_balancer_idle_seconds)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = math.inf if soft == resource.RLIM_INFINITY else soft
+    return [
+        *limits.examine(settings, around.load_balancer_idle_seconds),
+        *limits.examine_descriptors(settings, descriptors),
+    ]
 
 
 CHECKS: Final[Mapping[str, Check]] = {

@@ -10,6 +10,7 @@ from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
 from smtp_proxy.model.lane import Lane
 from smtp_proxy.model.tls import suite_name
 from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.telemetry.metrics import BODIES_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ async def claim(
     for envelope_id in kept:
         body = contents.get(envelope_id)
         if body is None:
+            BODIES_MISSING.inc()
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
         try:
             jobs.append(_job(by_envelope[envelope_id], body))

@@ -211,18 +211,26 @@ class Consumer:
 
         Up to `count` from each key, which are few where somebody died.
         """
-        idle_ms = int(min_idle_seconds * 1000)
-        entries: list[Entry] = []
-        async with stream_errors(self._timeout_seconds):
-            for key in self._keys if bulk else self._keys[: len(self._shards)]:
-                try:
-                    answer = await self._redis.call("XAUTOCLAIM", key, GROUP, self.name, idle_ms, "0-0", "COUNT", count)
-                    entries += _entries(key, answer[1])
-                    await _FORGET.call(self._redis, key, [GROUP, self.name, "", _CONSUMER_UNUSED_MS])
-                except ResponseError as error:
-                    if not (is_error(error, "NOGROUP") or "no such key" in str(error)):
-                        raise
+        keys = self._keys if bulk else self._keys[: len(self._shards)]
+        taking = (self._reclaim_from(key, int(min_idle_seconds * 1000), count) for key in keys)
+        found = await asyncio.gather(*taking, return_exceptions=True)
+        entries = [entry for taken in found if isinstance(taken, list) for entry in taken]
+        for trouble in found:
+            # What the other shards gave is ours by now, and nobody would look at it for another lease.
+            if isinstance(trouble, BaseException) and not (entries and isinstance(trouble, StreamUnavailable)):
+                raise trouble
         return entries
+
+    async def _reclaim_from(self, key: str, idle_ms: int, count: int) -> list[Entry]:
+        async with stream_errors(self._timeout_seconds):
+            try:
+                answer = await self._redis.call("XAUTOCLAIM", key, GROUP, self.name, idle_ms, "0-0", "COUNT", count)
+                await _FORGET.call(self._redis, key, [GROUP, self.name, "", _CONSUMER_UNUSED_MS])
+            except ResponseError as error:
+                if is_error(error, "NOGROUP") or "no such key" in str(error):
+                    return []
+                raise
+        return _entries(key, answer[1])
 
     async def close(self) -> None:
         """Leave the group: acknowledge what was read and not done, then take the name out. Never raises."""

@@ -88,6 +88,9 @@ UNKNOWN_OUTCOMES = Counter(
 )
 REPORTS = Counter("smtp_reports_total", "Reports to senders (delivery status notifications) that became due")
 SUPPRESSED = Counter("smtp_suppressed_total", "Recipients refused since they are on their tenant's suppression list")
+BODIES_MISSING = Counter(
+    "smtp_bodies_missing_total", "Claims of messages whose body is not in the database: for an alarm, it is never well"
+)
 FENCED = Counter("smtp_attempts_fenced_total", "Attempts not recorded because the claim was lost meanwhile")
 QUEUE_SECONDS = Histogram(
     "smtp_queue_seconds", "Time from acceptance to the first attempt (QueueLatency)", buckets=_SECONDS

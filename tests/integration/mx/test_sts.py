@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -282,3 +283,33 @@ def test_a_policy_without_hosts_and_one_of_too_long_a_life() -> None:
 def test_names(host: str, pattern: str, *, fits: bool) -> None:
     """RFC 8461 4.1."""
     assert name_matches(host, pattern) is fits
+
+
+class Elsewhere(Here):
+    """Policy hosts that say nothing are at another address of this machine."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+        (found,) = await super().resolve(host, port, family)
+        return [{**found, "host": "127.0.0.2"} if "slow" in host else found]
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
+
+
+async def test_hosts_that_stall_keep_no_policy_from_others(host: PolicyHost, authority: Authority) -> None:
+    """Twenty of them once did, for ten seconds at a time: mail went without the policy."""
+    async with host.running(authority.server("mta-sts.a.example"), authority.ca_file) as served:
+        stalling = await asyncio.start_server(_say_nothing, "127.0.0.2", served._port)
+        fetch = HttpsFetch(Elsewhere(), served._context, port=served._port)
+        slow = [asyncio.create_task(fetch(f"slow{n}.example")) for n in range(60)]
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(5):
+            assert await fetch("a.example") == ENFORCE
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        await fetch.close()
+        stalling.close()

@@ -20,6 +20,7 @@ from smtp_proxy.store import Store
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.partitions import TABLES
 from smtp_proxy.store.retention import _MARK
+from smtp_proxy.telemetry.metrics import BODIES_MISSING
 from smtp_proxy.worker.retention import Retention as Keeper
 
 if TYPE_CHECKING:
@@ -177,7 +178,9 @@ async def test_mail_without_content_comes_with_its_trouble(
     """It was once left claimed for as long as the worker lived, and later set aside for ever without a word."""
     lost, good = await mail(store, uuid4(), datetime.now(UTC)), await mail(store, uuid4(), datetime.now(UTC))
     await postgres.sql("UPDATE envelopes SET content = NULL WHERE id = $1", lost, database=db_settings.db_name)
+    before = BODIES_MISSING._value.get()
     jobs = {job.envelope.id: job for job in await store.claim([lost, good], uuid4(), 60.0)}
+    assert BODIES_MISSING._value.get() == before + 1, "for an alarm"
     assert "body is missing" in (jobs[lost].trouble or "")
     assert (jobs[lost].envelope.body, jobs[good].trouble) == (b"", None)
 

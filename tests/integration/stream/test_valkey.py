@@ -174,3 +174,20 @@ def _calls(valkey: ValkeyServer) -> int:
         if line.startswith(b"cmdstat_evalsha:"):
             return int(line.split(b"calls=")[1].split(b",")[0])
     return 0
+
+
+async def test_a_shard_in_trouble_takes_nothing_from_the_others(valkey: ValkeyServer) -> None:
+    """What the others had handed over was once thrown away with its error, and looked at again a lease later."""
+    settings = settings_for(valkey, shards=2)
+    publisher, dead, alive = Publisher(settings), Consumer(settings, "dead"), Consumer(settings, "alive")
+    await publisher.publish([envelope_id() for _ in range(40)])
+    held = await read_all(dead, 40)
+    broken, good = sorted({entry.stream for entry in held})
+    valkey.command(b"SET", broken.encode(), b"no stream")
+    wanted = sorted(entry.envelope_id for entry in held if entry.stream == good)
+    assert sorted(entry.envelope_id for entry in await alive.reclaim(0.0)) == wanted
+    await alive.done([entry for entry in held if entry.stream == good])
+    with pytest.raises(StreamUnavailable):
+        await alive.reclaim(0.0)
+    valkey.command(b"DEL", broken.encode())
+    await close(publisher, dead, alive)

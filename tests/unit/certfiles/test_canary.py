@@ -64,6 +64,14 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
     assert "c2VjcmV0" not in str(raised.value)
 
 
+def test_many_names_take_no_longer_than_all_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection had a bound and all together had none: a hundred names on a slow machine, a quarter hour."""
+    chain, key = pair(tmp_path, *(f"n{n}.example" for n in range(50)))
+    monkeypatch.setattr("smtp_proxy.certfiles.canary._TOTAL_SECONDS", 0.0)
+    with pytest.raises(NotTried, match="not all of its names were asked for within 0 s; it is tried again"):
+        try_out(chain, key, "the new one")
+
+
 def test_a_machine_without_descriptors_says_so(tmp_path: Path) -> None:
     """Nothing is known against the certificate, and the service that wanted to reload goes on."""
     chain, key = pair(tmp_path, "a.example")

@@ -6,7 +6,7 @@ import pytest
 
 from smtp_proxy.config import Settings
 from smtp_proxy.doctor import CHECK_NAMES, Finding, Level, Surroundings
-from smtp_proxy.doctor.limits import examine
+from smtp_proxy.doctor.limits import examine, examine_descriptors
 from smtp_proxy.doctor.run import CHECKS
 from smtp_proxy.doctor.run import examine as examine_all
 
@@ -29,6 +29,17 @@ def test_a_stop_must_fit_into_fargates() -> None:
     settings = Settings(shutdown_delay_seconds=20, shutdown_timeout_seconds=110)
     (finding,) = worse(examine(settings, 350, {}))
     assert "are 130 s together" in finding.what
+
+
+def test_descriptors_are_enough_for_what_may_be_open() -> None:
+    settings = Settings(smtp_max_connections=2000, worker_concurrency=100)
+    assert worse(examine_descriptors(settings, 2256)) == worse(examine_descriptors(settings, float("inf"))) == []
+    (finding,) = worse(examine_descriptors(settings, 1024))
+    assert finding.what == "a process may have 1024 descriptors open, and SMTP_MAX_CONNECTIONS (2000) needs 2256"
+    assert [f.what.partition(", and ")[2] for f in worse(examine_descriptors(settings, 400))] == [
+        "SMTP_MAX_CONNECTIONS (2000) needs 2256",
+        "WORKER_CONCURRENCY (100) needs 475",
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0, 1), (3600, 0)])
