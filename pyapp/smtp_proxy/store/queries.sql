@@ -133,7 +133,8 @@ WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
 RETURNING envelope_id, lane;
 
 -- name: record
--- Attempts and what they did to their deliveries, where the claim still holds (fencing).
+-- Attempts and what they did to their deliveries, where the claim still holds (fencing). What a delivery waited for was
+-- left by a claim of the release before.
 -- $1-$11 columns of attempts, $12 next_attempt_at (null: settled), $13 new states, $14 lowest id, $15 highest id, $16 kinds
 WITH made AS (
     SELECT * FROM unnest(
@@ -150,7 +151,7 @@ WITH made AS (
         ) THEN 4 ELSE made.state END,
         attempt_count = made.attempt_number,
         claimed_by = NULL,
-        waits_for = NULL, -- a claim of the release before has left it
+        waits_for = NULL,
         next_attempt_at = coalesce(made.next_attempt_at, d.next_attempt_at),
         sweep_at = coalesce(made.next_attempt_at, made.finished_at),
         finished_at = CASE WHEN made.state IN (2, 3) THEN made.finished_at END

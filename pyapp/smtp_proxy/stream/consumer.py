@@ -212,13 +212,16 @@ class Consumer:
         Up to `count` from each key, which are few where somebody died.
         """
         keys = self._keys if bulk else self._keys[: len(self._shards)]
-        taking = (self._reclaim_from(key, int(min_idle_seconds * 1000), count) for key in keys)
-        found = await asyncio.gather(*taking, return_exceptions=True)
-        entries = [entry for taken in found if isinstance(taken, list) for entry in taken]
-        for trouble in found:
-            # What the other shards gave is ours by now, and nobody would look at it for another lease.
-            if isinstance(trouble, BaseException) and not (entries and isinstance(trouble, StreamUnavailable)):
-                raise trouble
+        entries: list[Entry] = []
+        trouble: StreamUnavailable | None = None
+        for key in keys:  # One after the other: redis-py opens a cluster's connections under each other's feet.
+            try:
+                entries += await self._reclaim_from(key, int(min_idle_seconds * 1000), count)
+            except StreamUnavailable as error:
+                trouble = error
+        if trouble is not None and not entries:
+            raise trouble
+        # What the other shards gave is ours by now, and nobody would look at it for another lease.
         return entries
 
     async def _reclaim_from(self, key: str, idle_ms: int, count: int) -> list[Entry]:
