@@ -25,6 +25,9 @@ from smtp_proxy.model.certificate import Challenge
 _USER_AGENT: Final = "smtp-proxy"
 _TIMEOUT_SECONDS: Final = 30
 _NONCE_TRIES: Final = 5  # RFC 8555 6.5: another try with a fresh one
+# Answers to an order that names what it replaces, after which it is opened without. Pebble does not always find a
+# certificate that it has just issued, and calls that its own error.
+_ABOUT_THE_HINT: Final = frozenset({"alreadyReplaced", "malformed", "unauthorized", "serverInternal"})
 _KINDS: Final[dict[Challenge, type[challenges.KeyAuthorizationChallenge]]] = {
     "http-01": challenges.HTTP01,
     "dns-01": challenges.DNS01,
@@ -99,7 +102,7 @@ class Ca:
             try:
                 order = self._client.new_order(request, profile or None)
             except messages.Error as error:
-                if not self._net.replaces or error.code not in ("alreadyReplaced", "malformed", "unauthorized"):
+                if not self._net.replaces or error.code not in _ABOUT_THE_HINT:
                     raise
                 self._net.replaces = ""  # Somebody replaced it before, or the CA does not know it: it is only a hint.
                 order = self._client.new_order(request, profile or None)

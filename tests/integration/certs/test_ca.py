@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from acme import client, messages
 from aiohttp import web
 from fix_pebble import Pebble, prepared
 from fix_postgres import free_port
@@ -70,6 +71,32 @@ async def test_an_order_names_what_it_replaces(
         pebble.start()
         second = await Issuer(settings, store, keys, None, SystemClock()).issue(ORDER, first)
     assert await Backup(settings, keys).save(second) is False
+
+
+async def test_a_ca_that_does_not_find_it_yet_is_asked_without_it(
+    db_settings: Settings, store: Store, pebble: Pebble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pebble sometimes answers so to who renews a certificate of a moment ago; the next try came a minute later."""
+    changes = {"acme_directory": pebble.url, "acme_ca_file": pebble.ca_file, "acme_profile": "default"}
+    settings, keys = db_settings.model_copy(update=changes), SecretKeys({"k1": bytes(32)})
+    issuer, new_order, named = (
+        Issuer(settings, store, keys, None, SystemClock()),
+        client.ClientV2.new_order,
+        list[str](),
+    )
+
+    def not_found(self: client.ClientV2, request: bytes, profile: str | None = None) -> messages.OrderResource:
+        named.append(self.net.replaces)  # type: ignore[attr-defined]
+        if named[-1]:
+            raise messages.Error.with_code("serverInternal", detail="could not find an order")
+        return new_order(self, request, profile)
+
+    async with answering("127.0.0.1", pebble.http_port, store):
+        first = await issuer.issue(ORDER, None)
+        monkeypatch.setattr(client.ClientV2, "new_order", not_found)
+        second = await issuer.issue(ORDER, first)
+    assert second.id != first.id
+    assert [bool(name) for name in named] == [True, False]
 
 
 async def test_what_a_ca_says_of_when_to_come_again() -> None:
