@@ -1,6 +1,6 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-infra setup-checkov infra-full run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
+.PHONY: help setup setup-infra setup-checkov setup-policy infra-full run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
     bench-memory bench-border bench-scaling diagram lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
@@ -21,10 +21,13 @@ setup-infra: ## what the AWS stack needs on top: Pulumi and its AWS classes, pin
 setup-checkov: ## checkov, pinned in constraints-checkov.txt, in an environment of its own (.venv-checkov)
 	@sh devstack/setup.sh checkov
 
+setup-policy: ## what runs pulumi/policy, pinned in constraints-policy.txt, in an environment of its own (.venv-policy)
+	@sh devstack/setup.sh policy
+
 run: setup ## all of it on this machine, until Ctrl-C; ARGS="--help" and the like are handed on
 	@exec $(PYTHON_BIN)/smtp-proxy dev $(ARGS)
 
-test: setup setup-infra test-rust test-python ## every test
+test: setup setup-infra setup-policy test-rust test-python ## every test
 
 test-rust:
 	$(CARGO) test --workspace --locked --quiet
@@ -107,4 +110,4 @@ soak: setup ## mail under random faults for 20 minutes, every message accounted 
 	PYTHONPATH=tests:pyapp $(PYTHON_BIN)/python -P -m ledger_harness $(ARGS)
 
 clean: ## remove what was built; the data in .data stays
-	rm -rf .venv .venv-checkov target build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-checkov .venv-policy target build dist .mypy_cache .ruff_cache .pytest_cache

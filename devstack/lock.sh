@@ -8,6 +8,7 @@
 #   devstack/lock.sh infra    only constraints-infra.txt, beside constraints.txt as it is
 #   devstack/lock.sh image    only constraints-image.txt, from constraints.txt as it is
 #   devstack/lock.sh checkov  only constraints-checkov.txt, which agrees with none of the others
+#   devstack/lock.sh policy   only constraints-policy.txt, which agrees with none of the others either
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -68,6 +69,14 @@ if [ "${1:-checkov}" = checkov ]; then
 END
     compile --group checkov --no-annotate >>"$work/constraints-checkov.txt"
     publish constraints-checkov.txt
+fi
+if [ "${1:-policy}" = policy ]; then
+    cat >"$work/constraints-policy.txt" <<'END'
+# What runs pulumi/policy, pinned with hashes. Made by `make lock` from the group `policy` of pyproject.toml; do not
+# edit. `make setup-policy` installs exactly these into .venv-policy, apart from everything else.
+END
+    compile --group policy --no-annotate >>"$work/constraints-policy.txt"
+    publish constraints-policy.txt
 fi
 [ "${1:-infra}" = infra ] || exit 0
 

@@ -6,6 +6,7 @@
 #   devstack/setup.sh packages     only the virtual environment and the pinned packages
 #   devstack/setup.sh infra        the virtual environment, its packages, and those of the AWS stack (constraints-infra.txt)
 #   devstack/setup.sh checkov      the virtual environment, and another (.venv-checkov) with what looks over terraform/
+#   devstack/setup.sh policy       the virtual environment, and another (.venv-policy) with what runs pulumi/policy
 #
 # PYTHON chooses the interpreter. SETUP_PROFILE=dev builds the extension unoptimised.
 set -eu
@@ -126,13 +127,13 @@ install_infra() {
 # shellcheck disable=SC2046 # no file name here has a blank in it
 built_core() { digest "$1" $(find pyapp/smtp_proxy -name '_core*.so'); }
 
-install_checkov() {
-    wanted=$(digest "$PWD $(.venv/bin/python -V)" constraints-checkov.txt)
-    if is_done checkov "$wanted" && [ -x .venv-checkov/bin/checkov ]; then return; fi
-    say "installing checkov into .venv-checkov"
-    "$python" -m venv --clear .venv-checkov
-    .venv-checkov/bin/python -m pip --quiet install --require-hashes -r constraints-checkov.txt
-    done_with checkov "$wanted"
+install_apart() { # install_apart NAME: constraints-NAME.txt into .venv-NAME, which shares nothing with .venv
+    wanted=$(digest "$PWD $(.venv/bin/python -V)" "constraints-$1.txt")
+    if is_done "$1" "$wanted" && [ -x ".venv-$1/bin/python" ]; then return; fi
+    say "installing what constraints-$1.txt pins into .venv-$1"
+    "$python" -m venv --clear ".venv-$1"
+    ".venv-$1/bin/python" -m pip --quiet install --require-hashes -r "constraints-$1.txt"
+    done_with "$1" "$wanted"
 }
 
 build_core() {
@@ -162,7 +163,7 @@ install_client() {
 
 check_python
 case ${1:-} in
-packages | infra | checkov) core= ;;
+packages | infra | checkov | policy) core= ;;
 *)
     core=yes
     check_compiler
@@ -175,8 +176,8 @@ make_venv
 install_packages
 if [ "${1:-}" = infra ]; then
     install_infra
-elif [ "${1:-}" = checkov ]; then
-    install_checkov
+elif [ "${1:-}" = checkov ] || [ "${1:-}" = policy ]; then
+    install_apart "$1"
 fi
 if [ -n "$core" ]; then
     build_core

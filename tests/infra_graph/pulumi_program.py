@@ -92,9 +92,8 @@ class Monitor(mocks.MockMonitor):
         return super().RegisterResource(request)
 
 
-def render(environment: str, own: Own) -> list[dict[str, Any]]:
+def run(environment: str, own: Own, monitor: Monitor) -> None:
     asyncio.set_event_loop(asyncio.new_event_loop())
-    monitor = Monitor()
     mocks.set_mocks(Answers(), project="smtp-proxy", stack=environment, monitor=monitor)
 
     @mocks.test
@@ -102,6 +101,11 @@ def render(environment: str, own: Own) -> list[dict[str, Any]]:
         declare(environment, ACCOUNT, own)
 
     program()
+
+
+def render(environment: str, own: Own) -> list[dict[str, Any]]:
+    monitor = Monitor()
+    run(environment, own, monitor)
     return monitor.registered
 
 

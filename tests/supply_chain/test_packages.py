@@ -21,8 +21,9 @@ OURS = {"smtp-proxy", "smtp-proxy-client"}
 # The second holds what only pulumi/ needs; a development checkout has both.
 PINS = ("constraints.txt", "constraints-infra.txt")
 IMAGE = "constraints-image.txt"
-# An environment of its own, of other versions.
+# Environments of their own, of other versions.
 CHECKOV = "constraints-checkov.txt"
+POLICY = "constraints-policy.txt"
 # What the image may hold: nothing that asks more of us than a notice. As in deny.toml; PSF-2.0 is Python's own.
 SHIPPED = frozenset({"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"})
 # Tools that only work on the repository may be under a licence that binds changes to them.
@@ -116,17 +117,18 @@ def test_everything_is_pinned_with_hashes(files: tuple[str, ...]) -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), name
 
 
-def test_every_line_of_checkovs_is_pinned_with_hashes() -> None:
+@pytest.mark.parametrize(("name", "least"), [(CHECKOV, 50), (POLICY, 15)])
+def test_every_line_of_what_stands_apart_is_pinned_with_hashes(name: str, least: int) -> None:
     """Of some packages there is one version for each Python."""
-    entries = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^#.*\n", "", (ROOT / CHECKOV).read_text()))
-    assert len(entries) > 50
+    entries = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^#.*\n", "", (ROOT / name).read_text()))
+    assert len(entries) > least
     for entry in filter(str.strip, entries):
         assert re.match(r"[a-z0-9-]+==[0-9][^ ;]*( ; [^\\]+)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+\Z", entry), (
             entry
         )
 
 
-@pytest.mark.parametrize("name", [*PINS, IMAGE, CHECKOV])
+@pytest.mark.parametrize("name", [*PINS, IMAGE, CHECKOV, POLICY])
 def test_nothing_comes_from_elsewhere(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
