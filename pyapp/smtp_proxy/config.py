@@ -83,7 +83,15 @@ class Settings(BaseModel):
         description="secret of AWS (ARN, or ARN#KEY) with the login of Postgres, instead of DB_PASSWORD; read again"
         " when Postgres refuses it",
     )
+    db_iam: bool = Field(
+        default=False,
+        description="log in to RDS by IAM as DB_USER, with a token for each connection, instead of with a password",
+    )
     db_sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    db_ca_file: Path | None = Field(
+        default=None,
+        description="whom to trust for the certificate of Postgres, PEM; by default ~/.postgresql/root.crt",
+    )
     db_pool_size: int = Field(default=8, ge=2, le=100, description="per process (REQ-INFRA-SCALE-003)")
     db_timeout_seconds: float = Field(default=15.0, gt=0)
     db_connect_timeout_seconds: float = Field(default=5.0, gt=0)
@@ -94,6 +102,9 @@ class Settings(BaseModel):
         default="", description="Postgres itself behind the pooler: for locks, notifications and migrations"
     )
     db_direct_port: int = Field(default=0, ge=0, le=65535, description="0: as DB_PORT")
+    db_direct_user: str = Field(
+        default="", description="with DB_IAM, who logs in to Postgres itself, where that is not DB_USER"
+    )
     migrate_lock_seconds: float = Field(
         default=2.0,
         ge=0.05,
@@ -103,6 +114,20 @@ class Settings(BaseModel):
     )
     migrate_patience_seconds: float = Field(
         default=300.0, ge=0, description="tries for so long, then the migration fails"
+    )
+    migrate_owner: str = Field(
+        default="",
+        description="role that owns the schema: `smtp-proxy migrate`, logged in as who may make roles, makes it and "
+        "works as it; empty: DB_USER owns what it makes",
+    )
+    migrate_login: str = Field(
+        default="", description="role that is made beside MIGRATE_OWNER, for services to log in as (DB_IAM)"
+    )
+    migrate_proxy_login: str = Field(
+        default="", description="the same for services that come through RDS Proxy, which logs in with a password"
+    )
+    migrate_proxy_secret: str = Field(
+        default="", description="secret of AWS (ARN) that RDS Proxy reads that password from; empty ones are filled"
     )
 
     # -- Redis or Valkey
@@ -428,7 +453,7 @@ class Settings(BaseModel):
         config_checks.redis_url(value.get_secret_value())
         return value
 
-    @field_validator("db_secret", "redis_secret", "smarthost_secret", "secret_key_secret")
+    @field_validator("db_secret", "redis_secret", "smarthost_secret", "secret_key_secret", "migrate_proxy_secret")
     @classmethod
     def _secrets_are_named(cls, value: str) -> str:
         return config_checks.secret_reference(value)
@@ -437,6 +462,11 @@ class Settings(BaseModel):
     @classmethod
     def _user_and_cache(cls, value: str) -> str:
         return config_checks.user_of_cache(value)
+
+    @field_validator("migrate_owner", "migrate_login", "migrate_proxy_login")
+    @classmethod
+    def _roles_are_plain(cls, value: str) -> str:
+        return config_checks.role_name(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -449,6 +479,7 @@ class Settings(BaseModel):
     def _secrets_are_given_once(self) -> Self:
         for secret, name, given in (
             ("DB_SECRET", "DB_PASSWORD", self.db_secret and self.db_password),
+            ("DB_IAM", "DB_SECRET and of DB_PASSWORD", self.db_iam and (self.db_secret or self.db_password)),
             ("SMARTHOST_SECRET", "SMARTHOST_PASSWORD", self.smarthost_secret and self.smarthost_password),
             ("SECRET_KEY_SECRET", "SECRET_KEY_FILE", self.secret_key_secret and self.secret_key_file),
             (
@@ -464,6 +495,16 @@ class Settings(BaseModel):
         ):
             if given:
                 raise ValueError(f"{secret} takes the place of {name}: set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _database_agrees(self) -> Self:
+        config_checks.database_login(
+            iam=self.db_iam, sslmode=self.db_sslmode, ca=self.db_ca_file is not None, direct_user=self.db_direct_user
+        )
+        config_checks.database_roles(
+            self.migrate_owner, self.migrate_login, self.migrate_proxy_login, self.migrate_proxy_secret
+        )
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _USER_OF_CACHE = re.compile(r"[a-z][a-z0-9-]{0,39}@[a-z][a-z0-9-]{0,39}")
 # GetSecretValue, CreateSecret in that of Secrets Manager.
 _SECRET_NAME = re.compile(r"(arn:[a-z-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:)?[A-Za-z0-9/_+=.@-]{1,512}", re.ASCII)
+# What needs no quotes, in SQL and in an ARN of rds-db:connect. PostgreSQL keeps names of 63 bytes.
+_ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 # 32 bytes in base64 (RFC 4648 4).
 _PIN = re.compile(r"sha256/[A-Za-z0-9+/]{43}=", re.ASCII)
 
@@ -75,6 +77,34 @@ def redis_cluster_url(url: str) -> None:
         raise ValueError(
             "REDIS_CLUSTER needs a REDIS_URL that begins with redis:// or rediss:// and names no database but 0"
         )
+
+
+def role_name(value: str) -> str:
+    """Of Postgres; or nothing."""
+    if value and not _ROLE.fullmatch(value):
+        raise ValueError("must be lower-case letters, digits and underscores, 63 at most, such as smtp_proxy_app")
+    return value
+
+
+def database_login(*, iam: bool, sslmode: str, ca: bool, direct_user: str) -> None:
+    """How Postgres is logged in to fits together."""
+    if iam and sslmode in ("disable", "prefer"):
+        raise ValueError("DB_IAM needs DB_SSLMODE=require, verify-ca or verify-full: tokens are taken by TLS alone")
+    if ca and sslmode not in ("verify-ca", "verify-full"):
+        raise ValueError("DB_CA_FILE needs DB_SSLMODE=verify-ca or verify-full: nothing is verified otherwise")
+    if direct_user and not iam:
+        raise ValueError("DB_DIRECT_USER needs DB_IAM: there is one password, and it is DB_USER's")
+
+
+def database_roles(owner: str, login: str, proxy_login: str, proxy_secret: str) -> None:
+    """The roles that `smtp-proxy migrate` makes fit together."""
+    if (login or proxy_login) and not owner:
+        raise ValueError("MIGRATE_LOGIN and MIGRATE_PROXY_LOGIN need MIGRATE_OWNER: they are made members of it")
+    if bool(proxy_login) != bool(proxy_secret):
+        raise ValueError("MIGRATE_PROXY_LOGIN and MIGRATE_PROXY_SECRET go together: set both or neither")
+    named = [role for role in (owner, login, proxy_login) if role]
+    if len(set(named)) < len(named):
+        raise ValueError("MIGRATE_OWNER, MIGRATE_LOGIN and MIGRATE_PROXY_LOGIN are roles of their own: none is another")
 
 
 def redis_login(url: str) -> bool:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from fix_rds import ACCESS, SECRET, signature
 
 from smtp_proxy.aws.cache_login import CacheLogin, cache_login
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError, SecretUnavailable
-
-# Made up, as AWS's own examples are.
-ACCESS, SECRET = "EXAMPLEACCESSKEY", "example/secret+key"
 
 
 @pytest.fixture(autouse=True)
@@ -34,24 +30,6 @@ class Clock:
         return self.now
 
 
-def signature(token: str) -> str:
-    """Signature Version 4 of a presigned request, worked out from its parts alone (AWS General Reference)."""
-    parts = urlsplit(f"https://{token}")
-    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "X-Amz-Signature"]
-    said = dict(query)
-    canonical = urlencode(sorted(query), quote_via=quote, safe="-_.~")
-    request = "\n".join(["GET", "/", canonical, f"host:{parts.netloc}\n", "host", hashlib.sha256(b"").hexdigest()])
-    access, day, region, service, end = said["X-Amz-Credential"].split("/")
-    assert (access, region, service, end) == (ACCESS, "eu-central-1", "elasticache", "aws4_request")
-    scope = f"{day}/{region}/{service}/{end}"
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    text = "\n".join(["AWS4-HMAC-SHA256", said["X-Amz-Date"], scope, digest])
-    key = f"AWS4{SECRET}".encode()
-    for part in (day, region, service, end):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return hmac.new(key, text.encode(), "sha256").hexdigest()
-
-
 async def test_a_token_is_a_presigned_request() -> None:
     login = cache_login(Settings.load({"redis_iam": "smtp-proxy@mail-cache", "redis_url": "rediss://c:6379"}, {}))
     assert login is not None
@@ -60,7 +38,7 @@ async def test_a_token_is_a_presigned_request() -> None:
     assert token.startswith("mail-cache/?")
     assert (login.user, said["Action"], said["User"]) == ("smtp-proxy", "connect", "smtp-proxy")
     assert said["X-Amz-Expires"] == "900"
-    assert said["X-Amz-Signature"] == signature(token)
+    assert said["X-Amz-Signature"] == signature(token, "elasticache")
     assert SECRET not in token
 
 
@@ -69,7 +47,7 @@ async def test_the_token_of_a_role_says_its_session(monkeypatch: pytest.MonkeyPa
     token = await CacheLogin("smtp-proxy", "mail-cache").token()
     said = dict(parse_qsl(urlsplit(f"https://{token}").query))
     assert said["X-Amz-Security-Token"] == "the session"
-    assert said["X-Amz-Signature"] == signature(token)
+    assert said["X-Amz-Signature"] == signature(token, "elasticache")
 
 
 async def test_one_token_serves_ten_minutes_and_a_refused_one_no_longer() -> None:

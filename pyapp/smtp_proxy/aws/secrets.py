@@ -137,7 +137,7 @@ class ManagedSecret:
 
         try:
             if self._api is None:
-                self._api = _client(self._name)
+                self._api = client(self._name)
             answer = self._api.get_secret_value(SecretId=self._name)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
@@ -187,7 +187,8 @@ def forget_all() -> None:
         _secrets.clear()
 
 
-def _client(name: str) -> Any:
+def client(name: str) -> Any:
+    """Of boto3, in the region that an ARN says. Raises as botocore does."""
     import boto3  # noqa: PLC0415 - see `_ask`
     from botocore.config import Config  # noqa: PLC0415
 

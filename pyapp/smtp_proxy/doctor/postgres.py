@@ -24,11 +24,19 @@ async def examine(settings: Settings, processes: int | None) -> list[Finding]:
     try:
         facts = await read_facts(settings)
     except StoreMisconfigured as error:
-        return [failed(str(error), "see DB_USER, DB_PASSWORD (or DB_SECRET), DB_NAME, DB_POOLER")]
+        return [failed(str(error), "see DB_USER, DB_PASSWORD (or DB_SECRET, DB_IAM), DB_NAME, DB_POOLER")]
     except StoreError as error:
         return [failed(str(error), "see DB_HOST, DB_PORT, DB_SSLMODE, and the security group of the database")]
     found = [ok(f"Postgres {facts.version} answers at {where(settings)}")]
     found.append(await _schema(settings))
+    if facts.tables_of_others:
+        found.append(
+            warning(
+                f"{len(facts.tables_of_others)} tables, such as {facts.tables_of_others[0]}, are another role's, and "
+                "old ones of them can not be dropped: tasks of the release before made them, or still do",
+                "run `smtp-proxy migrate` with MIGRATE_OWNER once they are gone (docs/DEPLOY.md)",
+            )
+        )
     if facts.only_reads:
         found.append(failed("Postgres only reads: it is a replica", "let DB_HOST name the writer's endpoint"))
     if not facts.commits_are_flushed:

@@ -24,6 +24,7 @@ class Facts:
     connections: int  # of clients, all databases
     only_reads: bool
     commits_are_flushed: bool
+    tables_of_others: list[str]  # that we have no rights of an owner to
 
 
 async def read_facts(settings: Settings) -> Facts:

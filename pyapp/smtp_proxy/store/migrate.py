@@ -26,7 +26,7 @@ from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from smtp_proxy.store.pool import Connection
 
@@ -97,10 +97,12 @@ async def apply_migrations(
     kinds: Sequence[str] = ("pre", "post"),
     *,
     locks: Locks | None = None,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> list[Migration]:
     """Apply what is missing, of these kinds; returns what was applied. Whoever comes second waits and finds it done.
 
-    The connection must be one of its own: the lock and the time-outs set here last until it is closed.
+    The connection must be one of its own: the lock and the time-outs set here last until it is closed. `prepare` is
+    called under the lock, before anything is looked at.
 
     Raises:
         SchemaMismatch: an applied migration is not the one in this release.
@@ -110,6 +112,8 @@ async def apply_migrations(
     locks = locks or Locks(connection, try_seconds=2.0, total_seconds=300.0)
     await connection.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'")
     await _take_turn(connection)
+    if prepare is not None:
+        await prepare()
     await connection.execute(QUERIES["create_migrations_table"])
     applied = await _applied(connection)
     _refuse_changed(migrations, applied)

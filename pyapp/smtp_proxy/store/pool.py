@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from smtp_proxy.aws import logins
-from smtp_proxy.errors import SecretUnavailable, StoreMisconfigured, StoreUnavailable
+from smtp_proxy.aws.database_login import database_login
+from smtp_proxy.errors import ConfigurationError, SecretUnavailable, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -31,6 +35,9 @@ _KEEPALIVE_SETTINGS = {
     "tcp_keepalives_interval": str(_KEEPALIVE_INTERVAL_SECONDS),
     "tcp_keepalives_count": str(_KEEPALIVE_PROBES),
 }
+# A token that is refused may have been one too many: RDS takes 200 new logins by IAM a second. Seconds, as
+# `logins.PAUSES_SECONDS`; to sign another at once would help nobody.
+_IAM_PAUSES_SECONDS: Final = (0.7, 1.5)
 
 
 def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False) -> dict[str, Any]:
@@ -39,14 +46,19 @@ def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False)
     `direct`: past the pooler, if there is one.
     """
     pooled = settings.db_pooler != "none" and not direct
+    host = settings.db_direct_host or settings.db_host if direct else settings.db_host
+    port = settings.db_direct_port or settings.db_port if direct else settings.db_port
+    user = settings.db_direct_user or settings.db_user if direct else settings.db_user
+    password = settings.db_password.get_secret_value() or None
     names = {"application_name": f"smtp-proxy {purpose}".strip(), "timezone": "UTC"}
     return {
-        "host": settings.db_direct_host or settings.db_host if direct else settings.db_host,
-        "port": settings.db_direct_port or settings.db_port if direct else settings.db_port,
+        "host": host,
+        "port": port,
         "database": settings.db_name,
-        "user": settings.db_user,
-        "password": settings.db_password.get_secret_value() or None,
-        "ssl": settings.db_sslmode,
+        "user": user,
+        # Called for every connection.
+        "password": functools.partial(database_login().token, host, port, user) if settings.db_iam else password,
+        "ssl": _verifying(settings.db_ca_file, settings.db_sslmode) if settings.db_ca_file else settings.db_sslmode,
         "timeout": settings.db_connect_timeout_seconds,
         "command_timeout": settings.db_timeout_seconds,
         # A pooler refuses or forgets all other settings, and prepared statements lie on a connection that the next
@@ -54,6 +66,18 @@ def connect_arguments(settings: Settings, purpose: str, *, direct: bool = False)
         **({"statement_cache_size": 0} if pooled else {}),
         "server_settings": names if pooled else {**names, **_session_settings(settings), **_KEEPALIVE_SETTINGS},
     }
+
+
+@functools.cache
+def _verifying(ca_file: Path, sslmode: str) -> ssl.SSLContext:
+    """Read once: those of RDS are more than a hundred. Raises ConfigurationError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = sslmode == "verify-full"
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"DB_CA_FILE: {ca_file} can not be read as PEM: {error}") from None
+    return context
 
 
 def where(settings: Settings) -> str:
@@ -151,6 +175,8 @@ async def _log_in(
 
     Raises what asyncpg.connect raises, ConfigurationError, StoreUnavailable (no secret to be had).
     """
+    if settings.db_iam:
+        return await _log_in_by_iam(connect_arguments(settings, purpose, direct=direct), options)
     login = logins.database_login(settings)
     if login is None:
         return await _connect(connect_arguments(settings, purpose, direct=direct), options)
@@ -169,6 +195,21 @@ async def _log_in(
                 raise
             await logins.pause(seconds)
             await login.renew(value)
+
+
+async def _log_in_by_iam(arguments: dict[str, Any], options: dict[str, Any]) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect with a token, which asyncpg asks for; refused, with another after a pause."""
+    pauses = iter(_IAM_PAUSES_SECONDS)
+    while True:
+        try:
+            return await _connect(arguments, options)
+        except SecretUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            seconds = next(pauses, None)
+            if seconds is None:
+                raise
+            await logins.pause(seconds)
 
 
 async def _connect(arguments: dict[str, Any], options: dict[str, Any]) -> asyncpg.Connection[asyncpg.Record]:

@@ -65,9 +65,13 @@ SELECT id, idempotency_seconds FROM tenants WHERE idempotency_seconds IS NOT NUL
 SELECT current_setting('server_version'), current_setting('max_connections')::int,
     current_setting('superuser_reserved_connections')::int
         + coalesce(current_setting('reserved_connections', true)::int, 0),
-    (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    -- Of other roles' sessions no more is shown to us than who they are.
+    (SELECT count(*)::int FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL),
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool,
-    current_setting('synchronous_commit') <> 'off' AND current_setting('fsync')::bool;
+    current_setting('synchronous_commit') <> 'off' AND current_setting('fsync')::bool,
+    ARRAY(SELECT relname::text FROM pg_class
+        WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT pg_has_role(relowner, 'USAGE')
+        ORDER BY relname);
 
 -- name: is_read_only
 SHOW transaction_read_only;
@@ -925,6 +929,49 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     checksum text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- name: current_schema
+SELECT current_schema();
+
+-- name: is_member
+-- Nothing: there is no role $2.
+SELECT pg_has_role($1, oid, 'MEMBER') FROM pg_roles WHERE rolname = $2;
+
+-- name: role_facts
+-- What a role may beyond the schema, by itself or as a member of another. $1 its name
+SELECT r.rolcanlogin AS logs_in, ARRAY(
+    SELECT power FROM pg_roles p, LATERAL (VALUES ('SUPERUSER', p.rolsuper), ('CREATEROLE', p.rolcreaterole),
+        ('CREATEDB', p.rolcreatedb), ('REPLICATION', p.rolreplication), ('BYPASSRLS', p.rolbypassrls),
+        ('rds_superuser', p.rolname = 'rds_superuser')) AS has (power, held)
+    WHERE held AND pg_has_role(r.oid, p.oid, 'MEMBER') GROUP BY power ORDER BY power
+) AS powers
+FROM pg_roles r WHERE r.rolname = $1;
+
+-- name: to_hand_over
+-- What is ours in the schema: the beginning of an ALTER for each. A sequence of a column follows its table, a table's row
+-- type too; what an extension brought stays where it is.
+WITH ours AS (
+    SELECT current_user::regrole AS oid
+), here AS (
+    SELECT current_schema()::regnamespace AS schema
+)
+SELECT 'ALTER ' || CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' WHEN 'v' THEN 'VIEW ' WHEN 'm' THEN 'MATERIALIZED VIEW '
+        ELSE 'TABLE ' END || c.oid::regclass AS change
+FROM pg_class c, here
+WHERE c.relnamespace = here.schema AND c.relkind IN ('r', 'p', 'S', 'v', 'm') AND c.relowner IN (SELECT oid FROM ours)
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+        AND (d.deptype = 'e' OR c.relkind = 'S' AND d.deptype IN ('a', 'i')))
+UNION ALL
+SELECT 'ALTER ROUTINE ' || p.oid::regprocedure
+FROM pg_proc p, here
+WHERE p.pronamespace = here.schema AND p.proowner IN (SELECT oid FROM ours)
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+UNION ALL
+SELECT 'ALTER TYPE ' || t.oid::regtype
+FROM pg_type t, here
+WHERE t.typnamespace = here.schema AND t.typtype IN ('e', 'd', 'r') AND t.typowner IN (SELECT oid FROM ours)
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+ORDER BY 1;
 
 -- name: has_migrations_table
 SELECT to_regclass('schema_migrations') IS NOT NULL;

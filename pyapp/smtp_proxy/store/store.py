@@ -18,6 +18,7 @@ from uuid import UUID
 
 import asyncpg
 
+from smtp_proxy.aws import issued
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Attempt, Postponed, Sending
@@ -28,7 +29,7 @@ from smtp_proxy.model.limits import Held, Placement
 from smtp_proxy.model.message import Message, MessageSummary
 from smtp_proxy.model.outcome import Consequences
 from smtp_proxy.model.submission import SubmissionKey
-from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, once, partitions, record
+from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, once, partitions, record, roles
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
 from smtp_proxy.store.certificates import FleetCertificates
@@ -118,8 +119,11 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
     ) -> list[str]:
         """Apply missing migrations and make partitions; returns the labels of what was applied.
 
+        With MIGRATE_OWNER the roles of services are made, and the schema is the owner's (`roles`).
+
         Raises:
-            StoreUnavailable: cannot be reached.
+            StoreUnavailable: cannot be reached (StoreMisconfigured: turned away, or a role is not as it should be).
+            ConfigurationError, SecretUnavailable: MIGRATE_PROXY_SECRET can not be read or written.
             SchemaBusy: others hold the locks that it needs.
             SchemaMismatch: an applied migration was changed afterwards.
         """
@@ -134,7 +138,13 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
                 total_seconds=settings.migrate_patience_seconds,
                 onlooker=onlooker,
             )
-            applied = await migrate.apply_migrations(connection, migrate.read_migrations(), kinds, locks=locks)
+            applied = await migrate.apply_migrations(
+                connection,
+                migrate.read_migrations(),
+                kinds,
+                locks=locks,
+                prepare=lambda: _hand_over(settings, connection, locks),
+            )
             now = (clock or SystemClock()).now()
             await partitions.ensure_partitions(connection, now, settings.partition_days_ahead, locks)
         return [migration.label for migration in applied]
@@ -492,6 +502,21 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
         if self._writers is not None:
             self._writers.expire()
         await self._pool.expire_connections()
+
+
+async def _hand_over(settings: Settings, connection: Connection, locks: Locks) -> None:
+    wanted = roles.Roles.of(settings)
+    if wanted is None:
+        return
+    password = ""
+    if wanted.proxy_login:
+        password = await issued.password(settings.migrate_proxy_secret, wanted.proxy_login)
+
+    async def try_login() -> None:
+        async with _opened(settings, "migrate check"):
+            pass
+
+    await roles.hand_over(connection, locks, wanted, proxy_password=password, try_login=try_login)
 
 
 @asynccontextmanager

@@ -82,7 +82,7 @@ async def test_a_postgres_that_is_not_there_or_turns_us_away(db_settings: Settin
 
 def test_behind_a_pooler_only_direct_connections_count() -> None:
     settings = Settings.load({"db_pooler": "transaction", "db_direct_port": "5432"}, {})
-    facts = postgres.Facts("17", 100, 3, 10, only_reads=False, commits_are_flushed=True)
+    facts = postgres.Facts("17", 100, 3, 10, only_reads=False, commits_are_flushed=True, tables_of_others=[])
     (finding,) = postgres.budget(settings, facts, 20)
     assert finding.level is Level.OK
     assert "20 processes take 80 of 97" in finding.what
