@@ -1,5 +1,7 @@
 -- Every statement the store sends, by name. `queries.py` reads this file; nothing is assembled from strings.
--- $n are asyncpg's parameters. Bounds on envelope ids beside `= ANY` let the planner prune partitions.
+-- $n are asyncpg's parameters. Bounds on envelope ids beside `= ANY` let the planner prune partitions. Wherever bounds stand
+-- the ids stand too, or one key: a plan made while a day's tables were empty takes bounds alone for a row or two, and reads
+-- all mail between the oldest and the newest id for as long as it is kept. OFFSET 0 keeps a LATERAL to lookups by key.
 
 -- name: ping
 SELECT 1;
@@ -89,9 +91,13 @@ WITH due AS (
 )
 UPDATE deliveries d
 SET state = 1, claimed_by = $4::uuid, sweep_at = now() + $5::interval, waits_for = NULL
-FROM due JOIN envelopes e ON e.id = due.envelope_id AND e.id BETWEEN $2::uuid AND $3::uuid
+FROM due CROSS JOIN LATERAL (
+    SELECT tenant_id, credential_id, reverse_path, size_bytes, body_type, smtputf8, received_at, helo, client_address, tls,
+        dsn_ret, dsn_envid, tls_suite
+    FROM envelopes WHERE id = due.envelope_id AND id BETWEEN $2::uuid AND $3::uuid OFFSET 0
+) e
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
-    AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
+    AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
 RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn_notify, d.dsn_orcpt, d.lane, d.route,
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
@@ -161,7 +167,7 @@ WITH made AS (
         finished_at = CASE WHEN made.state IN (2, 3) THEN made.finished_at END
     FROM made
     WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
-        AND d.envelope_id BETWEEN $14::uuid AND $15::uuid
+        AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $14::uuid AND $15::uuid
         AND d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
     RETURNING made.*
 )
@@ -190,7 +196,7 @@ SET state = 0, claimed_by = NULL, next_attempt_at = made.due_at, sweep_at = made
 FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[], $7::text[])
     AS made (envelope_id, recipient_number, worker_id, due_at, why)
 WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
-    AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
+    AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
     AND d.state = 1 AND d.claimed_by = made.worker_id
 RETURNING d.envelope_id, d.recipient_number;
 
@@ -206,7 +212,7 @@ WITH written AS (
     FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::timestamptz[], $6::text[])
         AS made (envelope_id, recipient_number, attempt_number, worker_id, started_at, remote)
     JOIN deliveries d ON d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
-        AND d.envelope_id BETWEEN $7::uuid AND $8::uuid
+        AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $7::uuid AND $8::uuid
     WHERE d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
         AND d.sweep_at > now()
     ON CONFLICT (envelope_id, recipient_number, attempt_number) DO UPDATE
@@ -235,14 +241,15 @@ FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::uuid[], $5::timestam
     AS t (envelope_id, recipient_number, attempt_number, worker_id, finished_at)
 JOIN attempts a ON a.envelope_id = t.envelope_id AND a.recipient_number = t.recipient_number
     AND a.attempt_number = t.attempt_number
-WHERE a.worker_id = t.worker_id AND a.finished_at = t.finished_at AND a.envelope_id BETWEEN $6::uuid AND $7::uuid;
+WHERE a.worker_id = t.worker_id AND a.finished_at = t.finished_at
+    AND a.envelope_id = ANY ($1::uuid[]) AND a.envelope_id BETWEEN $6::uuid AND $7::uuid;
 
 -- name: tell_delay
 -- The sender hears of a delay once. $1 ids, $2 recipients' numbers, $3 lowest id, $4 highest id
 UPDATE deliveries d SET delay_reported_at = now()
 FROM unnest($1::uuid[], $2::smallint[]) AS t (envelope_id, recipient_number)
 WHERE d.envelope_id = t.envelope_id AND d.recipient_number = t.recipient_number
-    AND d.envelope_id BETWEEN $3::uuid AND $4::uuid AND d.delay_reported_at IS NULL
+    AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $3::uuid AND $4::uuid AND d.delay_reported_at IS NULL
 RETURNING d.envelope_id, d.recipient_number;
 
 -- name: add_report
@@ -354,6 +361,7 @@ UPDATE deliveries d
 SET state = 0, claimed_by = NULL, sweep_at = now() + $2::interval
 FROM due
 WHERE d.envelope_id = due.envelope_id AND d.recipient_number = due.recipient_number
+    AND d.envelope_id = ANY (ARRAY(SELECT envelope_id FROM due))
 RETURNING d.envelope_id, due.was_taken;
 
 -- name: release_named
@@ -617,7 +625,8 @@ WHERE webhook_id = $1 AND state = 0 AND due_at <= now() AND NOT EXISTS (
 ORDER BY due_at, sequence LIMIT $2;
 
 -- name: settle_events
--- Only what still waits: a leader that lost the lead may come late, with what another has settled since.
+-- Only what still waits, found by key and not by the index of all that waits ("+ 0", docs/decisions/0014): a leader that
+-- lost the lead may come late, with what another has settled since.
 -- $1-$4 keys, $5 states, $6 due again at (null: not), $7 errors
 WITH told AS (
     SELECT * FROM unnest(
@@ -627,14 +636,14 @@ WITH told AS (
     UPDATE webhook_events v
     SET state = told.state, tries = v.tries + 1, due_at = coalesce(told.again_at, v.due_at), last_error = told.error
     FROM told
-    WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state = 0
-        AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number
+    WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state + 0 = 0
+        AND v.envelope_id = ANY ($1::uuid[]) AND v.recipient_number = told.recipient_number AND v.attempt_number = told.attempt_number
     RETURNING told.*
 )
 UPDATE webhook_events v SET due_at = told.again_at
 FROM settled told
-WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state = 0
-    AND v.due_at < told.again_at
+WHERE v.envelope_id = told.envelope_id AND v.webhook_id = told.webhook_id AND v.state + 0 = 0
+    AND v.envelope_id = ANY ($1::uuid[]) AND v.due_at < told.again_at
     AND (v.recipient_number, v.attempt_number) <> (told.recipient_number, told.attempt_number);
 
 -- name: given_up_until
@@ -690,11 +699,14 @@ FROM (
 ) made
 JOIN attempts a ON a.envelope_id = made.envelope_id AND a.recipient_number = made.recipient_number
     AND a.attempt_number = made.attempt_number AND a.worker_id = made.worker_id
-    AND a.finished_at IS NOT NULL AND a.envelope_id BETWEEN $5::uuid AND $6::uuid
-JOIN envelopes e ON e.id = a.envelope_id AND e.id BETWEEN $5::uuid AND $6::uuid
+    AND a.finished_at IS NOT NULL AND a.envelope_id = ANY ($1::uuid[]) AND a.envelope_id BETWEEN $5::uuid AND $6::uuid
+CROSS JOIN LATERAL (
+    SELECT id, tenant_id, reverse_path, received_at FROM envelopes
+    WHERE id = a.envelope_id AND id BETWEEN $5::uuid AND $6::uuid OFFSET 0
+) e
 JOIN webhooks w ON w.tenant_id = e.tenant_id AND w.disabled_at IS NULL
 JOIN deliveries d ON d.envelope_id = a.envelope_id AND d.recipient_number = a.recipient_number
-    AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
+    AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
 CROSS JOIN LATERAL (
     SELECT CASE
             WHEN a.outcome = 1 THEN 'delivered'
@@ -732,8 +744,11 @@ FROM (
     SELECT * FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY AS m (envelope_id, recipient_number, place)
 ) made
 JOIN deliveries d ON d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
-    AND d.envelope_id BETWEEN $4::uuid AND $5::uuid
-JOIN envelopes e ON e.id = made.envelope_id AND e.id BETWEEN $4::uuid AND $5::uuid
+    AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $4::uuid AND $5::uuid
+CROSS JOIN LATERAL (
+    SELECT id, tenant_id, reverse_path, received_at FROM envelopes
+    WHERE id = made.envelope_id AND id BETWEEN $4::uuid AND $5::uuid OFFSET 0
+) e
 JOIN webhooks w ON w.tenant_id = e.tenant_id AND w.disabled_at IS NULL
 WHERE cardinality(w.events) = 0 OR $3::text = ANY (w.events)
 ORDER BY made.place;
@@ -788,6 +803,7 @@ ORDER BY e.id FOR UPDATE OF e;
 SELECT e.id FROM envelopes e
 WHERE e.id = ANY ($1::uuid[]) AND e.id BETWEEN $2::uuid AND $3::uuid AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.envelope_id = e.id AND d.state <> ALL ($4::smallint[])
+        AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
 );
 
 -- name: keep_contents

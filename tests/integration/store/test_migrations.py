@@ -143,6 +143,7 @@ async def test_dsn_is_added_while_the_previous_release_takes_and_claims_mail(emp
             QUERIES["claim"]
             .replace(" d.dsn_notify, d.dsn_orcpt, d.lane, d.route,", "")
             .replace(", waits_for = NULL", "")
+            .replace(",\n        dsn_ret, dsn_envid, tls_suite", "")
             .partition(", e.dsn_ret")[0]
         )
         sweep = QUERIES["sweep"].replace("CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2", "state IN (0, 1)")
