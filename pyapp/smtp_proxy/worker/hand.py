@@ -2,7 +2,8 @@
 
 It decides how much more to take. Enough waits that no turn is lost while the next claim runs, and no more than is done
 in half a second at the present pace, because another worker may be free now. Of what waits here transactional
-mail goes before bulk mail, but for a share of the turns.
+mail goes before bulk mail, but for a share of the turns, and what has just come does not wait for an old backlog
+(`waiting`).
 
 A turn is for what makes progress. Whoever waits for a destination lends it; and one that is held for long is lent
 without being asked: it waits for a slow server, which costs a socket and nothing else. So a few destinations that stand
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.model.lane import Lane, Shares
+from smtp_proxy.worker.waiting import NewAndOld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +44,12 @@ _KEPT_OF_TURNS: Final = 10
 class Held:
     """A job in hand, with the stream entries that spoke of it."""
 
-    __slots__ = ("began_at", "claim", "entries", "since")
+    __slots__ = ("began_at", "claim", "entries", "is_new", "since")
 
-    def __init__(self, claim: Claim, entries: Sequence[Entry]) -> None:
+    def __init__(self, claim: Claim, entries: Sequence[Entry], is_new: bool) -> None:
         self.claim = claim
         self.entries = entries
+        self.is_new = is_new
         self.since = asyncio.get_running_loop().time()
         self.began_at = 0.0  # monotonic, when it was handed out
 
@@ -137,7 +140,7 @@ class Hand:
         self._batch = batch_messages
         self._most_lent = max(_LENT_LEAST, _LENT_TIMES * concurrency)
         self._most_bulk_turns = max(1, concurrency - max(1, concurrency // _KEPT_OF_TURNS))
-        self._first: deque[Held] = deque()  # transactional
+        self._first = NewAndOld[Held]()  # transactional
         self._bulk: deque[Held] = deque()
         self._shares = Shares()
         self._arrival: asyncio.Future[None] | None = None  # of whoever waits in `take`
@@ -155,9 +158,9 @@ class Hand:
         self._has_room.set()
         self._looks = False  # for room, as soon as what happens now is over
 
-    def put(self, claim: Claim, entries: Sequence[Entry]) -> None:
-        """Take a job in hand."""
-        self._lane(claim.job.lane).append(Held(claim, entries))
+    def put(self, claim: Claim, entries: Sequence[Entry], *, is_new: bool = True) -> None:
+        """Take a job in hand. `is_new`: it was accepted a moment ago, and somebody may be waiting for it."""
+        self._lane(claim.job.lane).append(Held(claim, entries, is_new))
         self._count_bytes(claim, 1)
         self._wake_taker()
 
@@ -276,7 +279,7 @@ class Hand:
 
     # -- details
 
-    def _lane(self, lane: Lane) -> deque[Held]:
+    def _lane(self, lane: Lane) -> deque[Held] | NewAndOld[Held]:
         return self._bulk if lane is Lane.BULK else self._first
 
     def _count_bytes(self, claim: Claim, sign: int) -> None:

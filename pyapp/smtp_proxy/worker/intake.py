@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,8 @@ _BLOCK_WITHOUT_BULK_MS: Final = 100  # bulk mail may be wanted again by then
 _STREAM_AWAY_SECONDS: Final = 2.0
 _STORE_AWAY_SECONDS: Final = 1.0
 _OFFERED_MAX: Final = 10_000
+# Accepted so lately, by this host's clock and that of Postgres, mail is new: it does not wait for what is older.
+_NEW_FOR: Final = timedelta(seconds=10)
 
 
 class Intake:
@@ -177,8 +180,10 @@ class Intake:
         entries_of: dict[UUID, list[Entry]] = {}
         for entry in entries:
             entries_of.setdefault(entry.envelope_id, []).append(entry)
+        new_since = self._clock.now() - _NEW_FOR
         for claim in claims:
-            self._hand.put(claim, entries_of.pop(claim.job.envelope.id, []))
+            envelope = claim.job.envelope
+            self._hand.put(claim, entries_of.pop(envelope.id, []), is_new=envelope.received_at > new_since)
         self.acknowledge([entry for left in entries_of.values() for entry in left])
 
 
