@@ -103,7 +103,8 @@ audit: ## known vulnerabilities of the pinned packages and crates, as far as the
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
 	@core_rs/fuzz/run.sh $(ARGS)
 
-infra-full: setup setup-infra setup-checkov ## what looks over the AWS stack and needs an install of its own: checkov
+infra-full: setup setup-infra setup-checkov setup-policy ## the AWS stack, by what needs an install of its own: checkov, and Pulumi's command line
+	@devstack/pulumi.sh
 	PYTHONSAFEPATH= $(PYTHON_BIN)/pytest -s tests/infra_full $(PYTEST_ARGS)
 
 soak: setup ## mail under random faults for 20 minutes, every message accounted for; ARGS="--minutes 60 --seed 7" and the like
