@@ -17,6 +17,7 @@
     ├── IssuanceFailed          remote: a CA did not issue, or could not be asked
     ├── ControlUnreachable      us: no service answers at its control socket
     ├── DeployFailed            us: a new release did not come into service
+    │   └── DeployUnfinished    temporary: it goes on at AWS, and is not waited for any more
     └── ServiceFailed           us: a service or one of its parts ended without being asked to
 
 Each class says whose `fault` it is and whether trying again may help (`temporary`): fields, never text to
@@ -143,6 +144,12 @@ class ControlUnreachable(SmtpProxyError):
 
 class DeployFailed(SmtpProxyError):
     """The new release did not come into service."""
+
+
+class DeployUnfinished(DeployFailed):
+    """The deployment goes on at AWS, and is not waited for any more."""
+
+    temporary = True
 
 
 class ServiceFailed(SmtpProxyError):

@@ -27,7 +27,18 @@ def deploy(
             "the service talks to.",
         ),
     ] = None,
-    wait_minutes: Annotated[int, typer.Option(min=1, help="How long the deployment is waited for.")] = 60,
+    ignore_alarms: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-alarms",
+            help="For the repair of what an alarm tells of: CodeDeploy stops deployments of a service in alarm. This "
+            "one is taken back by no alarm.",
+        ),
+    ] = False,
+    wait_minutes: Annotated[
+        int,
+        typer.Option(min=1, help="How long the deployment is waited for; the old tasks may protect their sessions."),
+    ] = 120,
 ) -> None:
     """Deploy an image on AWS: checked as a task first, then blue/green where the service has a port, else rolling."""
     run = importlib.import_module("smtp_proxy.deploy.run")
@@ -41,5 +52,6 @@ def deploy(
         application=application or cluster,
         check_command=command,
         deploy_seconds=wait_minutes * 60.0,
+        ignore_alarms=ignore_alarms,
     )
     run.deploy(run.Aws(region), wanted, typer.echo)

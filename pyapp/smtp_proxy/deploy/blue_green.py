@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from smtp_proxy.deploy.service import Service
-from smtp_proxy.deploy.waiting import Patience
-from smtp_proxy.errors import DeployFailed
+from smtp_proxy.deploy.waiting import Patience, underway
+from smtp_proxy.errors import DeployFailed, DeployUnfinished
 
 _LOOK_SECONDS = 10.0
 
@@ -34,12 +34,19 @@ def deploy(
     definition: str,
     patience: Patience,
     say: Callable[[str], None],
+    *,
+    ignore_alarms: bool = False,
 ) -> None:
     """Create a deployment and wait for its end; `codedeploy` is a boto3 client.
 
-    Raises DeployFailed: it failed or was stopped, which CodeDeploy takes back, or it is not over in time and goes on.
+    `ignore_alarms`: the alarms of its group are not asked, of which CodeDeploy otherwise stops every deployment while
+    one is in alarm, also that of the repair.
+
+    Raises DeployFailed: it failed or was stopped, which CodeDeploy takes back.
+    Raises DeployUnfinished: it is not over in time and goes on.
     """
     content = app_spec(service, definition)
+    alarms = {"overrideAlarmConfiguration": {"enabled": False}} if ignore_alarms else {}
     deployment = codedeploy.create_deployment(
         applicationName=application,
         deploymentGroupName=service.name,
@@ -48,6 +55,7 @@ def deploy(
             "appSpecContent": {"content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()},
         },
         description=f"smtp-proxy deploy: {definition.rpartition('/')[2]}",
+        **alarms,
     )["deploymentId"]
     say(f"{service.name}: deployment {deployment}")
     told: list[str] = []
@@ -59,12 +67,14 @@ def deploy(
             say(f"{service.name}: {found['status']}")
         return found if found["status"] in ("Succeeded", "Failed", "Stopped") else None
 
-    found = patience.until(ended, every_seconds=_LOOK_SECONDS)
+    unfinished = (
+        f"deployment {deployment} of {service.name} is not over yet and goes on by itself: "
+        f"aws deploy get-deployment --deployment-id {deployment}"
+    )
+    with underway(unfinished):
+        found = patience.until(ended, every_seconds=_LOOK_SECONDS)
     if found is None:
-        raise DeployFailed(
-            f"deployment {deployment} of {service.name} is not over yet and goes on by itself: "
-            f"aws deploy get-deployment --deployment-id {deployment}"
-        )
+        raise DeployUnfinished(unfinished)
     if found["status"] != "Succeeded":
         raise DeployFailed(f"deployment {deployment} of {service.name} {_why(found)}")
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtp_proxy.deploy import blue_green, check, definition, rolling, scaling
-from smtp_proxy.deploy.service import find
+from smtp_proxy.deploy.service import find, others_underway
 from smtp_proxy.deploy.waiting import Patience
 from smtp_proxy.errors import DeployFailed
 
+# A deployment is over when the old tasks are gone: new ones started and looked at, codedeploy.termination_wait_minutes,
+# and a task that holds its protection to the end (TASK_PROTECTION_MAX_MINUTES) and drains then.
+WAIT_MINUTES = 120
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 
@@ -25,7 +28,8 @@ class Wanted:
     application: str
     check_command: Sequence[str] = ()
     check_seconds: float = 600.0
-    deploy_seconds: float = 3600.0
+    deploy_seconds: float = WAIT_MINUTES * 60.0
+    ignore_alarms: bool = False
 
 
 class Aws:
@@ -62,12 +66,20 @@ def deploy(
         say(f"{service.name}: {name} has {wanted.image}")
         say(f"{service.name}: `{' '.join(command)}` as a task of {name}")
         check.run(aws.ecs, aws.logs, service, new, command, patience(wanted.check_seconds), say)
+        for other in others_underway(aws.ecs, service):
+            say(
+                f"{other}: is being deployed still; rds.max_connections has room for the tasks of two releases of one "
+                "service at a time, so look at database-connections"
+            )
         with scaling.suspended(aws.scaling, service, say):
             if service.blue_green:
+                waiting = patience(wanted.deploy_seconds)
                 blue_green.deploy(
-                    aws.codedeploy, wanted.application, service, new, patience(wanted.deploy_seconds), say
+                    aws.codedeploy, wanted.application, service, new, waiting, say, ignore_alarms=wanted.ignore_alarms
                 )
             else:
+                if wanted.ignore_alarms:
+                    say(f"{service.name}: ECS passes over alarms that are in alarm already, by itself")
                 rolling.roll(aws.ecs, service, new, patience(wanted.deploy_seconds), say)
     except ClientError as error:
         told = error.response.get("Error", {})

@@ -8,6 +8,8 @@ from typing import Any
 
 from smtp_proxy.errors import DeployFailed, NotFound
 
+_DESCRIBED_AT_ONCE = 10  # DescribeServices takes no more
+
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -56,6 +58,20 @@ def find(ecs: Any, cluster: str, name: str) -> Service:
         platform_version=of("platformVersion") or "LATEST",
         network=of("networkConfiguration"),
     )
+
+
+def others_underway(ecs: Any, service: Service) -> list[str]:
+    """Names of the cluster's other services that have tasks of two releases, blue and green or while they roll."""
+    pages = ecs.get_paginator("list_services").paginate(cluster=service.cluster)
+    arns = [arn for page in pages for arn in page["serviceArns"]]
+    found: list[str] = []
+    for start in range(0, len(arns), _DESCRIBED_AT_ONCE):
+        asked = arns[start : start + _DESCRIBED_AT_ONCE]
+        for each in ecs.describe_services(cluster=service.cluster, services=asked)["services"]:
+            releases = max(len(each.get("deployments", ())), len(each.get("taskSets", ())))
+            if releases > 1 and each["serviceName"] != service.name:
+                found.append(each["serviceName"])
+    return sorted(found)
 
 
 def _serves(definition: Mapping[str, Any], container: str) -> str:

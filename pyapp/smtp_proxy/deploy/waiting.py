@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from smtp_proxy.clock import Clock, SystemClock
+from smtp_proxy.errors import DeployUnfinished
 
 T = TypeVar("T")
 
@@ -26,3 +28,15 @@ class Patience:
         while (found := look()) is None and self._clock.monotonic() < self._end:
             self._sleep(every_seconds)
         return found
+
+
+@contextmanager
+def underway(what: str) -> Iterator[None]:
+    """What AWS was told to do goes on without us, so whatever ends the waiting is told as that.
+
+    Raises DeployUnfinished, with `what`: interrupted from the keyboard, credentials that expired, no network.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        raise DeployUnfinished(f"{what} (not waited for any more: {str(error) or type(error).__name__})") from error

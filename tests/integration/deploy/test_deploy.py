@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shlex
 import time as wall
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+import yaml
 from moto import mock_aws
 from moto.codedeploy.models import codedeploy_backends
 from moto.ecs.models import ecs_backends
 
 from smtp_proxy.cli import run
+from smtp_proxy.cli.deploy import deploy as deploy_command
 from smtp_proxy.clock import ManualClock
+from smtp_proxy.config import Settings
 from smtp_proxy.deploy import check, definition
-from smtp_proxy.deploy.run import Aws, Wanted, deploy
+from smtp_proxy.deploy.run import WAIT_MINUTES, Aws, Wanted, deploy
 from smtp_proxy.deploy.service import find
 from smtp_proxy.deploy.waiting import Patience
 from smtp_proxy.doctor import CHECK_NAMES
-from smtp_proxy.errors import DeployFailed, InvalidValue, NotFound
+from smtp_proxy.errors import DeployFailed, DeployUnfinished, InvalidValue, NotFound
 
 pytestmark = pytest.mark.integration
 
@@ -150,7 +156,7 @@ class Stack:
         )["ScalableTargets"]
         return dict(target)
 
-    def deploy(self, service: str, image: str = NEW) -> None:
+    def deploy(self, service: str, image: str = NEW, *, ignore_alarms: bool = False) -> None:
         clock = ManualClock()
 
         def sleep(seconds: float) -> None:
@@ -160,7 +166,7 @@ class Stack:
         def patience(seconds: float) -> Patience:
             return Patience(seconds, clock=clock, sleep=sleep)
 
-        wanted = Wanted(cluster=CLUSTER, service=service, image=image, application=CLUSTER)
+        wanted = Wanted(cluster=CLUSTER, service=service, image=image, application=CLUSTER, ignore_alarms=ignore_alarms)
         deploy(self.aws, wanted, self.said.append, patience)
 
     def happen(self, service: str) -> None:
@@ -288,6 +294,100 @@ def test_a_deployment_that_takes_too_long_goes_on(stack: Stack) -> None:
     stack.deployment_status = "InProgress"
     with pytest.raises(DeployFailed, match=r"goes on by itself: aws deploy get-deployment --deployment-id "):
         stack.deploy("submission")
+
+
+def test_autoscaling_stays_suspended_under_a_deployment_that_goes_on(stack: Stack) -> None:
+    """Scaling in its middle can stop it, or leave twice the tasks; whoever deployed is given what resumes it."""
+    stack.build("submission", controller="CODE_DEPLOY")
+    stack.deployment_status = "InProgress"
+    with pytest.raises(DeployUnfinished):
+        stack.deploy("submission")
+    assert set(stack.suspension("submission").values()) == {True}
+    told = stack.said[-1]
+    assert told.startswith("submission: autoscaling stays suspended; when the deployment is over: aws ")
+    command = shlex.split(told.partition("over: aws ")[2])
+    given = dict(zip(command[2::2], command[3::2], strict=True))
+    state = dict(pair.split("=") for pair in given["--suspended-state"].split(","))
+    stack.aws.scaling.register_scalable_target(
+        ResourceId=given["--resource-id"],
+        SuspendedState={key: value == "true" for key, value in state.items()},
+        **SCALABLE,
+    )
+    assert set(stack.suspension("submission").values()) == {False}
+
+
+@pytest.mark.parametrize("controller", ["CODE_DEPLOY", "ECS"])
+def test_what_ends_the_waiting_does_not_end_the_deployment(
+    controller: str, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials that expire after an hour, or Ctrl-C: it goes on, so autoscaling stays suspended."""
+    stack.build("submission", controller=controller)
+    happen = stack.happen
+
+    def interrupted(service: str) -> None:
+        happen(service)
+        if set(stack.target(service).get("SuspendedState", {}).values()) == {True}:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stack, "happen", interrupted)
+    stack.deployment_status, stack.rollout_state = "InProgress", "IN_PROGRESS"
+    with pytest.raises(
+        DeployUnfinished, match=r"goes on by itself: aws .*\(not waited for any more: KeyboardInterrupt"
+    ):
+        stack.deploy("submission")
+    assert set(stack.suspension("submission").values()) == {True}
+    assert "autoscaling stays suspended" in stack.said[-1]
+
+
+def test_it_is_waited_for_as_long_as_old_tasks_may_stay() -> None:
+    """New tasks are looked at, traffic moves, the old ones stay for a while and may protect their sessions."""
+    of = yaml.safe_load((Path(__file__).resolve().parents[3] / "terraform/stack.yaml").read_text())["defaults"]
+    looked_at = (
+        of["nlb"]["health_interval_seconds"] * of["nlb"]["healthy_threshold"] + of["scaling"]["task_start_seconds"]
+    )
+    drained = of["nlb"]["deregistration_delay_seconds"] + of["ecs"]["stop_timeout_seconds"]
+    canary = 5  # CodeDeployDefault.ECSCanary10Percent5Minutes
+    minutes = of["codedeploy"]["termination_wait_minutes"] + of["codedeploy"]["ready_wait_minutes"] + canary
+    protected = Settings.model_fields["task_protection_max_minutes"].default
+    least = protected + minutes + (looked_at + drained) / 60
+    assert least < WAIT_MINUTES
+    assert inspect.signature(deploy_command).parameters["wait_minutes"].default == WAIT_MINUTES
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_repair_of_what_is_in_alarm(ignored: bool, stack: Stack) -> None:
+    """CodeDeploy stops a deployment of a service in alarm; --ignore-alarms asks none, and is checked all the same.
+
+    What is sent is held to botocore's own model of CreateDeployment; moto drops it.
+    """
+    stack.build("submission", controller="CODE_DEPLOY")
+    sent: list[dict[str, Any]] = []
+    events = stack.aws.codedeploy.meta.events
+    events.register("provide-client-params.codedeploy.CreateDeployment", lambda params, **_: sent.append(params))
+    stack.deploy("submission", ignore_alarms=ignored)
+    (request,) = sent
+    assert request.get("overrideAlarmConfiguration") == ({"enabled": False} if ignored else None)
+    assert len(stack.tasks) == 1
+
+
+def test_rolling_passes_over_what_is_in_alarm_by_itself(stack: Stack) -> None:
+    stack.build("worker", controller="ECS")
+    stack.deploy("worker", ignore_alarms=True)
+    assert any("ECS passes over alarms" in line for line in stack.said)
+    assert stack.said[-1] == f"worker: {CLUSTER}-worker:2 is in service"
+
+
+def test_of_two_services_at_a_time_it_is_said(stack: Stack) -> None:
+    """Postgres has connections for the old and the new tasks of one service."""
+    stack.build("submission", controller="CODE_DEPLOY")
+    stack.build("worker", controller="ECS")
+    stack.deploy("worker")
+    assert not any("is being deployed still" in line for line in stack.said)
+    green = stack.aws.ecs.describe_services(cluster=CLUSTER, services=["submission"])["services"][0]["taskSets"][0]
+    wanted = ("taskDefinition", "launchType", "platformVersion", "networkConfiguration", "loadBalancers")
+    stack.aws.ecs.create_task_set(cluster=CLUSTER, service="submission", **{key: green[key] for key in wanted})
+    stack.deploy("worker", f"{REPOSITORY}:2")
+    assert sum(line.startswith("submission: is being deployed still") for line in stack.said) == 1
 
 
 def test_rolling(stack: Stack) -> None:
