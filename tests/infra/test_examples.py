@@ -14,8 +14,9 @@ from infra_graph.terraform import ACCOUNT, CannotPlan, Workspace
 # Terraform starts the provider (some 700 MB) for each plan.
 pytestmark = pytest.mark.timeout(600)
 
-# The account is all that `minimal` asks for; of `production` the file that it shows is what is tried.
+# What `minimal` asks for is given here; of `production` the file that it shows is what is tried.
 EXAMPLES = {"minimal": "dev", "production": "production"}
+MINIMAL = [f"-var=account_id={ACCOUNT}", "-var=smtp_hostname=smtp.example.com"]
 # In place of the bucket of the example's state, which nobody can reach here.
 LOCAL_STATE = 'terraform {\n  backend "local" {}\n}\n'
 
@@ -58,7 +59,7 @@ def test_an_example_plans_the_stack(name: str, workspace: Workspace) -> None:
     """Every resource that the stack has in this environment, and no other; every output leads somewhere."""
     chosen = prepared(workspace, name)
     assert diagnostics(workspace, chosen) == []
-    plan = planned(workspace, chosen, *([f"-var=account_id={ACCOUNT}"] if name == "minimal" else []))
+    plan = planned(workspace, chosen, *(MINIMAL if name == "minimal" else []))
     given = {key: each["value"] for key, each in plan["variables"].items()}
     own = {key: value for key, value in given.items() if key != "account_id"}
     stack = workspace.plan(EXAMPLES[name], own)
@@ -83,6 +84,15 @@ def test_production_knows_every_variable_of_the_stack() -> None:
         r"^  (\w+) += var\.(\w+)$", (ROOT / "terraform/examples/production/main.tf").read_text(), re.MULTILINE
     )
     assert {left for left, right in said if left == right} | {"environment"} == set(names)
+
+
+def test_minimal_gets_a_certificate(workspace: Workspace) -> None:
+    """Without a host name none is asked for, and no SMTP task is ever ready: so nothing is planned without one."""
+    chosen = prepared(workspace, "minimal")
+    with pytest.raises(CannotPlan, match="No value for required variable"):
+        planned(workspace, chosen, MINIMAL[0])
+    with pytest.raises(CannotPlan, match="must be a host name in lower case"):
+        planned(workspace, chosen, MINIMAL[0], "-var=smtp_hostname=")
 
 
 def test_production_wants_an_image_by_digest(workspace: Workspace) -> None:

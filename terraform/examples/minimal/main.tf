@@ -1,4 +1,4 @@
-# The least that can be said: which account.
+# The least that can be said: which account, and the host name without which nobody gets a certificate.
 
 terraform {
   required_version = ">= 1.9, < 2.0"
@@ -9,11 +9,29 @@ variable "account_id" {
   type        = string
 }
 
+variable "smtp_hostname" {
+  description = "Host name that applications submit mail to: SMTP begins when there is a certificate for it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9-]+\\.)+[a-z]{2,}$", var.smtp_hostname))
+    error_message = "smtp_hostname must be a host name in lower case, such as smtp.example.com: no task takes mail before there is a certificate for it."
+  }
+}
+
+variable "zone_id" {
+  description = "Its Route 53 zone: the record, and the certificate by DNS-01; empty: the record is made elsewhere, and leads to smtp_endpoint."
+  type        = string
+  default     = ""
+}
+
 module "smtp_proxy" {
   source = "../.."
 
-  environment = "dev"
-  account_id  = var.account_id
+  environment   = "dev"
+  account_id    = var.account_id
+  smtp_hostname = var.smtp_hostname
+  zone_id       = var.zone_id
 }
 
 output "image_repository" {
