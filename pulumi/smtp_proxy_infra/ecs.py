@@ -200,6 +200,7 @@ class Ecs(pulumi.ComponentResource):
             region=args.region,
             account_id=args.account_id,
             zone_id=args.zone_id,
+            hostname=args.hostname,
             key=kept.key.arn,
             repository=kept.repository.arn,
             bucket=kept.bucket.arn,
@@ -254,6 +255,9 @@ class Ecs(pulumi.ComponentResource):
             memory=str(of.memory),
             execution_role_arn=self._execution.arn,
             task_role_arn=self._roles[service].arn,
+            # A revision that is replaced here is still what a service runs, since services ignore this; ECS starts no
+            # task of one that is deregistered.
+            skip_destroy=True,
             runtime_platform=aws.ecs.TaskDefinitionRuntimePlatformArgs(
                 cpu_architecture="ARM64", operating_system_family="LINUX"
             ),

@@ -33,6 +33,7 @@ class Reach:
     region: str
     account_id: str
     zone_id: str
+    hostname: str
     key: pulumi.Output[str]
     repository: pulumi.Output[str]
     bucket: pulumi.Output[str]
@@ -143,11 +144,19 @@ def grants_of(of: Reach) -> dict[str, Statements]:
             allow(["s3:ListBucket"], [of.bucket]),
             allow(["kms:GenerateDataKey"], [of.key]),
         ],
-        # The id of a change is not known before.
-        "dns": [
-            allow(["route53:ChangeResourceRecordSets"], [f"arn:aws:route53:::hostedzone/{of.zone_id}"]),
-            allow(["route53:GetChange"], ["arn:aws:route53:::change/*"]),
-        ]
-        if of.zone_id
-        else [],
+        "dns": _dns(of) if of.zone_id and of.hostname else [],
     }
+
+
+def _dns(of: Reach) -> Statements:
+    """Of the zone the one name that DNS-01 asks for, and nothing else. The id of a change is not known before."""
+    change = "route53:ChangeResourceRecordSets"
+    asked = {
+        f"{change}NormalizedRecordNames": [f"_acme-challenge.{of.hostname.lower()}"],
+        f"{change}RecordTypes": ["TXT"],
+        f"{change}Actions": ["UPSERT", "DELETE"],
+    }
+    return [
+        policies.allow([change], [f"arn:aws:route53:::hostedzone/{of.zone_id}"], {"ForAllValues:StringEquals": asked}),
+        policies.allow(["route53:GetChange"], ["arn:aws:route53:::change/*"]),
+    ]

@@ -17,9 +17,12 @@ def trust(service: str) -> str:
     return json.dumps({"Version": VERSION, "Statement": [statement]})
 
 
-def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> dict[str, Any]:
+def allow(
+    actions: Sequence[str], resources: Sequence[pulumi.Input[str]], condition: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """One statement."""
-    return {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    return statement | ({"Condition": condition} if condition else {})
 
 
 def policy(*statements: Mapping[str, Any]) -> pulumi.Output[str]:

@@ -302,6 +302,30 @@ def test_the_issuer_alone_tells_people_itself(side: str, stack: Side) -> None:
 
 
 @SIDES
+def test_the_issuer_may_write_one_name_of_the_zone(side: str, switched: Side) -> None:
+    """And of it the records of DNS-01 alone: MX, SPF and everything else of the zone are not its business."""
+    change = "route53:ChangeResourceRecordSets"
+    for role, statements in task_policies(switched(side)).items():
+        found = [each for each in statements if change in as_list(each["action"])]
+        assert bool(found) == (role == "ecs-task-certs"), role
+        for each in found:
+            said = each["condition"][argument_name("ForAllValues:StringEquals")]
+            assert said == {
+                argument_name(f"{change}NormalizedRecordNames"): f"_acme-challenge.{OWN['smtp_hostname']}",
+                argument_name(f"{change}RecordTypes"): "TXT",
+                argument_name(f"{change}Actions"): ["DELETE", "UPSERT"],
+            }
+
+
+@SIDES
+def test_what_a_service_runs_is_not_deregistered(side: str, stack: Side) -> None:
+    """Services ignore the definition of the next apply, and ECS starts no task of one that is deregistered."""
+    definitions = of_kind(stack(side), "aws_ecs_task_definition")
+    assert definitions
+    assert {each["skip_destroy"] for each in definitions.values()} == {"true"}
+
+
+@SIDES
 def test_each_service_has_a_role_and_a_log_of_its_own(side: str, stack: Side) -> None:
     definitions = of_kind(stack(side), "aws_ecs_task_definition")
     for role, definition in definitions.items():

@@ -273,12 +273,22 @@ locals {
       { Action = ["s3:ListBucket"], Resource = [aws_s3_bucket.certificates.arn] },
       { Action = ["kms:GenerateDataKey"], Resource = [aws_kms_key.main.arn] },
     ]
-    # The id of a change is not known before.
+    # Of the zone the one name that DNS-01 asks for, and nothing else. The id of a change is not known before.
     dns = [
       for grant in [
-        { Action = ["route53:ChangeResourceRecordSets"], Resource = ["arn:aws:route53:::hostedzone/${var.zone_id}"] },
+        {
+          Action   = ["route53:ChangeResourceRecordSets"]
+          Resource = ["arn:aws:route53:::hostedzone/${var.zone_id}"]
+          Condition = {
+            "ForAllValues:StringEquals" = {
+              "route53:ChangeResourceRecordSetsNormalizedRecordNames" = ["_acme-challenge.${lower(var.hostname)}"]
+              "route53:ChangeResourceRecordSetsRecordTypes"           = ["TXT"]
+              "route53:ChangeResourceRecordSetsActions"               = ["UPSERT", "DELETE"]
+            }
+          }
+        },
         { Action = ["route53:GetChange"], Resource = ["arn:aws:route53:::change/*"] },
-      ] : grant if var.zone_id != ""
+      ] : grant if var.zone_id != "" && var.hostname != ""
     ]
   }
   granted = {
@@ -401,6 +411,9 @@ resource "aws_ecs_task_definition" "main" {
   memory                   = tostring(each.value.memory)
   execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.task[each.key].arn
+  # A revision that is replaced here is still what a service runs, since services ignore this; ECS starts no task of one
+  # that is deregistered.
+  skip_destroy = true
 
   runtime_platform {
     cpu_architecture        = "ARM64"
