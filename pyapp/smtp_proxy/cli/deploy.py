@@ -12,7 +12,7 @@ from smtp_proxy.errors import InvalidValue
 
 
 def deploy(
-    service: Annotated[str, typer.Argument(help="The ECS service, such as submission or worker.")],
+    service: Annotated[str, typer.Argument(help="The ECS service, such as submission or worker; or migrate.")],
     image: Annotated[str, typer.Option(help="repository@sha256:… or a tag that does not move.")],
     cluster: Annotated[str, typer.Option(help="The ECS cluster, such as smtp-proxy-production.")],
     region: Annotated[str | None, typer.Option(help="By default that of the credentials.")] = None,
@@ -27,6 +27,9 @@ def deploy(
             "the service talks to.",
         ),
     ] = None,
+    pre_only: Annotated[
+        bool, typer.Option("--pre-only", help="With migrate: only what is safe beside the previous release.")
+    ] = False,
     ignore_alarms: Annotated[
         bool,
         typer.Option(
@@ -40,11 +43,20 @@ def deploy(
         typer.Option(min=1, help="How long the deployment is waited for; the old tasks may protect their sessions."),
     ] = 120,
 ) -> None:
-    """Deploy an image on AWS: checked as a task first, then blue/green where the service has a port, else rolling."""
+    """Deploy an image on AWS: checked as a task first, then blue/green where the service has a port, else rolling.
+
+    `migrate` is no service: its task is run, and ends.
+    """
     run = importlib.import_module("smtp_proxy.deploy.run")
     command = shlex.split(check or "")
     if check is not None and not command:
         raise InvalidValue("--check: say a command of smtp-proxy, such as `doctor --only settings,postgres`")
+    if service == run.MIGRATE:
+        if check is not None:
+            raise InvalidValue("--check: a migration is what runs; there is no check before it")
+        command = ["migrate", "--pre-only"] if pre_only else ["migrate"]
+    elif pre_only:
+        raise InvalidValue(f"--pre-only is said of migrate, not of {service}")
     wanted = run.Wanted(
         cluster=cluster,
         service=service,

@@ -5,5 +5,7 @@
 3. A service that CodeDeploy deploys (it has a port) gets a blue/green deployment; any other rolls, with ECS's circuit
    breaker. Autoscaling is suspended meanwhile: it can stop a deployment, or leave twice the tasks.
 
+`smtp-proxy deploy migrate` runs the task that migrates, which no service has: registered like that, and run.
+
 What goes wrong before step 3 has changed nothing; in step 3 AWS goes back by itself. Decision 0041.
 """

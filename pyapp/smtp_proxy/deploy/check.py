@@ -59,7 +59,7 @@ def run(
     )
     if not started["tasks"]:
         reasons = ", ".join(str(each.get("reason")) for each in started.get("failures", ())) or "no reason given"
-        raise DeployFailed(f"the check of {service.name} could not be started ({reasons}); nothing was deployed")
+        raise DeployFailed(f"the task of {service.name} could not be started ({reasons}); nothing was deployed")
     arn = started["tasks"][0]["taskArn"]
 
     def ended() -> Mapping[str, Any] | None:
@@ -68,8 +68,8 @@ def run(
 
     task = patience.until(ended, every_seconds=_LOOK_SECONDS)
     if task is None:
-        ecs.stop_task(cluster=service.cluster, task=arn, reason="the check took too long")
-        raise DeployFailed(f"the check of {service.name} did not end in time; it was stopped, and nothing was deployed")
+        ecs.stop_task(cluster=service.cluster, task=arn, reason="it took too long")
+        raise DeployFailed(f"the task of {service.name} did not end in time; it was stopped, and nothing was deployed")
     for line in _written(ecs, logs, definition, service.container, arn):
         say(f"  {line}")
     if (trouble := verdict(task, service.container)) is not None:

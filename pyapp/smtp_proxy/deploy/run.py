@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smtp_proxy.deploy import blue_green, check, definition, rolling, scaling
@@ -14,13 +14,19 @@ from smtp_proxy.errors import DeployFailed
 # A deployment is over when the old tasks are gone: new ones started and looked at, codedeploy.termination_wait_minutes,
 # and a task that holds its protection to the end (TASK_PROTECTION_MAX_MINUTES) and drains then.
 WAIT_MINUTES = 120
+# As the stack calls the task definition's container, and its family after the cluster's name.
+MIGRATE = "migrate"
+_NEIGHBOUR = "worker"
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is to be deployed, and where; seconds. Without a command, doctor's checks of what the service serves."""
+    """What is to be deployed, and where; seconds. Without a command, doctor's checks of what the service serves.
+
+    The service MIGRATE is none, but the task that migrates; the command is what it runs.
+    """
 
     cluster: str
     service: str
@@ -59,6 +65,9 @@ def deploy(
 
     definition.check_image(wanted.image)
     try:
+        if wanted.service == MIGRATE:
+            _migrate(aws, wanted, say, patience)
+            return
         service = find(aws.ecs, wanted.cluster, wanted.service)
         command = wanted.check_command or check.doctor(service)
         new = definition.register(aws.ecs, service.family, service.container, wanted.image)
@@ -87,3 +96,14 @@ def deploy(
     except BotoCoreError as error:
         raise DeployFailed(f"AWS can not be asked: {error}") from error
     say(f"{service.name}: {name} is in service")
+
+
+def _migrate(aws: Aws, wanted: Wanted, say: Callable[[str], None], patience: Callable[[float], Patience]) -> None:
+    """The task that migrates: no service has it. It runs where the worker does, whose network reaches Postgres."""
+    worker = find(aws.ecs, wanted.cluster, _NEIGHBOUR)
+    family = f"{wanted.cluster}-{MIGRATE}"
+    new = definition.register(aws.ecs, family, MIGRATE, wanted.image)
+    task = replace(worker, name=MIGRATE, family=family, container=MIGRATE, serves="", port=None)
+    command = wanted.check_command or (MIGRATE,)
+    say(f"`{' '.join(command)}` as a task of {new.rpartition('/')[2]}, which has {wanted.image}")
+    check.run(aws.ecs, aws.logs, task, new, command, patience(wanted.deploy_seconds), say)

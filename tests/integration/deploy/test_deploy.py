@@ -156,7 +156,19 @@ class Stack:
         )["ScalableTargets"]
         return dict(target)
 
-    def deploy(self, service: str, image: str = NEW, *, ignore_alarms: bool = False) -> None:
+    def build_migrate(self) -> None:
+        """The definition that no service has."""
+        self.aws.ecs.register_task_definition(
+            family=f"{CLUSTER}-migrate",
+            requiresCompatibilities=["FARGATE"],
+            networkMode="awsvpc",
+            cpu="256",
+            memory="512",
+            taskRoleArn=f"arn:aws:iam::{ACCOUNT}:role/migrate",
+            containerDefinitions=[{"name": "migrate", "image": OLD, "memory": 512, "command": ["migrate"]}],
+        )
+
+    def deploy(self, service: str, image: str = NEW, *command: str, ignore_alarms: bool = False) -> None:
         clock = ManualClock()
 
         def sleep(seconds: float) -> None:
@@ -166,7 +178,14 @@ class Stack:
         def patience(seconds: float) -> Patience:
             return Patience(seconds, clock=clock, sleep=sleep)
 
-        wanted = Wanted(cluster=CLUSTER, service=service, image=image, application=CLUSTER, ignore_alarms=ignore_alarms)
+        wanted = Wanted(
+            cluster=CLUSTER,
+            service=service,
+            image=image,
+            application=CLUSTER,
+            check_command=command,
+            ignore_alarms=ignore_alarms,
+        )
         deploy(self.aws, wanted, self.said.append, patience)
 
     def happen(self, service: str) -> None:
@@ -180,7 +199,7 @@ class Stack:
         for deployment in self.deployments:
             self.suspended_meanwhile.append(self.suspension(service))
             deployment.status = self.deployment_status
-        for each in self.service(service).deployments:
+        for each in self.service(service).deployments if service != "migrate" else ():
             # moto keeps the first definition for ever
             each |= {"taskDefinition": self.service(service).task_definition, "rolloutState": self.rollout_state}
 
@@ -276,7 +295,7 @@ def test_a_check_that_does_not_end_is_stopped(stack: Stack) -> None:
     with pytest.raises(DeployFailed, match="did not end in time"):
         stack.deploy("submission")
     (task,) = stack.tasks
-    assert (task.desired_status, task.stopped_reason) == ("STOPPED", "the check took too long")
+    assert (task.desired_status, task.stopped_reason) == ("STOPPED", "it took too long")
     assert stack.deployments == []
 
 
@@ -403,6 +422,39 @@ def test_what_the_circuit_breaker_takes_back_is_told(stack: Stack) -> None:
     stack.rollout_state = "FAILED"
     with pytest.raises(DeployFailed, match="worker was taken back by ECS"):
         stack.deploy("worker")
+
+
+def test_migrations_are_a_task_with_a_definition_of_their_own(stack: Stack) -> None:
+    """Which knows the master of the database, as no service does; it runs in the worker's network, and ends."""
+    stack.build("worker", controller="ECS")
+    stack.build_migrate()
+    stack.deploy("migrate", NEW, "migrate", "--pre-only")
+    (_, new) = definitions(stack, "migrate")
+    assert (new["containerDefinitions"][0]["image"], new["taskRoleArn"][-8:]) == (NEW, "/migrate")
+    (task,) = stack.tasks
+    assert task.task_definition_arn == new["taskDefinitionArn"]
+    assert task.overrides == {"containerOverrides": [{"name": "migrate", "command": ["migrate", "--pre-only"]}]}
+    assert stack.service("worker").task_definition.endswith("-worker:1")
+    stack.deploy("migrate")
+    assert stack.tasks[-1].overrides["containerOverrides"][0]["command"] == ["migrate"]
+    stack.exit_code = 1
+    with pytest.raises(DeployFailed, match="`migrate` of migrate: exit code 1"):
+        stack.deploy("migrate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worker", "--pre-only"], "--pre-only is said of migrate, not of worker"),
+        (["migrate", "--check", "doctor"], "--check: a migration is what runs"),
+    ],
+)
+def test_what_is_said_of_migrations_alone(
+    aws: Aws, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["deploy", *arguments, "--cluster", CLUSTER, "--image", NEW, "--region", REGION]
+    assert run(command) != 0
+    assert said in capsys.readouterr().err
 
 
 def test_the_same_image_again_is_no_new_definition(stack: Stack) -> None:
