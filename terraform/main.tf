@@ -114,6 +114,7 @@ module "ecs" {
   account_id           = var.account_id
   region               = local.general.region
   services             = local.services
+  migrate              = local.settings.migrate
   settings             = local.settings.ecs
   scaling              = local.settings.scaling
   pressure             = local.settings.pressure
@@ -143,12 +144,19 @@ module "ecs" {
   }
 
   database = {
-    host        = module.rds.endpoint
-    direct_host = module.rds.direct_endpoint
-    name        = local.settings.rds.database_name
-    proxy       = local.settings.rds.proxy
-    secret_arn  = module.rds.secret_arn
-    kms_key_arn = module.rds.kms_key_arn
+    host                 = module.rds.endpoint
+    direct_host          = module.rds.direct_endpoint
+    name                 = local.settings.rds.database_name
+    owner                = local.settings.rds.owner_role
+    user                 = local.settings.rds.app_username
+    resource_id          = module.rds.resource_id
+    secret_arn           = module.rds.secret_arn
+    kms_key_arn          = module.rds.kms_key_arn
+    services_read_master = local.settings.rds.services_read_master
+    proxy                = local.settings.rds.proxy
+    proxy_user           = local.settings.rds.proxy_username
+    proxy_resource_id    = module.rds.proxy_resource_id
+    proxy_secret_arn     = module.rds.proxy_secret_arn
   }
 
   cache = {

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import pulumi
 import pulumi_aws as aws
 
-from .ecs_roles import Reach, execution_role, task_role
+from .ecs_roles import Reach, execution_role, migrate_role, task_role
 from .ecs_scaling import Balancer, Scaling, prewarm
-from .ecs_settings import EcsSettings, PressureSettings, ScalingSettings, ServiceSettings
+from .ecs_settings import EcsSettings, MigrateSettings, PressureSettings, ScalingSettings, ServiceSettings
 from .ecs_storage import Storage
-from .ecs_tasks import VOLUMES, Cache, Database, Tasks, container
+from .ecs_tasks import VOLUMES, Cache, Database, Tasks, container, migration
 from .settings import require
 
 
@@ -70,6 +70,7 @@ class EcsArgs:
     alerts_key_arn: pulumi.Input[str]
     alarm_names: Mapping[str, Sequence[pulumi.Input[str]]]
     services: Mapping[str, ServiceSettings]
+    migrate: MigrateSettings
     settings: EcsSettings
     pressure: PressureSettings
     scaling: ScalingSettings
@@ -113,6 +114,7 @@ class Ecs(pulumi.ComponentResource):
         self._make_roles()
         self._tasks = self._make_tasks()
         self._definitions = {service: self._define(service) for service in args.services}
+        self._define_migrate()
         self._services = {service: self._serve(service) for service in args.services}
         self._scale()
         self.cluster_name = self._cluster.name
@@ -120,7 +122,8 @@ class Ecs(pulumi.ComponentResource):
         self.repository_url = self._storage.repository.repository_url
         self.sealing_secret_arn = self._storage.sealing.arn
         self.task_role_arns = {service: role.arn for service, role in self._roles.items()} | {
-            "execution": self._execution.arn
+            "execution": self._execution.arn,
+            "migrate": self._migrate_role.arn,
         }
         self.log_group_names = {service: group.name for service, group in self._logs.items()}
         self.register_outputs({"cluster_name": self.cluster_name})
@@ -130,6 +133,7 @@ class Ecs(pulumi.ComponentResource):
         # What is typed by way of ECS Exec is kept.
         self._exec = self._log("exec", "exec")
         self._logs = {service: self._log(f"service-{service}", service) for service in args.services}
+        self._migrate_log = self._log("migrate", "migrate")
         self._cluster = aws.ecs.Cluster(
             f"{name}-main",
             name=args.name,
@@ -206,17 +210,17 @@ class Ecs(pulumi.ComponentResource):
             bucket=kept.bucket.arn,
             sealing=kept.sealing.arn,
             exec_log=self._exec.arn,
-            database_secret=args.database.secret_arn,
-            database_key=args.database.kms_key_arn,
+            database=args.database,
             cache=[args.cache.group_arn, args.cache.user_arn],
             smarthost_secret=args.smarthost_secret_arn,
             ses=args.ses_arns,
             alerts_topic=args.alerts_topic_arn,
             alerts_key=args.alerts_key_arn,
         )
-        logs = [self._logs[service].arn for service in sorted(self._logs)]
+        logs = [*(self._logs[service].arn for service in sorted(self._logs)), self._migrate_log.arn]
         self._execution = execution_role(self._name, of, logs, self._child)
         self._roles = {service: task_role(self._name, service, of, self._child) for service in args.services}
+        self._migrate_role = migrate_role(self._name, of, self._child)
 
     def _make_tasks(self) -> Tasks:
         args, kept = self._args, self._storage
@@ -265,6 +269,26 @@ class Ecs(pulumi.ComponentResource):
             container_definitions=pulumi.Output.json_dumps(
                 [container(self._tasks, service, of, self._port(service), log)]
             ),
+            opts=self._child,
+        )
+
+    def _define_migrate(self) -> None:
+        """Run by hand, before and after deployments: docs/DEPLOY.md."""
+        args, of = self._args, self._args.migrate
+        aws.ecs.TaskDefinition(
+            f"{self._name}-migrate",
+            family=f"{args.name}-migrate",
+            requires_compatibilities=["FARGATE"],
+            network_mode="awsvpc",
+            cpu=str(of.cpu),
+            memory=str(of.memory),
+            execution_role_arn=self._execution.arn,
+            task_role_arn=self._migrate_role.arn,
+            runtime_platform=aws.ecs.TaskDefinitionRuntimePlatformArgs(
+                cpu_architecture="ARM64", operating_system_family="LINUX"
+            ),
+            volumes=[aws.ecs.TaskDefinitionVolumeArgs(name="data")],
+            container_definitions=pulumi.Output.json_dumps([migration(self._tasks, of, self._migrate_log.name)]),
             opts=self._child,
         )
 

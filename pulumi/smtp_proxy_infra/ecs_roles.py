@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from . import policies
+from .ecs_tasks import MIGRATE, Database
 
 Statements = list[dict[str, Any]]
 ECS_TASKS = "ecs-tasks.amazonaws.com"
@@ -39,8 +40,7 @@ class Reach:
     bucket: pulumi.Output[str]
     sealing: pulumi.Output[str]
     exec_log: pulumi.Output[str]
-    database_secret: pulumi.Input[str]
-    database_key: pulumi.Input[str]
+    database: Database
     cache: Sequence[pulumi.Input[str]]
     smarthost_secret: str
     ses: Sequence[str]
@@ -99,6 +99,34 @@ def task_role(name: str, service: str, of: Reach, opts: pulumi.ResourceOptions) 
     return role
 
 
+def migrate_role(name: str, of: Reach, opts: pulumi.ResourceOptions) -> aws.iam.Role:
+    """What the task that migrates may do: log in as the master."""
+    role = aws.iam.Role(
+        f"{name}-migrate", name=f"{of.name}-migrate", assume_role_policy=policies.trust(ECS_TASKS), opts=opts
+    )
+    aws.iam.RolePolicy(
+        f"{name}-migrate", name=MIGRATE, role=role.id, policy=policies.policy(*grants_of(of)[MIGRATE]), opts=opts
+    )
+    return role
+
+
+def _logins(of: Reach) -> list[pulumi.Input[str]]:
+    users = [(of.database.resource_id, of.database.user)]
+    if of.database.proxy:
+        users.append((of.database.proxy_resource_id, of.database.proxy_user))
+    return [
+        pulumi.Output.concat(f"arn:aws:rds-db:{of.region}:{of.account_id}:dbuser:", resource, "/", user)
+        for resource, user in users
+    ]
+
+
+def _read_master(of: Reach) -> Statements:
+    return [
+        policies.allow(["secretsmanager:GetSecretValue"], [of.database.secret_arn]),
+        policies.allow(["kms:Decrypt"], [of.database.kms_key_arn]),
+    ]
+
+
 def grants_of(of: Reach) -> dict[str, Statements]:
     """Each grant by its name."""
     allow, secret = policies.allow, ["secretsmanager:GetSecretValue"]
@@ -119,7 +147,22 @@ def grants_of(of: Reach) -> dict[str, Statements]:
                 ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [within(of.exec_log, ":*")]
             ),
         ],
-        "database": [allow(secret, [of.database_secret]), allow(["kms:Decrypt"], [of.database_key])],
+        # By IAM, as one role each of Postgres itself and of RDS Proxy; and as the master no longer (decision 0043).
+        "database": [
+            allow(["rds-db:connect"], _logins(of)),
+            *(_read_master(of) if of.database.services_read_master else []),
+        ],
+        MIGRATE: [
+            *_read_master(of),
+            *(
+                [
+                    allow([*secret, "secretsmanager:PutSecretValue"], [of.database.proxy_secret_arn]),
+                    allow(["kms:GenerateDataKey"], [of.database.kms_key_arn]),
+                ]
+                if of.database.proxy
+                else []
+            ),
+        ],
         "sealing": [allow(secret, [of.sealing]), allow(["kms:Decrypt"], [of.key])],
         "cache": [allow(["elasticache:Connect"], of.cache)],
         # A task asks for itself; its id is not known before.

@@ -52,6 +52,15 @@ class ServiceSettings:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings:
+    """Section migrate: CPU units, MiB."""
+
+    command: Sequence[str]
+    cpu: int
+    memory: int
+
+
 class Prewarm(TypedDict):
     """At these times a service has so many tasks at least."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pulumi
 
-from .ecs_settings import EcsSettings, PressureSettings, ServiceSettings
+from .ecs_settings import EcsSettings, MigrateSettings, PressureSettings, ServiceSettings
 
 DATA = "/var/lib/smtp-proxy"
 # Written by the application or by ECS Exec; everything else of a container can not be written to. The second and third
@@ -23,17 +23,29 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 Environment = Mapping[str, pulumi.Input[str]]
 
+# No service, but a task that is run before and after a deployment.
+MIGRATE = "migrate"
+# The image has AWS's CAs there (devstack/Dockerfile): a token is shown to nobody else.
+VERIFIED: Environment = {"DB_SSLMODE": "verify-full", "DB_CA_FILE": "/etc/smtp-proxy/rds-ca.pem"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """Hosts of Postgres (the proxy's and the primary's own), its secret, and that secret's key."""
+    """Hosts, roles and resource ids of Postgres and of RDS Proxy, the master's secret, the proxy's, their key."""
 
     host: pulumi.Input[str]
     direct_host: pulumi.Input[str]
     name: str
-    proxy: bool
+    owner: str
+    user: str
+    resource_id: pulumi.Input[str]
     secret_arn: pulumi.Input[str]
     kms_key_arn: pulumi.Input[str]
+    services_read_master: bool
+    proxy: bool
+    proxy_user: str
+    proxy_resource_id: pulumi.Input[str]
+    proxy_secret_arn: pulumi.Input[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +81,9 @@ class Tasks:
 
 
 def environment(of: Tasks, service: str) -> Environment:
-    """The settings of a service's tasks, by the names of smtp_proxy.config."""
+    """The settings of a service's tasks, or of migrations, by the names of smtp_proxy.config."""
+    if service == MIGRATE:
+        return {**_any(), **_migration(of)}
     own: dict[str, Environment] = {
         "submission": _smtp(of),
         "submissions": _smtp(of),
@@ -81,11 +95,13 @@ def environment(of: Tasks, service: str) -> Environment:
     return {**_all(of), "METRICS_SERVICE": service, **own[service]}
 
 
+def _any() -> Environment:
+    return {"SMTP_PROXY_MODE": "production", "SMTP_PROXY_DATA_DIR": DATA, "LOG_FORMAT": "json"}
+
+
 def _all(of: Tasks) -> Environment:
     return {
-        "SMTP_PROXY_MODE": "production",
-        "SMTP_PROXY_DATA_DIR": DATA,
-        "LOG_FORMAT": "json",
+        **_any(),
         "METRICS_EMF": "on",
         "HEALTH_HOST": EVERYWHERE,
         "HEALTH_PORT": str(of.ports["health"]),
@@ -97,13 +113,37 @@ def _database(of: Tasks) -> Environment:
     """And what opens the secrets in it."""
     database = of.database
     return {
+        **VERIFIED,
         "SECRET_KEY_SECRET": of.sealing,
         "DB_HOST": database.host,
         "DB_PORT": str(of.ports["postgres"]),
         "DB_NAME": database.name,
+        "DB_USER": database.proxy_user if database.proxy else database.user,
+        "DB_IAM": "true",
+        **(
+            {"DB_POOLER": "transaction", "DB_DIRECT_HOST": database.direct_host, "DB_DIRECT_USER": database.user}
+            if database.proxy
+            else {}
+        ),
+    }
+
+
+def _migration(of: Tasks) -> Environment:
+    """The one task that knows the master."""
+    database = of.database
+    return {
+        **VERIFIED,
+        "DB_HOST": database.direct_host,
+        "DB_PORT": str(of.ports["postgres"]),
+        "DB_NAME": database.name,
         "DB_SECRET": database.secret_arn,
-        "DB_SSLMODE": "require",
-        **({"DB_POOLER": "transaction", "DB_DIRECT_HOST": database.direct_host} if database.proxy else {}),
+        "MIGRATE_OWNER": database.owner,
+        "MIGRATE_LOGIN": database.user,
+        **(
+            {"MIGRATE_PROXY_LOGIN": database.proxy_user, "MIGRATE_PROXY_SECRET": database.proxy_secret_arn}
+            if database.proxy
+            else {}
+        ),
     }
 
 
@@ -166,24 +206,12 @@ def container(
     """The one container of a service's tasks."""
     wanted = of.settings
     return {
-        "name": service,
-        "image": of.image,
-        "essential": True,
-        "command": list(settings.command),
-        "user": "10001",
-        "readonlyRootFilesystem": True,
-        "stopTimeout": wanted.stop_timeout_seconds,
-        "linuxParameters": {"initProcessEnabled": True},
+        **_base(of, service, settings.command, log),
         "ulimits": [{"name": "nofile", "softLimit": wanted.nofile, "hardLimit": wanted.nofile}],
         "portMappings": [
             {"containerPort": each, "protocol": "tcp"} for each in (port, of.ports["health"]) if each is not None
         ],
-        "mountPoints": [
-            {"sourceVolume": name, "containerPath": path, "readOnly": False} for name, path in VOLUMES.items()
-        ],
-        "environment": [
-            {"name": name, "value": value} for name, value in sorted(environment(of, service).items(), key=_name)
-        ],
+        "mountPoints": [_mount(volume) for volume in VOLUMES],
         "healthCheck": {
             "command": ["CMD", "smtp-proxy", "healthcheck", settings.command[1]],
             "interval": wanted.health_check_interval_seconds,
@@ -191,11 +219,36 @@ def container(
             "retries": wanted.health_check_retries,
             "startPeriod": wanted.health_check_start_seconds,
         },
+    }
+
+
+def migration(of: Tasks, settings: MigrateSettings, log: pulumi.Output[str]) -> dict[str, Any]:
+    """The one container of the task that migrates: nobody asks it how it is, or reaches it."""
+    return {**_base(of, MIGRATE, settings.command, log), "mountPoints": [_mount("data")]}
+
+
+def _base(of: Tasks, name: str, command: Sequence[str], log: pulumi.Output[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": of.image,
+        "essential": True,
+        "command": list(command),
+        "user": "10001",
+        "readonlyRootFilesystem": True,
+        "stopTimeout": of.settings.stop_timeout_seconds,
+        "linuxParameters": {"initProcessEnabled": True},
+        "environment": [
+            {"name": key, "value": value} for key, value in sorted(environment(of, name).items(), key=_name)
+        ],
         "logConfiguration": {
             "logDriver": "awslogs",
             "options": {"awslogs-group": log, "awslogs-region": of.region, "awslogs-stream-prefix": "task"},
         },
     }
+
+
+def _mount(volume: str) -> dict[str, Any]:
+    return {"sourceVolume": volume, "containerPath": VOLUMES[volume], "readOnly": False}
 
 
 def _name(pair: tuple[str, pulumi.Input[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ import pulumi
 import pulumi_aws as aws
 
 from . import policies
+from .settings import require
 
 LOGS = ("postgresql", "upgrade")
+ROLE = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,11 @@ class RdsSettings:
     storage_type: str
     database_name: str
     master_username: str
+    owner_role: str
+    app_username: str
+    proxy_username: str
+    proxy_secret_recovery_days: int
+    services_read_master: bool
     max_connections: int
     idle_in_transaction_timeout_ms: int
     log_min_duration_ms: int
@@ -41,6 +49,15 @@ class RdsSettings:
     deletion_protection: bool
     log_retention_days: int
 
+    def __post_init__(self) -> None:
+        """Raises: BadSettings, where terraform/modules/rds/variables.tf refuses the same."""
+        made = (self.owner_role, self.app_username, self.proxy_username)
+        require(
+            all(ROLE.fullmatch(role) for role in made) and len({self.master_username, *made}) == 1 + len(made),
+            "rds.master_username, owner_role, app_username and proxy_username are four roles, of lower-case letters, "
+            "digits and underscores.",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RdsArgs:
@@ -54,7 +71,7 @@ class RdsArgs:
 
 
 class Rds(pulumi.ComponentResource):
-    """Outputs: endpoints, identifiers, and the secret that RDS makes and rotates. No state holds the password."""
+    """Outputs: endpoints, identifiers, RDS's own secret and its proxy's. No state holds a password."""
 
     def __init__(self, name: str, args: RdsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("smtp-proxy:infra:Rds", name, None, opts)
@@ -66,8 +83,13 @@ class Rds(pulumi.ComponentResource):
         self.secret_arn: pulumi.Output[str] = self._primary.master_user_secrets[0].secret_arn
         self.kms_key_arn = self._key.arn
         self.identifier = self._primary.identifier
+        self.resource_id = self._primary.resource_id
         self.direct_endpoint = self._primary.address
-        self.endpoint = self._proxy().endpoint if args.settings.proxy else self._primary.address
+        self.endpoint: pulumi.Output[str] = self._primary.address
+        self.proxy_resource_id: pulumi.Input[str] = ""
+        self.proxy_secret_arn: pulumi.Input[str] = ""
+        if args.settings.proxy:
+            self._make_proxy()
         self.register_outputs({"endpoint": self.endpoint})
 
     def _keys_and_access(self) -> None:
@@ -153,6 +175,7 @@ class Rds(pulumi.ComponentResource):
             username=of.master_username,
             manage_master_user_password=True,
             master_user_secret_kms_key_id=self._key.key_id,
+            iam_database_authentication_enabled=True,
             port=args.port,
             multi_az=of.multi_az,
             publicly_accessible=False,
@@ -177,8 +200,18 @@ class Rds(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*self._logs, self._may_monitor]),
         )
 
-    def _proxy(self) -> aws.rds.Proxy:
+    def _make_proxy(self) -> None:
+        """Tasks log in to it by IAM, and it to Postgres as a role with a password."""
         name, args, of = self._name, self._args, self._settings
+        # Made without a value, so that no state holds one: `smtp-proxy migrate` makes the password up.
+        secret = aws.secretsmanager.Secret(
+            f"{name}-proxy",
+            name=f"{args.name}/database-proxy",
+            description=f"What RDS Proxy logs in to Postgres with, as {of.proxy_username}",
+            kms_key_id=self._key.arn,
+            recovery_window_in_days=of.proxy_secret_recovery_days,
+            opts=self._child,
+        )
         role = aws.iam.Role(
             f"{name}-proxy",
             name=f"{args.name}-rds-proxy",
@@ -190,7 +223,7 @@ class Rds(pulumi.ComponentResource):
             name="read-password",
             role=role.id,
             policy=policies.policy(
-                policies.allow(["secretsmanager:GetSecretValue"], [self.secret_arn]),
+                policies.allow(["secretsmanager:GetSecretValue"], [secret.arn]),
                 policies.allow(["kms:Decrypt"], [self._key.arn]),
             ),
             opts=self._child,
@@ -204,7 +237,7 @@ class Rds(pulumi.ComponentResource):
             role_arn=role.arn,
             vpc_subnet_ids=args.subnet_ids,
             vpc_security_group_ids=args.security_group_ids,
-            auths=[aws.rds.ProxyAuthArgs(auth_scheme="SECRETS", iam_auth="DISABLED", secret_arn=self.secret_arn)],
+            auths=[aws.rds.ProxyAuthArgs(auth_scheme="SECRETS", iam_auth="REQUIRED", secret_arn=secret.arn)],
             opts=self._child,
         )
         group = aws.rds.ProxyDefaultTargetGroup(
@@ -222,4 +255,7 @@ class Rds(pulumi.ComponentResource):
             db_instance_identifier=self._primary.identifier,
             opts=self._child,
         )
-        return proxy
+        self.endpoint = proxy.endpoint
+        # What rds-db:connect calls it: the end of its ARN.
+        self.proxy_resource_id = proxy.arn.apply(lambda arn: arn.rpartition(":")[2])
+        self.proxy_secret_arn = secret.arn

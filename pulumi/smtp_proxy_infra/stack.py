@@ -17,7 +17,7 @@ from .cloudwatch_settings import BudgetSettings, alarms_of, charts_of
 from .codedeploy import CodeDeploy, CodeDeployArgs, CodeDeploySettings, Deployed
 from .ecs import Ecs, EcsArgs
 from .ecs_scaling import Balancer
-from .ecs_settings import EcsSettings, PressureSettings, ScalingSettings, services_of
+from .ecs_settings import EcsSettings, MigrateSettings, PressureSettings, ScalingSettings, services_of
 from .ecs_tasks import Cache, Database
 from .elasticache import ElastiCache, ElastiCacheArgs
 from .nlb import Nlb, NlbArgs, NlbSettings
@@ -173,9 +173,16 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
                 host=rds.endpoint,
                 direct_host=rds.direct_endpoint,
                 name=of["rds"]["database_name"],
-                proxy=of["rds"]["proxy"],
+                owner=of["rds"]["owner_role"],
+                user=of["rds"]["app_username"],
+                resource_id=rds.resource_id,
                 secret_arn=rds.secret_arn,
                 kms_key_arn=rds.kms_key_arn,
+                services_read_master=of["rds"]["services_read_master"],
+                proxy=of["rds"]["proxy"],
+                proxy_user=of["rds"]["proxy_username"],
+                proxy_resource_id=rds.proxy_resource_id,
+                proxy_secret_arn=rds.proxy_secret_arn,
             ),
             cache=Cache(
                 host=elasticache.endpoint,
@@ -194,6 +201,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             alerts_key_arn=cloudwatch.kms_key_arn,
             alarm_names=cloudwatch.alarm_names,
             services=services,
+            migrate=MigrateSettings(**of["migrate"]),
             settings=EcsSettings(**of["ecs"]),
             pressure=PressureSettings(**of["pressure"]),
             scaling=ScalingSettings(**of["scaling"]),

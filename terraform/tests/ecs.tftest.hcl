@@ -47,6 +47,7 @@ variables {
   smarthost_host       = ""
   smarthost_secret_arn = ""
   ses_arns             = []
+  migrate              = { command = ["migrate"], cpu = 256, memory = 512 }
 
   target_group_arns = {
     submission  = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/submission/0123456789abcdef"
@@ -55,12 +56,19 @@ variables {
   }
 
   database = {
-    host        = "db.example.com"
-    direct_host = "db.example.com"
-    name        = "smtp_proxy"
-    proxy       = false
-    secret_arn  = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf"
-    kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111"
+    host                 = "db.example.com"
+    direct_host          = "db.example.com"
+    name                 = "smtp_proxy"
+    owner                = "the_owner"
+    user                 = "the_app"
+    resource_id          = "db-ABCDEFGHIJKL"
+    secret_arn           = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf"
+    kms_key_arn          = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111"
+    services_read_master = false
+    proxy                = false
+    proxy_user           = "the_proxy"
+    proxy_resource_id    = ""
+    proxy_secret_arn     = ""
   }
 
   cache = {
@@ -104,6 +112,19 @@ run "ecs" {
   }
 
   assert {
+    condition = alltrue([
+      for service, each in aws_iam_role_policy.task : !strcontains(each.policy, "secret:rds-") &&
+      strcontains(each.policy, "\"arn:aws:rds-db:us-east-1:123456789012:dbuser:db-ABCDEFGHIJKL/the_app\"")
+    ])
+    error_message = "Services log in as a role of their own by IAM, and can not read the master's secret."
+  }
+
+  assert {
+    condition     = strcontains(aws_iam_role_policy.migrate.policy, "secret:rds-") && !strcontains(aws_iam_role_policy.migrate.policy, "rds-db:connect")
+    error_message = "Migrations alone log in as the master."
+  }
+
+  assert {
     condition     = alltrue([for each in aws_ecs_service.rolling : each.deployment_circuit_breaker[0].rollback])
     error_message = "What rolls goes back by itself."
   }
@@ -131,6 +152,50 @@ run "ecs" {
   assert {
     condition     = aws_ecr_repository.main.image_tag_mutability == "IMMUTABLE"
     error_message = "A tag says one image, for ever."
+  }
+}
+
+run "behind_the_proxy_and_for_one_step_as_the_master_too" {
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { submission = run.settings.submission, worker = run.settings.worker }
+    settings = run.settings.ecs
+    pressure = run.settings.pressure
+    scaling  = run.settings.scaling
+    ports    = run.settings.ports
+    database = {
+      host                 = "proxy.example.com"
+      direct_host          = "db.example.com"
+      name                 = "smtp_proxy"
+      owner                = "the_owner"
+      user                 = "the_app"
+      resource_id          = "db-ABCDEFGHIJKL"
+      secret_arn           = "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf"
+      kms_key_arn          = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111"
+      services_read_master = true
+      proxy                = true
+      proxy_user           = "the_proxy"
+      proxy_resource_id    = "prx-0123456789abcdef0"
+      proxy_secret_arn     = "arn:aws:secretsmanager:us-east-1:123456789012:secret:proxy-AbCdEf"
+    }
+  }
+
+  assert {
+    condition     = strcontains(aws_iam_role_policy.task["worker"].policy, "dbuser:prx-0123456789abcdef0/the_proxy\"") && !strcontains(aws_iam_role_policy.task["worker"].policy, "secret:proxy-")
+    error_message = "Services log in to RDS Proxy by IAM; its secret is its own."
+  }
+
+  assert {
+    condition     = strcontains(aws_iam_role_policy.task["worker"].policy, "secret:rds-")
+    error_message = "With rds.services_read_master tasks of the release before can start."
+  }
+
+  assert {
+    condition     = strcontains(aws_iam_role_policy.migrate.policy, "secretsmanager:PutSecretValue")
+    error_message = "Migrations make up the password of RDS Proxy."
   }
 }
 

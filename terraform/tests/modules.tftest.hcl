@@ -25,6 +25,9 @@ mock_provider "aws" {
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/mocked" }
   }
+  mock_resource "aws_secretsmanager_secret" {
+    defaults = { arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:mocked-AbCdEf" }
+  }
 }
 
 variables {
@@ -62,6 +65,11 @@ run "rds" {
   }
 
   assert {
+    condition     = aws_db_instance.primary.iam_database_authentication_enabled
+    error_message = "Tasks log in by IAM."
+  }
+
+  assert {
     condition     = !aws_db_instance.primary.publicly_accessible
     error_message = "The database has no public address."
   }
@@ -96,6 +104,26 @@ run "rds_behind_a_proxy" {
     condition     = aws_db_proxy.main[0].require_tls
     error_message = "The proxy takes TLS alone."
   }
+
+  assert {
+    condition     = one(aws_db_proxy.main[0].auth).iam_auth == "REQUIRED" && one(aws_db_proxy.main[0].auth).secret_arn == aws_secretsmanager_secret.proxy[0].arn
+    error_message = "Tasks log in to the proxy by IAM, and it to Postgres with a secret of its own, not the master's."
+  }
+}
+
+run "rds_refuses_one_role_for_two" {
+  command = plan
+
+  module {
+    source = "./modules/rds"
+  }
+
+  variables {
+    port     = 5432
+    settings = merge(run.settings.rds, { app_username = "smtp_admin" })
+  }
+
+  expect_failures = [var.settings]
 }
 
 run "rds_refuses_a_replica" {

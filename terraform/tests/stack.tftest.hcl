@@ -65,7 +65,7 @@ run "production" {
 
   assert {
     condition     = output.database_secret_arn == "arn:aws:secretsmanager:us-east-1:123456789012:secret:rds-AbCdEf"
-    error_message = "Tasks are given the secret that RDS made."
+    error_message = "Migrations are given the secret that RDS made."
   }
 
   assert {

@@ -26,6 +26,8 @@ Side = Callable[[str], list[Resource]]
 SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 PORTLESS = {"worker"}
 NO_PROCESS_YET = {"api", "dashboard"}
+# The task that migrates: no service, run by hand.
+MIGRATE = "ecs-migrate"
 
 
 @pytest.fixture(params=["production", "switched"])
@@ -43,8 +45,16 @@ def services(resources: list[Resource]) -> dict[str, Mapping[str, Any]]:
 
 
 def containers(resources: list[Resource]) -> dict[str, Mapping[str, Any]]:
+    """Of services."""
     found = of_kind(resources, "aws_ecs_task_definition")
-    return {role.removeprefix("ecs-main-"): each["container_definition"] for role, each in found.items()}
+    return {
+        role.removeprefix("ecs-main-"): each["container_definition"] for role, each in found.items() if role != MIGRATE
+    }
+
+
+def migration(resources: list[Resource]) -> Mapping[str, Any]:
+    container: Mapping[str, Any] = of_kind(resources, "aws_ecs_task_definition")[MIGRATE]["container_definition"]
+    return container
 
 
 def environment(container: Mapping[str, Any]) -> dict[str, str]:
@@ -83,14 +93,83 @@ def test_no_secret_is_in_an_environment(side: str, stack: Side) -> None:
     """REQ-INFRA-ECS-004, REQ-INFRA-ECS-010: ARNs of Secrets Manager, which the task reads by itself."""
     forbidden = {environment_name(n) for n, info in Settings.model_fields.items() if info.annotation is SecretStr}
     assert "DB_PASSWORD" in forbidden
-    for name, container in containers(stack(side)).items():
+    for name, container in [*containers(stack(side)).items(), ("migrate", migration(stack(side)))]:
         assert "secret" not in container, name
         given = environment(container)
         assert given.keys() & forbidden <= {"REDIS_URL"}, name
         assert "@" not in given.get("REDIS_URL", ""), name
         secrets = {key: value for key, value in given.items() if key.endswith("_SECRET")}
-        assert name == "dashboard" or {"DB_SECRET", "SECRET_KEY_SECRET"} <= secrets.keys(), name
+        assert name in ("dashboard", "migrate") or "SECRET_KEY_SECRET" in secrets, name
         assert all(value.startswith("arn:aws:") for value in secrets.values()), name
+
+
+@SIDES
+def test_services_log_in_to_postgres_by_iam_and_migrations_as_the_master(side: str, stack: Side) -> None:
+    """REQ-INFRA-ECS-004, least privilege: no service is told the master's secret, or reads it; decision 0043."""
+    resources = stack(side)
+    proxy = "aws_db_proxy" in {each.kind for each in resources}
+    host, behind = "<aws_db_instance|rds-primary|address>", "<aws_db_proxy|rds-main|endpoint>"
+    verified = {"DB_SSLMODE": "verify-full", "DB_CA_FILE": "/etc/smtp-proxy/rds-ca.pem"}
+    for name, container in containers(resources).items():
+        given = {key: value for key, value in environment(container).items() if key.startswith(("DB_", "MIGRATE_"))}
+        if name == "dashboard":
+            assert given == {}
+            continue
+        direct = {"DB_POOLER": "transaction", "DB_DIRECT_HOST": host, "DB_DIRECT_USER": "smtp_proxy_app"}
+        assert given == {
+            **verified,
+            "DB_HOST": behind if proxy else host,
+            "DB_PORT": "5432",
+            "DB_NAME": "smtp_proxy",
+            "DB_USER": "smtp_proxy_pooled" if proxy else "smtp_proxy_app",
+            "DB_IAM": "true",
+            **(direct if proxy else {}),
+        }, name
+    given = environment(migration(resources))
+    assert given.items() >= {**verified, "DB_HOST": host, "MIGRATE_OWNER": "smtp_proxy_owner"}.items()
+    assert given["MIGRATE_LOGIN"] == "smtp_proxy_app"
+    assert given["DB_SECRET"].endswith(MASTER)
+    assert ("MIGRATE_PROXY_SECRET" in given, given.get("MIGRATE_PROXY_LOGIN")) == (
+        (True, "smtp_proxy_pooled") if proxy else (False, None)
+    )
+    assert of_kind(resources, "aws_db_instance")["rds-primary"]["iam_database_authentication_enabled"] == "true"
+
+
+@SIDES
+def test_no_service_reads_the_masters_secret(side: str, stack: Side) -> None:
+    """Each logs in as one role of Postgres itself, and one of RDS Proxy; the migration's role does neither."""
+    resources = stack(side)
+    proxy = "aws_db_proxy" in {each.kind for each in resources}
+    at = "arn:aws:rds-db:us-east-1:123456789012:dbuser:"
+    logins = {f"{at}<aws_db_instance|rds-primary|resource_id>/smtp_proxy_app"}
+    if proxy:
+        logins.add(f"{at}<aws_db_proxy|rds-main|arn>/smtp_proxy_pooled")
+    readers = set()
+    for role, statements in task_policies(resources).items():
+        found = {
+            resource
+            for each in statements
+            if "rds-db:connect" in as_list(each["action"])
+            for resource in as_list(each["resource"])
+        }
+        of_services = role.startswith("ecs-task-") and role != "ecs-task-dashboard"
+        assert found == (logins if of_services else set()), role
+        if MASTER in str(statements) or "rds-main" in str([e for e in statements if "kms" in str(e["action"])]):
+            readers.add(role)
+    assert readers == {MIGRATE}
+
+
+@SIDES
+def test_the_proxy_is_logged_in_to_by_iam_and_has_a_secret_of_its_own(side: str, switched: Side) -> None:
+    """The password in it is made up by the migration, and read by the proxy: by no service, and not the master's."""
+    resources = switched(side)
+    secret = "<aws_secretsmanager_secret|rds-proxy|arn>"
+    auth = of_kind(resources, "aws_db_proxy")["rds-main"]["auth"]
+    assert (auth["iam_auth"], auth["auth_scheme"]) == ("REQUIRED", "SECRETS")
+    assert auth["secret_arn"].endswith(secret)
+    policies = of_kind(resources, "aws_iam_role_policy")
+    assert {role for role, each in policies.items() if secret in str(each)} == {MIGRATE, "rds-proxy"}
+    assert {role for role, each in policies.items() if "PutSecretValue" in str(each)} == {MIGRATE}
 
 
 @SIDES
@@ -106,10 +185,13 @@ def test_no_secret_has_its_value_in_the_state(side: str, stack: Side) -> None:
 def test_what_tasks_are_told_are_settings(side: str, stack: Side) -> None:
     """A name that is none would be passed over in silence, and a value that is refused would stop the task."""
     known = {environment_name(name) for name in Settings.model_fields}
+    migrating = environment(migration(stack(side)))
+    assert migrating.keys() <= known
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:of-AbCdEf"
+    Settings.load(environ={key: arn if key.endswith("_SECRET") else value for key, value in migrating.items()})
     for name, container in containers(stack(side)).items():
         given = environment(container)
         assert given.keys() <= known, name
-        arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:of-AbCdEf"
         said = {key: arn if key.endswith("_SECRET") else TOKEN.sub("host", value) for key, value in given.items()}
         of = Settings.load(environ=said)
         assert of.mode == "production"
@@ -181,7 +263,7 @@ def test_a_task_can_be_entered(side: str, stack: Side) -> None:
         assert paths == {"/var/lib/smtp-proxy", "/var/lib/amazon", "/var/log/amazon"}, name
     for role, statements in task_policies(stack(side)).items():
         may = {action for each in statements for action in as_list(each["action"])}
-        assert ("ssmmessages:OpenDataChannel" in may) == (role != "ecs-execution"), role
+        assert ("ssmmessages:OpenDataChannel" in may) == (role not in ("ecs-execution", MIGRATE)), role
 
 
 @SIDES
@@ -243,8 +325,9 @@ REACH = {
     "api": {"rds", "sealing", "cache"},
     "dashboard": set(),
 }
+MASTER = "<aws_db_instance|rds-primary|master_user_secret_secret_arn>"
 SIGNS = {
-    "rds": "<aws_db_instance|rds-primary|master_user_secret_secret_arn>",
+    "rds": ":dbuser:<aws_db_instance|rds-primary|resource_id>/smtp_proxy_app",
     "sealing": "<aws_secretsmanager_secret|ecs-sealing|arn>",
     "cache": "<aws_elasticache_replication_group|elasticache-main|arn>",
     "protection": ":task/",
@@ -257,7 +340,7 @@ def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None
     for role, statements in task_policies(stack(side)).items():
         service = role.removeprefix("ecs-task-")
         if service == role:
-            continue  # of what starts tasks
+            continue  # of what starts tasks, and of migrations
         resources = " ".join(str(resource) for each in statements for resource in as_list(each["resource"]))
         assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
 
@@ -329,8 +412,9 @@ def test_what_a_service_runs_is_not_deregistered(side: str, stack: Side) -> None
 def test_each_service_has_a_role_and_a_log_of_its_own(side: str, stack: Side) -> None:
     definitions = of_kind(stack(side), "aws_ecs_task_definition")
     for role, definition in definitions.items():
-        service = role.removeprefix("ecs-main-")
-        assert definition["task_role_arn"].endswith(f"<aws_iam_role|ecs-task-{service}|arn>")
+        service = role.removeprefix("ecs-main-") if role != MIGRATE else "migrate"
+        own = MIGRATE if role == MIGRATE else f"ecs-task-{service}"
+        assert definition["task_role_arn"].endswith(f"<aws_iam_role|{own}|arn>")
         assert definition["execution_role_arn"].endswith("<aws_iam_role|ecs-execution|arn>")
         options = definition["container_definition"]["log_configuration"]["option"]
         assert options["awslogs-group"].endswith(f"/{service}")

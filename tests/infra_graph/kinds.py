@@ -87,6 +87,7 @@ COMPUTED = (
     "prefixListId",
     "publicIp",
     "repositoryUrl",
+    "resourceId",
     "zoneId",
 )
 

@@ -17,6 +17,8 @@ LOOKS = re.compile(
 )
 # REQ-INFRA-ECS-009.
 DRAIN_SECONDS = 120
+# Commands that do one thing and end, by which they say how it went; no service runs them.
+ENDS = {"migrate"}
 BACK = {"DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM"}
 
 
@@ -49,7 +51,7 @@ def hardened(found: Found) -> Iterator[str]:
             yield f"{each['name']} can change its own programs; set readonlyRootFilesystem"
         if str(each.get("user", "root")).partition(":")[0] in ("root", "0", "") or each.get("privileged"):
             yield f"{each['name']} runs as root; set user, and no privileged"
-        if not each.get("healthCheck"):
+        if not each.get("healthCheck") and (each.get("command") or [""])[0] not in ENDS:
             yield f"{each['name']} is asked by nobody whether it is well; give healthCheck"
         if block(each, "logConfiguration").get("logDriver") != "awslogs":
             yield f"what {each['name']} logs is lost; set logDriver to awslogs"

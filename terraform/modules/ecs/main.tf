@@ -125,6 +125,11 @@ resource "aws_cloudwatch_log_group" "service" {
   retention_in_days = var.settings.log_retention_days
 }
 
+resource "aws_cloudwatch_log_group" "migrate" {
+  name              = "/${var.name}/migrate"
+  retention_in_days = var.settings.log_retention_days
+}
+
 resource "aws_ecs_cluster" "main" {
   name = var.name
 
@@ -204,7 +209,7 @@ resource "aws_iam_role_policy" "execution" {
       {
         Effect   = "Allow"
         Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource = [for service in sort(keys(var.services)) : "${aws_cloudwatch_log_group.service[service].arn}:*"]
+        Resource = concat([for service in sort(keys(var.services)) : "${aws_cloudwatch_log_group.service[service].arn}:*"], ["${aws_cloudwatch_log_group.migrate.arn}:*"])
       },
     ]
   })
@@ -238,10 +243,17 @@ locals {
         Resource = ["${aws_cloudwatch_log_group.exec.arn}:*"]
       },
     ]
-    database = [
-      { Action = ["secretsmanager:GetSecretValue"], Resource = [var.database.secret_arn] },
-      { Action = ["kms:Decrypt"], Resource = [var.database.kms_key_arn] },
-    ]
+    # By IAM, as one role each of Postgres itself and of RDS Proxy; and as the master no longer (decision 0043).
+    database = concat(
+      [{ Action = ["rds-db:connect"], Resource = local.logins }],
+      var.database.services_read_master ? local.read_master : [],
+    )
+    migrate = concat(local.read_master, [
+      for grant in [
+        { Action = ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], Resource = [var.database.proxy_secret_arn] },
+        { Action = ["kms:GenerateDataKey"], Resource = [var.database.kms_key_arn] },
+      ] : grant if var.database.proxy
+    ])
     sealing = [
       { Action = ["secretsmanager:GetSecretValue"], Resource = [aws_secretsmanager_secret.sealing.arn] },
       { Action = ["kms:Decrypt"], Resource = [aws_kms_key.main.arn] },
@@ -291,6 +303,14 @@ locals {
       ] : grant if var.zone_id != "" && var.hostname != ""
     ]
   }
+  logins = concat(
+    ["arn:aws:rds-db:${var.region}:${var.account_id}:dbuser:${var.database.resource_id}/${var.database.user}"],
+    var.database.proxy ? ["arn:aws:rds-db:${var.region}:${var.account_id}:dbuser:${var.database.proxy_resource_id}/${var.database.proxy_user}"] : [],
+  )
+  read_master = [
+    { Action = ["secretsmanager:GetSecretValue"], Resource = [var.database.secret_arn] },
+    { Action = ["kms:Decrypt"], Resource = [var.database.kms_key_arn] },
+  ]
   granted = {
     submission  = ["exec", "database", "sealing", "cache", "protection"]
     submissions = ["exec", "database", "sealing", "cache", "protection"]
@@ -321,6 +341,20 @@ resource "aws_iam_role_policy" "task" {
   })
 }
 
+resource "aws_iam_role" "migrate" {
+  name               = "${var.name}-migrate"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "migrate" {
+  name = "migrate"
+  role = aws_iam_role.migrate.id
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [for grant in local.grants.migrate : merge({ Effect = "Allow" }, grant)]
+  })
+}
+
 # ---- task definitions
 
 locals {
@@ -340,24 +374,42 @@ locals {
     REDIS_CLUSTER = "true"
     REDIS_IAM     = "${var.cache.user}@${var.cache.name}" # decision 0040
   }
+  # The image has AWS's CAs there (devstack/Dockerfile): a token is shown to nobody else.
+  verified = { DB_SSLMODE = "verify-full", DB_CA_FILE = "/etc/smtp-proxy/rds-ca.pem" }
   database = merge(
+    local.verified,
     {
-      DB_HOST    = var.database.host
-      DB_PORT    = tostring(var.ports.postgres)
-      DB_NAME    = var.database.name
-      DB_SECRET  = var.database.secret_arn
-      DB_SSLMODE = "require"
+      DB_HOST = var.database.host
+      DB_PORT = tostring(var.ports.postgres)
+      DB_NAME = var.database.name
+      DB_USER = var.database.proxy ? var.database.proxy_user : var.database.user
+      DB_IAM  = "true"
     },
-    var.database.proxy ? { DB_POOLER = "transaction", DB_DIRECT_HOST = var.database.direct_host } : {},
+    var.database.proxy ? { DB_POOLER = "transaction", DB_DIRECT_HOST = var.database.direct_host, DB_DIRECT_USER = var.database.user } : {},
   )
-  all = merge(
+  migration = merge(
+    local.verified, local.any,
     {
-      SMTP_PROXY_MODE     = "production"
-      SMTP_PROXY_DATA_DIR = local.data
-      LOG_FORMAT          = "json"
-      METRICS_EMF         = "on"
-      HEALTH_HOST         = "0.0.0.0"
-      HEALTH_PORT         = tostring(var.ports.health)
+      DB_HOST       = var.database.direct_host
+      DB_PORT       = tostring(var.ports.postgres)
+      DB_NAME       = var.database.name
+      DB_SECRET     = var.database.secret_arn
+      MIGRATE_OWNER = var.database.owner
+      MIGRATE_LOGIN = var.database.user
+    },
+    var.database.proxy ? { MIGRATE_PROXY_LOGIN = var.database.proxy_user, MIGRATE_PROXY_SECRET = var.database.proxy_secret_arn } : {},
+  )
+  any = {
+    SMTP_PROXY_MODE     = "production"
+    SMTP_PROXY_DATA_DIR = local.data
+    LOG_FORMAT          = "json"
+  }
+  all = merge(
+    local.any,
+    {
+      METRICS_EMF = "on"
+      HEALTH_HOST = "0.0.0.0"
+      HEALTH_PORT = tostring(var.ports.health)
     },
     var.hostname == "" ? {} : { SMTP_PROXY_HOSTNAME = var.hostname },
   )
@@ -460,6 +512,47 @@ resource "aws_ecs_task_definition" "main" {
       logDriver = "awslogs"
       options = {
         awslogs-group         = aws_cloudwatch_log_group.service[each.key].name
+        awslogs-region        = var.region
+        awslogs-stream-prefix = "task"
+      }
+    }
+  }])
+}
+
+# Run by hand, before and after deployments: docs/DEPLOY.md. The one task that knows the master.
+resource "aws_ecs_task_definition" "migrate" {
+  family                   = "${var.name}-migrate"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = tostring(var.migrate.cpu)
+  memory                   = tostring(var.migrate.memory)
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.migrate.arn
+
+  runtime_platform {
+    cpu_architecture        = "ARM64"
+    operating_system_family = "LINUX"
+  }
+
+  volume {
+    name = "data"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = "migrate"
+    image                  = local.image
+    essential              = true
+    command                = var.migrate.command
+    user                   = "10001"
+    readonlyRootFilesystem = true
+    stopTimeout            = var.settings.stop_timeout_seconds
+    linuxParameters        = { initProcessEnabled = true }
+    mountPoints            = [{ sourceVolume = "data", containerPath = local.data, readOnly = false }]
+    environment            = [for name, value in local.migration : { name = name, value = value }]
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.migrate.name
         awslogs-region        = var.region
         awslogs-stream-prefix = "task"
       }

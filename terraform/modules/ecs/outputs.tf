@@ -22,8 +22,8 @@ output "sealing_secret_arn" {
 }
 
 output "task_role_arns" {
-  description = "Roles of the tasks by service, and of what starts them: who deploys must be allowed to pass these."
-  value       = merge({ for service, role in aws_iam_role.task : service => role.arn }, { execution = aws_iam_role.execution.arn })
+  description = "Roles of the tasks by service, of migrations, and of what starts them: who deploys must be allowed to pass these."
+  value       = merge({ for service, role in aws_iam_role.task : service => role.arn }, { execution = aws_iam_role.execution.arn, migrate = aws_iam_role.migrate.arn })
 }
 
 output "log_group_names" {

@@ -54,14 +54,21 @@ variable "target_group_arns" {
 }
 
 variable "database" {
-  description = "Hosts of Postgres (the proxy's and the primary's own), its secret, and that secret's key."
+  description = "Hosts of Postgres (the proxy's and the primary's own), its roles and what rds-db:connect calls it, the master's secret and RDS Proxy's, and their key."
   type = object({
-    host        = string
-    direct_host = string
-    name        = string
-    proxy       = bool
-    secret_arn  = string
-    kms_key_arn = string
+    host                 = string
+    direct_host          = string
+    name                 = string
+    owner                = string
+    user                 = string
+    resource_id          = string
+    secret_arn           = string
+    kms_key_arn          = string
+    services_read_master = bool
+    proxy                = bool
+    proxy_user           = string
+    proxy_resource_id    = string
+    proxy_secret_arn     = string
   })
 }
 
@@ -144,6 +151,15 @@ variable "services" {
     condition     = alltrue([for of in values(var.services) : of.min_tasks >= 1 && of.min_tasks <= of.max_tasks])
     error_message = "min_tasks of a service must be at least 1, and no more than its max_tasks."
   }
+}
+
+variable "migrate" {
+  description = "Section migrate of stack.yaml: CPU units, MiB."
+  type = object({
+    command = list(string)
+    cpu     = number
+    memory  = number
+  })
 }
 
 variable "settings" {

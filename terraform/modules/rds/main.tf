@@ -109,6 +109,7 @@ resource "aws_db_instance" "primary" {
   username                              = var.settings.master_username
   manage_master_user_password           = true
   master_user_secret_kms_key_id         = aws_kms_key.main.key_id
+  iam_database_authentication_enabled   = true
   port                                  = var.port
   multi_az                              = var.settings.multi_az
   publicly_accessible                   = false
@@ -134,7 +135,17 @@ resource "aws_db_instance" "primary" {
   depends_on = [aws_cloudwatch_log_group.postgresql, aws_iam_role_policy_attachment.monitoring]
 }
 
-# ---- RDS Proxy, where the budget asks for it
+# ---- RDS Proxy, where the budget asks for it. Tasks log in to it by IAM, and it to Postgres as a role with a password.
+
+# Made without a value, so that no state holds one: `smtp-proxy migrate` makes the password up (MIGRATE_PROXY_SECRET).
+resource "aws_secretsmanager_secret" "proxy" {
+  count = var.settings.proxy ? 1 : 0
+
+  name                    = "${var.name}/database-proxy"
+  description             = "What RDS Proxy logs in to Postgres with, as ${var.settings.proxy_username}"
+  kms_key_id              = aws_kms_key.main.arn
+  recovery_window_in_days = var.settings.proxy_secret_recovery_days
+}
 
 resource "aws_iam_role" "proxy" {
   count = var.settings.proxy ? 1 : 0
@@ -161,7 +172,7 @@ resource "aws_iam_role_policy" "proxy" {
       {
         Effect   = "Allow"
         Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [aws_db_instance.primary.master_user_secret[0].secret_arn]
+        Resource = [aws_secretsmanager_secret.proxy[0].arn]
       },
       {
         Effect   = "Allow"
@@ -185,8 +196,8 @@ resource "aws_db_proxy" "main" {
 
   auth {
     auth_scheme = "SECRETS"
-    iam_auth    = "DISABLED"
-    secret_arn  = aws_db_instance.primary.master_user_secret[0].secret_arn
+    iam_auth    = "REQUIRED"
+    secret_arn  = aws_secretsmanager_secret.proxy[0].arn
   }
 }
 

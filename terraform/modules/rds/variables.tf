@@ -39,6 +39,11 @@ variable "settings" {
     storage_type                        = string
     database_name                       = string
     master_username                     = string
+    owner_role                          = string
+    app_username                        = string
+    proxy_username                      = string
+    proxy_secret_recovery_days          = number
+    services_read_master                = bool
     max_connections                     = number
     idle_in_transaction_timeout_ms      = number
     log_min_duration_ms                 = number
@@ -64,6 +69,14 @@ variable "settings" {
   validation {
     condition     = can(regex("^db\\.[a-z0-9]+g[a-z]*\\.[a-z0-9]+$", var.settings.instance_class))
     error_message = "rds.instance_class must be of a Graviton family, such as db.t4g.large or db.m7g.xlarge."
+  }
+
+  validation {
+    condition = (
+      alltrue([for role in [var.settings.owner_role, var.settings.app_username, var.settings.proxy_username] : can(regex("^[a-z_][a-z0-9_]{0,62}$", role))])
+      && length(toset([var.settings.master_username, var.settings.owner_role, var.settings.app_username, var.settings.proxy_username])) == 4
+    )
+    error_message = "rds.master_username, owner_role, app_username and proxy_username are four roles, of lower-case letters, digits and underscores."
   }
 
   validation {
