@@ -284,6 +284,8 @@ class Ecs(pulumi.ComponentResource):
             memory=str(of.memory),
             execution_role_arn=self._execution.arn,
             task_role_arn=self._migrate_role.arn,
+            # As those of services: what a deployment has registered may be run again.
+            skip_destroy=True,
             runtime_platform=aws.ecs.TaskDefinitionRuntimePlatformArgs(
                 cpu_architecture="ARM64", operating_system_family="LINUX"
             ),

@@ -528,6 +528,8 @@ resource "aws_ecs_task_definition" "migrate" {
   memory                   = tostring(var.migrate.memory)
   execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.migrate.arn
+  # As those of services: what a deployment has registered may be run again.
+  skip_destroy = true
 
   runtime_platform {
     cpu_architecture        = "ARM64"
