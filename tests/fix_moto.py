@@ -67,6 +67,10 @@ class Vault:
         """The ARN of a new one."""
         return str(self._api.create_secret(Name=f"smtp-proxy/{next(_numbers)}", SecretString=text)["ARN"])
 
+    def create_empty(self) -> str:
+        """The ARN of a new one without a value, as Terraform makes it."""
+        return str(self._api.create_secret(Name=f"smtp-proxy/{next(_numbers)}")["ARN"])
+
     def put(self, arn: str, text: str) -> None:
         self._api.put_secret_value(SecretId=arn, SecretString=text)
 

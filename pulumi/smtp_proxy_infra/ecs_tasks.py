@@ -115,6 +115,8 @@ def _database(of: Tasks) -> Environment:
     return {
         **VERIFIED,
         "SECRET_KEY_SECRET": of.sealing,
+        # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
+        "START_WAITS": "true",
         "DB_HOST": database.host,
         "DB_PORT": str(of.ports["postgres"]),
         "DB_NAME": database.name,
@@ -212,8 +214,10 @@ def container(
             {"containerPort": each, "protocol": "tcp"} for each in (port, of.ports["health"]) if each is not None
         ],
         "mountPoints": [_mount(volume) for volume in VOLUMES],
+        # Whether it runs, not whether it is ready: ECS ends whom this fails, and while Postgres is away that were all
+        # tasks of all services at once. Load balancers ask for readiness.
         "healthCheck": {
-            "command": ["CMD", "smtp-proxy", "healthcheck", settings.command[1]],
+            "command": ["CMD", "smtp-proxy", "healthcheck", "--alive", settings.command[1]],
             "interval": wanted.health_check_interval_seconds,
             "timeout": wanted.health_check_timeout_seconds,
             "retries": wanted.health_check_retries,

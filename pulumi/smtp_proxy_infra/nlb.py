@@ -28,6 +28,7 @@ class NlbSettings:
     deregistration_delay_seconds: int
     acme_deregistration_delay_seconds: int
     health_path: str
+    acme_health_path: str
     health_interval_seconds: int
     health_timeout_seconds: int
     healthy_threshold: int
@@ -50,7 +51,8 @@ class NlbSettings:
             "nlb.deregistration_delay_seconds must be 120 to 3600: a task that leaves is sent new connections for some "
             "2 minutes yet.",
         )
-        require_health("nlb", self.health_path, self.health_interval_seconds, self.health_timeout_seconds)
+        for path in (self.health_path, self.acme_health_path):
+            require_health("nlb", path, self.health_interval_seconds, self.health_timeout_seconds)
         require(
             all(2 <= count <= 10 for count in (self.healthy_threshold, self.unhealthy_threshold)),
             "nlb: healthy_threshold and unhealthy_threshold must be 2 to 10.",
@@ -140,7 +142,7 @@ class Nlb(pulumi.ComponentResource):
             target_health_states=[
                 aws.lb.TargetGroupTargetHealthStateArgs(enable_unhealthy_connection_termination=False)
             ],
-            health_check=self._health(),
+            health_check=self._health(self._settings.health_path),
             tags={"Name": f"{args.name}-{service}-{colour}"},
             opts=self._child,
         )
@@ -158,17 +160,17 @@ class Nlb(pulumi.ComponentResource):
             proxy_protocol_v2=False,
             preserve_client_ip=str(of.preserve_client_ip).lower(),
             deregistration_delay=of.acme_deregistration_delay_seconds,
-            health_check=self._health(),
+            health_check=self._health(of.acme_health_path),
             tags={"Name": f"{args.name}-acme"},
             opts=self._child,
         )
 
-    def _health(self) -> aws.lb.TargetGroupHealthCheckArgs:
+    def _health(self, path: str) -> aws.lb.TargetGroupHealthCheckArgs:
         of = self._settings
         return aws.lb.TargetGroupHealthCheckArgs(
             protocol="HTTP",
             port=str(self._args.ports["health"]),
-            path=of.health_path,
+            path=path,
             matcher="200",
             interval=of.health_interval_seconds,
             timeout=of.health_timeout_seconds,

@@ -20,17 +20,22 @@ def main() -> None:
 
 
 def _is_well(arguments: list[str]) -> bool:
-    """Answer `healthcheck SERVICE`, which containers ask every few seconds, where all is well. False: not answered."""
-    if len(arguments) != 2 or arguments[0] != "healthcheck":
-        return False
+    """Answer `healthcheck [--alive] SERVICE`, which containers ask often, where all is well. False: not answered."""
+    match arguments:
+        case ["healthcheck", "--alive", service]:
+            ask = readiness.ask_alive
+        case ["healthcheck", service]:
+            ask = readiness.ask_service
+        case _:
+            return False
     try:
         settings = Settings.load()
     except ConfigurationError:
         return False
-    ready, text = readiness.ask_service(settings, arguments[1]) if settings.health_port else (False, "")
-    if ready:
+    well, text = ask(settings, service) if settings.health_port else (False, "")
+    if well:
         sys.stdout.write(f"{text}\n")
-    return ready
+    return well
 
 
 if __name__ == "__main__":

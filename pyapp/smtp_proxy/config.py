@@ -64,6 +64,11 @@ class Settings(BaseModel):
     shutdown_delay_seconds: float = Field(
         default=0.0, ge=0, description="keep accepting while the load balancer notices"
     )
+    start_waits: bool = Field(
+        default=False,
+        description="wait at the start, instead of ending, for what an operator has yet to do: the schema and the roles"
+        " of Postgres, a value of SECRET_KEY_SECRET",
+    )
     secret_key_file: Path | None = Field(
         default=None, description="seals secrets in the database; `smtp-proxy secrets new-key FILE` makes it"
     )

@@ -2,12 +2,14 @@
 
     SmtpProxyError
     ├── ConfigurationError      operator: a setting is missing or wrong
+    │   └── SecretMissing       operator: there is no such secret in Secrets Manager, or it has no value yet
     ├── InvalidValue            client: a name, id or filter that can not be used
     ├── StoreError              Postgres
     │   ├── StoreUnavailable    temporary: cannot be reached or cannot commit now
     │   │   ├── StoreMisconfigured  operator: reached, but user, password, database or rights are wrong
     │   │   └── SchemaBusy      temporary: others hold the locks that a change of the schema needs
     │   ├── SchemaMismatch      operator: migrations are missing or newer than this release
+    │   │   └── SchemaMissing   operator: no migration was ever applied
     │   ├── NotFound            client: no such tenant, credential or message
     │   └── AlreadyExists       client: the name is taken
     ├── StreamUnavailable       temporary: Redis/Valkey cannot be reached; mail is accepted all the same
@@ -50,6 +52,10 @@ class ConfigurationError(SmtpProxyError):
     fault = "operator"
 
 
+class SecretMissing(ConfigurationError):
+    """A setting names a secret that is not there, or has no value yet."""
+
+
 class InvalidValue(SmtpProxyError):
     """A name, id or filter that can not be used."""
 
@@ -85,6 +91,10 @@ class SchemaMismatch(StoreError):
     """The database schema is not the one this release needs; run `smtp-proxy migrate`."""
 
     fault = "operator"
+
+
+class SchemaMissing(SchemaMismatch):
+    """The database has no schema yet; run `smtp-proxy migrate`."""
 
 
 class NotFound(StoreError):

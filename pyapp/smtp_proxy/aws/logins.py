@@ -7,6 +7,8 @@ the bare password. What a setting says by itself is stronger than what the secre
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -14,16 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from smtp_proxy.aws.secrets import ManagedSecret, SecretValue, managed
-from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.errors import ConfigurationError, SecretMissing, SecretUnavailable
 from smtp_proxy.sealing import SecretKeys, parse_keys, read_keys
 
 if TYPE_CHECKING:
     from smtp_proxy.config import Settings
+    from smtp_proxy.telemetry.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
 
 # Whoever is refused may come before the rotation is done: Postgres has the new password a moment earlier than the
 # secret's current version. So often it is read again, after so many seconds, each shortened or prolonged by half.
 PAUSES_SECONDS: Final = (0.0, 0.7, 1.5)
 _JITTER: Final = 0.5
+_AGAIN_SECONDS: Final = 5.0  # as a secret is looked for that has no value yet
 _DATABASE: Final = {"username": "db_user", "host": "db_host", "port": "db_port", "dbname": "db_name"}
 
 
@@ -85,6 +91,21 @@ def sealing_keys(settings: Settings) -> SecretKeys:
         return read_keys(settings.secret_key_file)
     text = managed("SECRET_KEY_SECRET", settings.secret_key_secret).read().text
     return parse_keys(text, "SECRET_KEY_SECRET")
+
+
+async def sealing_keys_when_there(settings: Settings, lifecycle: Lifecycle) -> SecretKeys | None:
+    """As `sealing_keys`; with START_WAITS once the secret has a value. None: told to stop meanwhile."""
+    while not lifecycle.stopping:
+        try:
+            return await asyncio.to_thread(sealing_keys, settings)
+        except (SecretMissing, SecretUnavailable) as error:
+            if not settings.start_waits:
+                raise
+            log.warning("waiting for the keys that seal: %s", error, extra={"action": "secret_awaited"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await lifecycle.stopped()
+    return None
 
 
 def password_in(value: SecretValue, setting: str) -> str:

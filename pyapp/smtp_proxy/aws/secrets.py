@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from smtp_proxy.errors import ConfigurationError, SecretUnavailable
+from smtp_proxy.errors import ConfigurationError, SecretMissing, SecretUnavailable
 from smtp_proxy.telemetry.metrics import SECRET_READS
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,12 @@ _READ_SECONDS: Final = 5.0
 _ATTEMPTS: Final = 3
 # arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME
 _ARN: Final = re.compile(r"arn:[^:]+:secretsmanager:(?P<region>[^:]+):\d{12}:secret:[^:]+")
+_MISSING: Final = "ResourceNotFoundException"
 # Those that waiting does not help; AccessDenied has two names. API reference, GetSecretValue, "Errors".
 _NEXT_STEP: Final = {
     "AccessDeniedException": "allow secretsmanager:GetSecretValue on it to the task's role, and kms:Decrypt on its key",
     "AccessDenied": "allow secretsmanager:GetSecretValue on it to the task's role, and kms:Decrypt on its key",
-    "ResourceNotFoundException": "there is no such secret, or it has no value: see its ARN and region",
+    _MISSING: "there is no such secret, or it has no value: see its ARN and region",
     "DecryptionFailure": "allow kms:Decrypt on its key to the task's role",
     "InvalidRequestException": "it may be scheduled for deletion: restore it, or name another",
     "InvalidParameterException": "write the ARN of a secret, and #KEY for a value within its JSON",
@@ -142,7 +143,8 @@ class ManagedSecret:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if code in _NEXT_STEP:
-                raise self._wrong(f"Secrets Manager says {code}: {_NEXT_STEP[code]}") from None
+                kind = SecretMissing if code == _MISSING else ConfigurationError
+                raise self._wrong(f"Secrets Manager says {code}: {_NEXT_STEP[code]}", kind) from None
             raise self._away(code or "an error") from None
         except NoRegionError:
             raise self._wrong("write the whole ARN, or set AWS_REGION") from None
@@ -164,8 +166,8 @@ class ManagedSecret:
             raise self._wrong(f"the secret is no JSON object with the key {self._key!r}: see what follows the #")
         return SecretValue(fields[self._key])
 
-    def _wrong(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.setting} names the secret {self._name}: {what}")
+    def _wrong(self, what: str, kind: type[ConfigurationError] = ConfigurationError) -> ConfigurationError:
+        return kind(f"{self.setting} names the secret {self._name}: {what}")
 
     def _away(self, what: str) -> SecretUnavailable:
         return SecretUnavailable(f"{self.setting}: Secrets Manager does not give {self._name} at present: {what}")

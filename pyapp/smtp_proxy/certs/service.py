@@ -12,7 +12,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.aws.logins import sealing_keys
+from smtp_proxy.aws.logins import sealing_keys_when_there
 from smtp_proxy.certs import declared, schedule
 from smtp_proxy.certs.alerts import Alert, Alerter
 from smtp_proxy.certs.backup import Backup
@@ -53,17 +53,18 @@ async def run(settings: Settings) -> None:
     """
     lifecycle, clock = Lifecycle(settings.shutdown_timeout_seconds), SystemClock()
     lifecycle.install_signals()
-    keys, dns = await asyncio.to_thread(sealing_keys, settings), provider_of(settings)
-    wanted = declared.declared(settings.acme_certificates)
-    store = await connect_when_there(settings, "certs", lifecycle, accepts=False)
-    if store is None:
-        return
-    try:
-        issuer, backup = Issuer(settings, store, keys, dns, clock), Backup(settings, keys)
-        keeper = Keeper(settings, store, issuer, Alerter(settings), backup, clock, wanted)
-        await _serve(settings, lifecycle, store, keeper)
-    finally:
-        await store.close()
+    async with health.starting(settings.health_host, settings.health_port, service="certs") as readiness:
+        dns, wanted = provider_of(settings), declared.declared(settings.acme_certificates)
+        keys = await sealing_keys_when_there(settings, lifecycle)
+        store = await connect_when_there(settings, "certs", lifecycle, accepts=False)
+        if keys is None or store is None:
+            return
+        try:
+            issuer, backup = Issuer(settings, store, keys, dns, clock), Backup(settings, keys)
+            keeper = Keeper(settings, store, issuer, Alerter(settings), backup, clock, wanted)
+            await _serve(settings, lifecycle, readiness, store, keeper)
+        finally:
+            await store.close()
     log.info("left", extra={"action": "left"})
 
 
@@ -222,7 +223,9 @@ class Keeper:
         return (certificate.not_after - self._clock.now()).total_seconds() / _SECONDS_PER_DAY
 
 
-async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, keeper: Keeper) -> None:
+async def _serve(
+    settings: Settings, lifecycle: Lifecycle, readiness: health.Readiness, store: Store, keeper: Keeper
+) -> None:
     async def pinged() -> str | None:
         await store.ping()
         return None
@@ -230,7 +233,6 @@ async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, keeper:
     async with (
         answering(settings.acme_http_host, settings.acme_http_port, store) as port,
         emf.reporting(settings, "certs", clock=SystemClock()),
-        health.serve(settings.health_host, settings.health_port, {"postgres": pinged}, service="certs"),
     ):
         log.info(
             "listening: http-01 on %s:%s",
@@ -245,6 +247,7 @@ async def _serve(settings: Settings, lifecycle: Lifecycle, store: Store, keeper:
         for task in tasks:
             lifecycle.watch(task)
         try:
-            await lifecycle.run_until_stopped()
+            with readiness.of({"postgres": pinged}):
+                await lifecycle.run_until_stopped()
         finally:
             await end(tasks)

@@ -234,14 +234,20 @@ def dev(
 
 
 @app.command()
-def healthcheck(context: typer.Context, service: Annotated[Service, typer.Argument(help="Which service.")]) -> None:
+def healthcheck(
+    context: typer.Context,
+    service: Annotated[Service, typer.Argument(help="Which service.")],
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Only whether it runs: not whether Postgres answers it, nor who it is.")
+    ] = False,
+) -> None:
     """Ask whether it is this service that answers on this machine (HEALTH_PORT), and is ready; exit code 0 or 1."""
     settings = settings_of(context)
     if settings.health_port == 0:
         raise ConfigurationError(f"HEALTH_PORT is 0, so {service.value} has no health listener to ask; set it for both")
-    ready, text = readiness.ask_service(settings, service.value)
-    typer.echo(text, err=not ready)
-    raise typer.Exit(0 if ready else 1)
+    well, text = (readiness.ask_alive if alive else readiness.ask_service)(settings, service.value)
+    typer.echo(text, err=not well)
+    raise typer.Exit(0 if well else 1)
 
 
 # -- below

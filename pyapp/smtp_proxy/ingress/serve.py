@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from smtp_proxy.aws.logins import sealing_keys_when_there
 from smtp_proxy.aws.protection import protecting
 from smtp_proxy.certfiles.sync import CertificateSync, is_synced
 from smtp_proxy.clock import SystemClock
@@ -124,7 +125,16 @@ async def run(settings: Settings) -> None:
     give_back_large_blocks()
     lifecycle = Lifecycle(settings.shutdown_timeout_seconds, settings.shutdown_delay_seconds)
     lifecycle.install_signals()
+    async with health.starting(settings.health_host, settings.health_port, service="smtp") as readiness:
+        await _run(settings, lifecycle, readiness)
+    log.info("left", extra={"action": "left"})
+
+
+async def _run(settings: Settings, lifecycle: Lifecycle, readiness: health.Readiness) -> None:
     serving = None if is_synced(settings) else read_certificates(settings)
+    # Kept, so that it is not asked for again where they are needed.
+    if is_synced(settings) and await sealing_keys_when_there(settings, lifecycle) is None:
+        return
     store = await connect_when_there(settings, "smtp", lifecycle, accepts=True)
     if store is None:
         return
@@ -137,10 +147,9 @@ async def run(settings: Settings) -> None:
                 serving = read_certificates(settings)  # Some of them came from the store a moment ago.
             plaintext_identity = await when_there(lambda: _plaintext_identity(settings, store), lifecycle)
             core = make_core(settings, serving, plaintext_identity)
-            await _serve(settings, lifecycle, store, core, serving, sync)
+            await _serve(settings, lifecycle, readiness, store, core, serving, sync)
     finally:
         await store.close(_LEAVING_SECONDS)
-    log.info("left", extra={"action": "left"})
 
 
 async def _has_a_certificate(settings: Settings, sync: CertificateSync, lifecycle: Lifecycle) -> bool:
@@ -330,6 +339,7 @@ class Service:
 async def _serve(
     settings: Settings,
     lifecycle: Lifecycle,
+    readiness: health.Readiness,
     store: Store,
     core: CoreServer,
     serving: CertificateSet,
@@ -342,17 +352,17 @@ async def _serve(
     try:
         _announce(_start(service), settings)
         checks = {"service": service.well, "postgres": lambda: _pinged(store)}
-        async with (
-            contextlib.AsyncExitStack() as stack,
-            protecting(settings, lambda: core.stats()["connections_active"] > 0, clock=SystemClock()),
-            emf.reporting(settings, "smtp", clock=SystemClock()),
-            health.serve(settings.health_host, settings.health_port, checks, service="smtp"),
-        ):
-            reloader = Reloader(settings, core, SystemClock(), serving)
-            await stack.enter_async_context(reloading(settings, lifecycle, store, reloader, bans.verbs(core), sync))
-            # A successor may want the control socket while we drain.
-            lifecycle.on_close("certificates", stack.aclose)
-            await lifecycle.run_until_stopped()
+        with readiness.of(checks):
+            async with (
+                contextlib.AsyncExitStack() as stack,
+                protecting(settings, lambda: core.stats()["connections_active"] > 0, clock=SystemClock()),
+                emf.reporting(settings, "smtp", clock=SystemClock()),
+            ):
+                reloader = Reloader(settings, core, SystemClock(), serving)
+                await stack.enter_async_context(reloading(settings, lifecycle, store, reloader, bans.verbs(core), sync))
+                # A successor may want the control socket while we drain.
+                lifecycle.on_close("certificates", stack.aclose)
+                await lifecycle.run_until_stopped()
     finally:
         await service.leave()
         REGISTRY.unregister(stats)

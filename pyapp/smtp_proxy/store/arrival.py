@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
+from smtp_proxy.errors import SchemaMismatch, SchemaMissing, StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store.store import Store
 
 if TYPE_CHECKING:
@@ -30,11 +30,26 @@ class ToldToStop(Exception):
 async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecycle, *, accepts: bool) -> Store | None:
     """Connect, however long that takes. None: told to stop meanwhile. `accepts`: see `Store.connect`.
 
+    With START_WAITS also for a database that lets nobody in yet, or is empty, and then until the first migration is
+    through. Not for one of another release: there waiting would pass for a deployment that went well.
+
     Raises:
         StoreMisconfigured, SchemaMismatch: waiting would not help.
     """
+    first = False
+
+    async def connected() -> Store:
+        nonlocal first
+        try:
+            return await Store.connect(settings, purpose=purpose, accepts=accepts)
+        except (StoreMisconfigured, SchemaMismatch) as error:
+            first = first or not isinstance(error, SchemaMismatch) or isinstance(error, SchemaMissing)
+            if not (settings.start_waits and first):
+                raise
+            raise StoreUnavailable(str(error)) from error
+
     try:
-        return await when_there(lambda: Store.connect(settings, purpose=purpose, accepts=accepts), lifecycle)
+        return await when_there(connected, lifecycle)
     except ToldToStop:
         return None
 

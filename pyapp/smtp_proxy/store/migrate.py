@@ -20,7 +20,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from smtp_proxy.errors import SchemaBusy, SchemaMismatch
+from smtp_proxy.errors import SchemaBusy, SchemaMismatch, SchemaMissing
 from smtp_proxy.store import indexes
 from smtp_proxy.store.locks import Locks
 from smtp_proxy.store.queries import QUERIES
@@ -155,12 +155,13 @@ async def check_schema(connection: Connection, migrations: Sequence[Migration]) 
     """Check that this release can work with the schema.
 
     Raises:
-        SchemaMismatch: says what is missing, changed or too new, and what to do.
+        SchemaMismatch: says what is missing, changed or too new, and what to do (SchemaMissing: all of it is).
     """
     applied = await _applied(connection) if await connection.fetchval(QUERIES["has_migrations_table"]) else {}
     missing = [m.label for m in migrations if m.kind == "pre" and m.number not in applied]
     if missing:
-        raise SchemaMismatch(f"the database lacks {', '.join(missing)}; run `smtp-proxy migrate`")
+        kind = SchemaMismatch if applied else SchemaMissing
+        raise kind(f"the database lacks {', '.join(missing)}; run `smtp-proxy migrate`")
     _refuse_changed(migrations, applied)
     known = {m.number for m in migrations}
     # A newer release's "pre" migrations are made to be safe beside this one; its "post" ones are not.

@@ -5,7 +5,8 @@ and it costs nothing while nobody asks. It is not meant for the open network; bi
 
 * /healthz: 200 as long as the event loop turns.
 * /readyz: 200 when every check passes, else 503; the body names the service, and says which check does not pass. A
-  check is a coroutine function that returns None when well or a sentence when not; it has two seconds.
+  check is a coroutine function that returns None when well or a sentence when not; it has two seconds. A service that
+  still waits for something is alive and not ready (`starting`): whoever replaced it would get one that waits too.
 * /metrics: Prometheus text format.
 
 A PROXY v2 header before the request is passed over: where a target group of a network load balancer has PROXY v2 on,
@@ -18,7 +19,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -96,7 +97,8 @@ class HealthServer:
                 return _text(404, "there are /healthz, /readyz and /metrics")
 
     async def _readiness(self) -> tuple[int, str, bytes]:
-        troubles = dict(zip(self._checks, await asyncio.gather(*map(_run, self._checks.values())), strict=True))
+        asked = dict(self._checks)  # as they are now: `Readiness` changes them
+        troubles = dict(zip(asked, await asyncio.gather(*map(_run, asked.values())), strict=True))
         ready = not any(troubles.values())
         checks = {name: trouble or "ok" for name, trouble in troubles.items()}
         body = {"service": self._service, "ready": ready, "checks": checks}
@@ -167,6 +169,42 @@ async def _run(check: Check) -> str | None:
 
 def _text(status: int, text: str) -> tuple[int, str, bytes]:
     return status, "text/plain; charset=utf-8", text.encode() + b"\n"
+
+
+class Readiness:
+    """What /readyz asks of a service that begins, runs and ends while its health is served."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Check] = {"start": _starting}
+
+    @contextlib.contextmanager
+    def of(self, checks: Mapping[str, Check]) -> Iterator[None]:
+        """While the block runs the service is ready where these pass; afterwards it leaves."""
+        self._ask(checks)
+        try:
+            yield
+        finally:
+            self._ask({"lifecycle": _leaving})
+
+    def _ask(self, checks: Mapping[str, Check]) -> None:
+        self.checks.clear()
+        self.checks.update(checks)
+
+
+async def _starting() -> str | None:
+    return "not started yet; the log says what is waited for"
+
+
+async def _leaving() -> str | None:
+    return "leaving"
+
+
+@contextlib.asynccontextmanager
+async def starting(host: str, port: int, *, service: str) -> AsyncIterator[Readiness]:
+    """Serve health of `service` from before it waits for anything; not ready before it says what is to be asked."""
+    readiness = Readiness()
+    async with serve(host, port, readiness.checks, service=service):
+        yield readiness
 
 
 @contextlib.asynccontextmanager

@@ -381,13 +381,20 @@ async def run(settings: Settings) -> None:
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Deliver until `lifecycle` is told to stop; raises as `run`."""
+    async with health.starting(settings.health_host, settings.health_port, service="worker") as readiness:
+        await _serve(settings, lifecycle, readiness)
+
+
+async def _serve(settings: Settings, lifecycle: Lifecycle, readiness: health.Readiness) -> None:
     clock = SystemClock()
     names = TenantNames(clock)
     settings = await asyncio.to_thread(logins.with_smarthost, settings)
     # What is wrong with the routes, or with the keys, is said before Postgres is waited for.
     routes = RoutesOfSettings.of(settings, clock, names)
     try:
-        secret_keys = await asyncio.to_thread(logins.sealing_keys, settings)
+        secret_keys = await logins.sealing_keys_when_there(settings, lifecycle)
+        if secret_keys is None:
+            return
         store = await connect_when_there(settings, "worker", lifecycle, accepts=False)
         if store is None:
             return
@@ -396,7 +403,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             signer = DomainSigner(store, secret_keys, clock)
             with contextlib.suppress(ToldToStop):
                 await when_there(signer.load, lifecycle)
-                await _serve_mail(settings, lifecycle, store, routes, signer, secret_keys)
+                await _serve_mail(settings, lifecycle, readiness, store, routes, signer, secret_keys)
         finally:
             await store.close(_LEAVING_SECONDS)
     finally:
@@ -406,6 +413,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
 async def _serve_mail(
     settings: Settings,
     lifecycle: Lifecycle,
+    readiness: health.Readiness,
     store: Store,
     routes: RoutesOfSettings,
     signer: DomainSigner,
@@ -446,13 +454,14 @@ async def _serve_mail(
     lifecycle.on_close("intake", worker.close)
     checks = {"postgres": store.ping, "lifecycle": lambda: _stopping(lifecycle)}
     try:
-        async with (
-            protecting(settings, worker.is_long_at_it, clock=clock),
-            emf.reporting(settings, "worker", clock=clock),
-            health.serve(settings.health_host, settings.health_port, checks, service="worker"),
-        ):
-            log.info("delivering to %s:%s", settings.smarthost_host, settings.smarthost_port, extra={"action": "ready"})
-            await lifecycle.run_until_stopped()
+        with readiness.of(checks):
+            async with (
+                protecting(settings, worker.is_long_at_it, clock=clock),
+                emf.reporting(settings, "worker", clock=clock),
+            ):
+                host, port = settings.smarthost_host, settings.smarthost_port
+                log.info("delivering to %s:%s", host, port, extra={"action": "ready"})
+                await lifecycle.run_until_stopped()
     finally:
         await end([sweeping])
         await worker.leave()

@@ -413,7 +413,8 @@ locals {
     },
     var.hostname == "" ? {} : { SMTP_PROXY_HOSTNAME = var.hostname },
   )
-  sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn }
+  # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
+  sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn, START_WAITS = "true" }
   smtp = merge(local.database, local.sealing, local.cache, local.protection, {
     SMTP_HOST                    = "0.0.0.0"
     SMTP_STARTTLS_PORT           = tostring(var.ports.submission)
@@ -501,8 +502,10 @@ resource "aws_ecs_task_definition" "main" {
     environment = [
       for name, value in merge(local.all, { METRICS_SERVICE = each.key }, local.environment[each.key]) : { name = name, value = value }
     ]
+    # Whether it runs, not whether it is ready: ECS ends whom this fails, and while Postgres is away that were all tasks
+    # of all services at once. Load balancers ask for readiness.
     healthCheck = {
-      command     = ["CMD", "smtp-proxy", "healthcheck", each.value.command[1]]
+      command     = ["CMD", "smtp-proxy", "healthcheck", "--alive", each.value.command[1]]
       interval    = var.settings.health_check_interval_seconds
       timeout     = var.settings.health_check_timeout_seconds
       retries     = var.settings.health_check_retries

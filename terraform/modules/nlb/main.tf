@@ -74,7 +74,7 @@ resource "aws_lb_target_group" "acme" {
   health_check {
     protocol            = "HTTP"
     port                = tostring(var.ports.health)
-    path                = var.settings.health_path
+    path                = var.settings.acme_health_path
     matcher             = "200"
     interval            = var.settings.health_interval_seconds
     timeout             = var.settings.health_timeout_seconds

@@ -49,6 +49,7 @@ variable "settings" {
     deregistration_delay_seconds      = number
     acme_deregistration_delay_seconds = number
     health_path                       = string
+    acme_health_path                  = string
     health_interval_seconds           = number
     health_timeout_seconds            = number
     healthy_threshold                 = number
@@ -71,8 +72,8 @@ variable "settings" {
   }
 
   validation {
-    condition     = startswith(var.settings.health_path, "/") && var.settings.health_timeout_seconds < var.settings.health_interval_seconds
-    error_message = "nlb: health_path must begin with /, and health_timeout_seconds must be less than health_interval_seconds."
+    condition     = startswith(var.settings.health_path, "/") && startswith(var.settings.acme_health_path, "/") && var.settings.health_timeout_seconds < var.settings.health_interval_seconds
+    error_message = "nlb: health_path and acme_health_path must begin with /, and health_timeout_seconds must be less than health_interval_seconds."
   }
 
   validation {

@@ -8,9 +8,11 @@ import socket
 import sys
 
 import pytest
+from fix_postgres import free_port
 
 from smtp_proxy.cli import run
 from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.telemetry import health
 from smtp_proxy.telemetry.health import HealthServer
 
 pytestmark = pytest.mark.integration
@@ -100,6 +102,37 @@ async def test_healthcheck(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not answer" in capsys.readouterr().err
 
 
+async def test_who_is_alive_need_not_be_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    """As containers ask: a Postgres that is away is no reason to end every task."""
+
+    async def asked(port: int, *options: str) -> int:
+        return await asyncio.to_thread(run, ["--set", f"health_port={port}", "healthcheck", *options, "smtp"])
+
+    async def away() -> str | None:
+        return "Postgres is away"
+
+    async with HealthServer("127.0.0.1", 0, {"store": away}, service="smtp") as server:
+        port = server.port
+        assert await asked(port, "--alive") == 0
+        assert capsys.readouterr().out == "smtp: ok\n"
+        assert await asked(port) == 1
+    assert await asked(port, "--alive") == 1
+    assert f"smtp does not answer on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+async def test_who_starts_is_alive_and_not_ready() -> None:
+    async def ready(port: int) -> bytes:
+        return await exchange(port, b"GET /readyz HTTP/1.0\r\n\r\n")
+
+    port = free_port()
+    async with health.starting("127.0.0.1", port, service="smtp") as readiness:
+        assert b" 200 " in await exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert b"the log says what is waited for" in await ready(port)
+        with readiness.of({}):
+            assert b" 200 " in await ready(port)
+        assert b"leaving" in await ready(port)
+
+
 async def test_healthcheck_of_another_service_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
     async with HealthServer("127.0.0.1", 0, {}, service="worker") as server:
         port = server.port
@@ -128,9 +161,9 @@ async def test_a_container_that_asks_does_not_load_all_commands() -> None:
         "try:\n    main()\nfinally:\n    sys.stderr.write(str('smtp_proxy.cli' in sys.modules))"
     )
 
-    async def asked(service: str, port: int) -> tuple[int | None, str, str]:
+    async def asked(service: str, port: int, *options: str) -> tuple[int | None, str, str]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, "healthcheck", service, stdout=-1, stderr=-1,
+            sys.executable, "-c", program, "healthcheck", *options, service, stdout=-1, stderr=-1,
             env={**os.environ, "HEALTH_PORT": str(port)},
         )  # fmt: skip
         out, err = await process.communicate()
@@ -140,6 +173,7 @@ async def test_a_container_that_asks_does_not_load_all_commands() -> None:
         code, out, err = await asked("smtp", server.port)
         assert (code, err) == (0, "False")
         assert out.startswith('smtp: {"service": "smtp", "ready": true')
+        assert await asked("smtp", server.port, "--alive") == (0, "smtp: ok\n", "False")
         code, _, err = await asked("worker", server.port)
         assert code == 1
         assert "answers smtp, not worker" in err
