@@ -103,7 +103,7 @@ audit: ## known vulnerabilities of the pinned packages and crates, as far as the
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, with stable Rust; ARGS="data session": those, ARGS=--grow: into the corpus
 	@core_rs/fuzz/run.sh $(ARGS)
 
-infra-full: setup setup-infra setup-checkov setup-policy ## the AWS stack, by what needs an install of its own: checkov, and Pulumi's command line
+infra-full: setup setup-infra setup-checkov setup-policy ## the AWS stack at length: checkov, Pulumi's command line, and its whole life on a local AWS; 20 minutes
 	@devstack/pulumi.sh
 	PYTHONSAFEPATH= $(PYTHON_BIN)/pytest -s tests/infra_full $(PYTEST_ARGS)
 

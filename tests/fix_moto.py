@@ -14,6 +14,8 @@ import time as wall
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import boto3
 import pytest
@@ -30,27 +32,36 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
 
 
-@pytest.fixture(scope="session")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a moto server, in a process of its own."""
+@contextmanager
+def serving(module: str, log: Path, path: str = "") -> Iterator[str]:
+    """The address of what `python -m MODULE` serves, in a process of its own; `path` is its PYTHONPATH."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONSAFEPATH": "1"})
-    url = f"http://127.0.0.1:{port}"
-    deadline = wall.monotonic() + 60
-    while wall.monotonic() < deadline and process.poll() is None:
+    command = [sys.executable, "-m", module, "-H", "127.0.0.1", "-p", str(port)]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+        url = f"http://127.0.0.1:{port}"
+        deadline = wall.monotonic() + 60
+        while wall.monotonic() < deadline and process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()
+                break
+            except (urllib.error.URLError, OSError):
+                wall.sleep(0.1)
         try:
-            urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()
-            break
-        except (urllib.error.URLError, OSError):
-            wall.sleep(0.1)
-    yield url
-    process.terminate()
-    process.wait(10)
-    log.close()
+            yield url
+        finally:
+            process.kill()  # it has nothing to put away
+            process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a moto server, in a process of its own."""
+    with serving("moto.server", tmp_path_factory.mktemp("moto") / "log") as url:
+        yield url
 
 
 _numbers = itertools.count(1)

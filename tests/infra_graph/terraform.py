@@ -54,20 +54,29 @@ class CannotPlan(Exception):
 class Workspace:
     """A copy of terraform/ that may be changed, initialised with the provider of this machine."""
 
-    def __init__(self, source: Path, folder: Path) -> None:
+    def __init__(
+        self, source: Path, folder: Path, provider: str = OFFLINE, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`provider` is laid over the stack's own, `environment` over that of the commands."""
         self.folder = folder
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
-        (folder / "offline_override.tf").write_text(OFFLINE)
-        self._environment = _environment(folder.parent)
+        (folder / "offline_override.tf").write_text(provider)
+        self._environment = _environment(folder.parent) | environment
         self.run("init", "-backend=false")
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, timeout: float = 300) -> str:
         """Standard output of a terraform command."""
         command = ["terraform", *arguments, "-no-color"]
         if arguments[0] in {"init", "plan"}:
             command.append("-input=false")
         done = subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=300
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
         )
         if done.returncode != 0:
             raise CannotPlan(f"terraform {arguments[0]}: {(done.stderr or done.stdout)[-3000:]}")
