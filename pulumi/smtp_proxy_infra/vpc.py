@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from . import policies
+from .order import after
 
 ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssmmessages")
 
@@ -57,7 +58,8 @@ class Vpc(pulumi.ComponentResource):
         self._rules()
         self._flow_logs()
         self.vpc_id: pulumi.Output[str] = self._vpc.id
-        self.public_subnet_ids = {zone: subnet.id for zone, subnet in self._public.items()}
+        # A network is public once it has a way out: a load balancer in one without is refused.
+        self.public_subnet_ids = {zone: after(subnet.id, *self._open) for zone, subnet in self._public.items()}
         self.private_subnet_ids = {zone: subnet.id for zone, subnet in self._private.items()}
         self.database_subnet_ids = {zone: subnet.id for zone, subnet in self._database.items()}
         self.security_group_ids = {role: group.id for role, group in self._groups.items()}
@@ -103,8 +105,10 @@ class Vpc(pulumi.ComponentResource):
 
     def _ways_out(self) -> None:
         name, args = self._name, self._args
+        # AWS maps no public address in a VPC that has no gateway yet, and takes no gateway from one that has any.
+        opts = pulumi.ResourceOptions(parent=self, depends_on=[self._internet])
         self._addresses = {
-            zone: aws.ec2.Eip(f"{name}-nat-{zone}", domain="vpc", tags=self._named(f"-nat-{zone}"), opts=self._child)
+            zone: aws.ec2.Eip(f"{name}-nat-{zone}", domain="vpc", tags=self._named(f"-nat-{zone}"), opts=opts)
             for zone in args.nat_zones
         }
         self._gateways = {
@@ -113,7 +117,7 @@ class Vpc(pulumi.ComponentResource):
                 allocation_id=address.id,
                 subnet_id=self._public[zone].id,
                 tags=self._named(f"-{zone}"),
-                opts=self._child,
+                opts=opts,
             )
             for zone, address in self._addresses.items()
         }
@@ -121,15 +125,15 @@ class Vpc(pulumi.ComponentResource):
     def _routes(self) -> None:
         name, args = self._name, self._args
         public = self._table("public")
-        aws.ec2.Route(
+        way_out = aws.ec2.Route(
             f"{name}-public",
             route_table_id=public.id,
             destination_cidr_block="0.0.0.0/0",
             gateway_id=self._internet.id,
             opts=self._child,
         )
-        for zone, subnet in self._public.items():
-            self._associate(f"public-{zone}", subnet, public)
+        associated = [self._associate(f"public-{zone}", subnet, public) for zone, subnet in self._public.items()]
+        self._open: list[pulumi.Resource] = [way_out, *associated]
         # A table for each zone, so that a zone's tasks leave through the zone's own gateway where it has one.
         self._private_tables = {zone: self._table(f"private-{zone}") for zone in self._private}
         for zone, table in self._private_tables.items():
@@ -151,8 +155,10 @@ class Vpc(pulumi.ComponentResource):
             f"{self._name}-{suffix}", vpc_id=self._vpc.id, tags=self._named(f"-{suffix}"), opts=self._child
         )
 
-    def _associate(self, suffix: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable) -> None:
-        aws.ec2.RouteTableAssociation(
+    def _associate(
+        self, suffix: str, subnet: aws.ec2.Subnet, table: aws.ec2.RouteTable
+    ) -> aws.ec2.RouteTableAssociation:
+        return aws.ec2.RouteTableAssociation(
             f"{self._name}-{suffix}", subnet_id=subnet.id, route_table_id=table.id, opts=self._child
         )
 

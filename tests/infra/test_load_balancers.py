@@ -52,6 +52,29 @@ def test_each_port_leads_to_its_service(side: str, production: Side) -> None:
     }
 
 
+def waits(resources: list[Resource], name: str) -> set[str]:
+    """All that a resource waits for, by name, and what that waits for."""
+    of, found, ahead = {each.name: each.dependencies for each in resources}, set(), [name]
+    while ahead:
+        new = of[ahead.pop()] - found
+        found |= new
+        ahead += new
+    return found
+
+
+@SIDES
+def test_what_has_a_public_address_waits_for_the_gateway(side: str, switched: Side) -> None:
+    """AWS refuses it in a VPC without one; and takes no gateway away before these are gone."""
+    resources = switched(side)
+    public = [each.name for each in resources if each.kind in ("aws_eip", "aws_nat_gateway", "aws_lb")]
+    assert {"aws_eip vpc-nat-a", "aws_nat_gateway vpc-main-a", "aws_lb nlb-main", "aws_lb alb-main"} <= set(public)
+    for name in public:
+        assert "aws_internet_gateway vpc-main" in waits(resources, name), name
+    ways = {f"aws_route_table_association vpc-public-{zone}" for zone in "abc"} | {"aws_route vpc-public"}
+    for name in ("aws_lb nlb-main", "aws_lb alb-main"):
+        assert ways <= waits(resources, name), name
+
+
 @SIDES
 def test_no_group_is_without_a_health_check(side: str, production: Side) -> None:
     """REQ-INFRA-ECS-012: nothing takes traffic unasked. Health is a real answer over HTTP, not an open port."""

@@ -168,7 +168,7 @@ Order = tuple[str, set[str], set[str]]
 
 
 def _orders(module: Mapping[str, Any], prefix: str = "") -> Iterator[Order]:
-    """Of outputs with `depends_on`: their module, whose ARNs they give, and what these are given after."""
+    """Of outputs with `depends_on`: their module, whose ids or ARNs they give, and what these are given after."""
     for output in module.get("outputs", {}).values():
         if "depends_on" in output:
             given = {
@@ -180,14 +180,13 @@ def _orders(module: Mapping[str, Any], prefix: str = "") -> Iterator[Order]:
 
 
 def _ordered(one: Resource, address: str, orders: Iterable[Order], names: Mapping[str, str]) -> Resource:
-    """With what it waits for because of an ARN that came by such an output."""
-    arns = {
-        f"{kind} {role}" for kind, role, attribute in TOKEN.findall(json.dumps(one.arguments)) if attribute == "arn"
-    }
+    """With what it waits for because of an id or an ARN that came by such an output."""
+    found = TOKEN.findall(json.dumps(one.arguments))
+    given_to = {f"{kind} {role}" for kind, role, attribute in found if attribute in ("id", "arn")}
     waits: set[str] = set()
     for module, given, after in orders:
         if not _static(address).startswith(module) and any(
-            name in arns and _static(each) in given for each, name in names.items()
+            name in given_to and _static(each) in given for each, name in names.items()
         ):
             waits |= {name for each, name in names.items() if _static(each) in after}
     return replace(one, dependencies=one.dependencies | waits)

@@ -59,6 +59,9 @@ resource "aws_eip" "nat" {
   domain = "vpc"
 
   tags = { Name = "${var.name}-nat-${each.key}" }
+
+  # AWS maps no public address in a VPC that has no gateway yet, and takes no gateway from one that has any.
+  depends_on = [aws_internet_gateway.main]
 }
 
 resource "aws_nat_gateway" "main" {
@@ -68,6 +71,8 @@ resource "aws_nat_gateway" "main" {
   subnet_id     = aws_subnet.public[each.key].id
 
   tags = { Name = "${var.name}-${each.key}" }
+
+  depends_on = [aws_internet_gateway.main]
 }
 
 resource "aws_route_table" "public" {

@@ -6,6 +6,9 @@ output "vpc_id" {
 output "public_subnet_ids" {
   description = "Networks of the load balancers, by zone."
   value       = { for zone, subnet in aws_subnet.public : zone => subnet.id }
+
+  # A network is public once it has a way out: a load balancer in one without is refused.
+  depends_on = [aws_route.public, aws_route_table_association.public]
 }
 
 output "private_subnet_ids" {
