@@ -110,18 +110,19 @@ class CodeDeploy(pulumi.ComponentResource):
         """
         args = self._args
 
-        def of_ecs(kind: str, end: str = "") -> list[pulumi.Output[str]]:
-            tasks = f"arn:aws:ecs:{args.region}:{args.account_id}:{kind}/"
-            return [
-                pulumi.Output.concat(tasks, args.cluster_name, "/", each.service_name, end)
-                for each in args.services.values()
-            ]
-
+        tasks = f"arn:aws:ecs:{args.region}:{args.account_id}"
+        services = [
+            pulumi.Output.concat(f"{tasks}:service/", args.cluster_name, "/", each.service_name)
+            for each in args.services.values()
+        ]
+        # A set that is being made has no ARN to be named by: what it is made in says the condition.
+        cluster = pulumi.Output.concat(f"{tasks}:cluster/", args.cluster_name)
+        within = {"ArnEquals": {"ecs:cluster": cluster, "ecs:service": services}}
         listeners = list({id(each.listener_arn): each.listener_arn for each in args.services.values()}.values())
         rules = [pulumi.Output.concat(arn.apply(_rules_of), "/*") for arn in listeners]
         statements: list[dict[str, Any]] = [
-            policies.allow(["ecs:DescribeServices", "ecs:UpdateServicePrimaryTaskSet"], of_ecs("service")),
-            policies.allow(["ecs:CreateTaskSet", "ecs:DeleteTaskSet"], of_ecs("task-set", "/*")),
+            policies.allow(["ecs:DescribeServices", "ecs:UpdateServicePrimaryTaskSet"], services),
+            policies.allow(["ecs:CreateTaskSet", "ecs:DeleteTaskSet"], ["*"]) | {"Condition": within},
             policies.allow(
                 ["elasticloadbalancing:ModifyListener", "elasticloadbalancing:ModifyRule"], [*listeners, *rules]
             ),

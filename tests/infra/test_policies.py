@@ -275,6 +275,13 @@ BREACHES = [
         "allows s3:PutObject of *",
     ),
     Breach(
+        "resources-named",
+        POLICY,
+        "codedeploy-main",
+        more(Action=["ecs:CreateTaskSet"], Resource="*"),
+        "allows ecs:CreateTaskSet of *; name",
+    ),
+    Breach(
         "principals-named",
         TOPIC_POLICY,
         "cloudwatch-alerts",
@@ -299,7 +306,7 @@ BREACHES = [
         "roles-passed",
         POLICY,
         "codedeploy-main",
-        statements("policy", lambda each: [one.pop("Condition", None) for one in each]),
+        statements("policy", lambda each: each[-1].pop("Condition")),
         "may hand roles on to any service; add",
     ),
     Breach(
@@ -885,8 +892,17 @@ def of_pack(resources: Graph) -> list[reading.Found]:
 
 @pytest.mark.parametrize(
     "exceptions",
-    [access.ACTIONS, access.ANYTHING, access.WITHIN, access.TRUSTED, access.ATTACHED, storage.S3_KEY, rules.HARMLESS],
-    ids=["actions", "anything", "within", "trusted", "attached", "s3-key", "harmless"],
+    [
+        access.ACTIONS,
+        access.ANYTHING,
+        access.BOUND,
+        access.WITHIN,
+        access.TRUSTED,
+        access.ATTACHED,
+        storage.S3_KEY,
+        rules.HARMLESS,
+    ],
+    ids=["actions", "anything", "bound", "within", "trusted", "attached", "s3-key", "harmless"],
 )
 def test_every_exception_is_needed_and_has_its_reason(
     exceptions: dict[Any, str], graphs: Callable[[str], Graph], monkeypatch: pytest.MonkeyPatch

@@ -33,6 +33,11 @@ ANYTHING = {
     "elasticloadbalancing:DescribeRules": "knows no resource",
     "elasticloadbalancing:DescribeTargetGroups": "knows no resource",
 }
+# Actions that may be allowed of the resource `*` under a condition on ecs:cluster, and why.
+BOUND = {
+    "ecs:CreateTaskSet": "a task set that is being made has no ARN yet",
+    "ecs:DeleteTaskSet": "allowed with CreateTaskSet, of the same services",
+}
 # Actions that may be allowed of an ARN with a wildcard: what lies within something that is named.
 WITHIN = {
     "logs:CreateLogStream": "streams of one group",
@@ -42,8 +47,6 @@ WITHIN = {
     "s3:PutObject": "objects of one bucket",
     "ecs:GetTaskProtection": "tasks of one cluster: a task's id is not known before",
     "ecs:UpdateTaskProtection": "tasks of one cluster: a task's id is not known before",
-    "ecs:CreateTaskSet": "task sets of one service: their ids are not known before",
-    "ecs:DeleteTaskSet": "task sets of one service: their ids are not known before",
     "elasticloadbalancing:ModifyListener": "allowed with ModifyRule, of one listener",
     "elasticloadbalancing:ModifyRule": "rules of one listener",
     "route53:GetChange": "the id of a change is not known before",
@@ -90,9 +93,14 @@ def resources(found: Found) -> Iterator[str]:
             continue
         known, where = (ANYTHING, "ANYTHING") if "*" in named else (WITHIN, "WITHIN")
         for action in may:
-            if action not in known:
+            if action not in known and not _bound(action, statement):
                 wide = next(each for each in named if each == "*" or (where == "WITHIN" and "*" in each))
                 yield f"allows {action} of {wide}; name the resource, or say in {where} of {LISTS} why not"
+
+
+def _bound(action: str, statement: Mapping[str, Any]) -> bool:
+    """Whether a condition says what the resource can not."""
+    return action in BOUND and any("ecs:cluster" in each for each in (statement.get("Condition") or {}).values())
 
 
 def principals(found: Found) -> Iterator[str]:

@@ -29,10 +29,15 @@ resource "aws_iam_role_policy" "main" {
           Action   = ["ecs:DescribeServices", "ecs:UpdateServicePrimaryTaskSet"]
           Resource = [for of in values(var.services) : "${local.tasks}:service/${var.cluster_name}/${of.service_name}"]
         },
+        # A set that is being made has no ARN to be named by: what it is made in says the condition.
         {
           Effect   = "Allow"
           Action   = ["ecs:CreateTaskSet", "ecs:DeleteTaskSet"]
-          Resource = [for of in values(var.services) : "${local.tasks}:task-set/${var.cluster_name}/${of.service_name}/*"]
+          Resource = ["*"]
+          Condition = { ArnEquals = {
+            "ecs:cluster" = "${local.tasks}:cluster/${var.cluster_name}"
+            "ecs:service" = [for of in values(var.services) : "${local.tasks}:service/${var.cluster_name}/${of.service_name}"]
+          } }
         },
         {
           Effect = "Allow"
