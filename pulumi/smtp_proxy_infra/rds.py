@@ -47,6 +47,7 @@ class RdsSettings:
     performance_insights_retention_days: int
     monitoring_interval: int
     deletion_protection: bool
+    skip_final_snapshot: bool
     log_retention_days: int
 
     def __post_init__(self) -> None:
@@ -56,6 +57,11 @@ class RdsSettings:
             all(ROLE.fullmatch(role) for role in made) and len({self.master_username, *made}) == 1 + len(made),
             "rds.master_username, owner_role, app_username and proxy_username are four roles, of lower-case letters, "
             "digits and underscores.",
+        )
+        require(
+            self.performance_insights_retention_days == 7,
+            "rds.performance_insights_retention_days must be 7: longer ones are paid for, and RDS may refuse them "
+            "since Database Insights takes the place of Performance Insights.",
         )
 
 
@@ -98,6 +104,8 @@ class Rds(pulumi.ComponentResource):
             f"{name}-main",
             description=f"{args.name}: PostgreSQL at rest, its master password, Performance Insights",
             enable_key_rotation=True,
+            # The longest there is: without the key no snapshot can be restored, and this is for how long it can be had
+            # back.
             deletion_window_in_days=30,
             opts=self._child,
         )
@@ -158,6 +166,10 @@ class Rds(pulumi.ComponentResource):
         ]
 
     def _make_primary(self) -> aws.rds.Instance:
+        """The final snapshot is called after its key, which is another each time the stack is made.
+
+        RDS refuses a name that a snapshot of an earlier time has.
+        """
         args, of = self._args, self._settings
         return aws.rds.Instance(
             f"{self._name}-primary",
@@ -189,8 +201,8 @@ class Rds(pulumi.ComponentResource):
             copy_tags_to_snapshot=True,
             delete_automated_backups=False,
             deletion_protection=of.deletion_protection,
-            skip_final_snapshot=not of.deletion_protection,
-            final_snapshot_identifier=f"{args.name}-final",
+            skip_final_snapshot=of.skip_final_snapshot,
+            final_snapshot_identifier=pulumi.Output.concat(args.name, "-final-", self._key.key_id),
             enabled_cloudwatch_logs_exports=list(LOGS),
             performance_insights_enabled=True,
             performance_insights_kms_key_id=self._key.arn,

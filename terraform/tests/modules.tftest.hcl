@@ -141,6 +141,42 @@ run "rds_refuses_a_replica" {
   expect_failures = [var.settings]
 }
 
+run "rds_that_may_be_deleted_leaves_a_snapshot" {
+  module {
+    source = "./modules/rds"
+  }
+
+  variables {
+    port     = 5432
+    settings = merge(run.settings.rds, { deletion_protection = false })
+  }
+
+  assert {
+    condition     = !aws_db_instance.primary.deletion_protection && !aws_db_instance.primary.skip_final_snapshot
+    error_message = "Protection is taken away to delete the database; what is deleted is kept all the same."
+  }
+
+  assert {
+    condition     = aws_db_instance.primary.final_snapshot_identifier == "smtp-proxy-test-final-${aws_kms_key.main.key_id}"
+    error_message = "The snapshot's name is another each time the stack is made."
+  }
+}
+
+run "rds_refuses_paid_performance_insights" {
+  command = plan
+
+  module {
+    source = "./modules/rds"
+  }
+
+  variables {
+    port     = 5432
+    settings = merge(run.settings.rds, { performance_insights_retention_days = 731 })
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "rds_refuses_a_minor" {
   command = plan
 

@@ -28,6 +28,7 @@ from smtp_proxy_infra.ecs_settings import (
     ServiceSettings,
     services_of,
 )
+from smtp_proxy_infra.rds import RdsSettings
 
 ENVIRONMENTS = ("dev", "staging", "production")
 # GiB of the classes that are used. RDS reserves no more connections than LEAST(memory / 9531392, 5000).
@@ -86,6 +87,15 @@ def test_the_database_can_hold_the_connections(environment: str) -> None:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_performance_insights_keep_what_is_free(environment: str) -> None:
+    """RDS may refuse more, now that Database Insights takes their place; Terraform's twin is in terraform/tests."""
+    rds = settings.load(environment)["rds"]
+    assert RdsSettings(**rds).performance_insights_retention_days == 7
+    with pytest.raises(settings.BadSettings, match=r"rds\.performance_insights_retention_days must be 7"):
+        RdsSettings(**(rds | {"performance_insights_retention_days": 731}))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_networks_lie_apart_within_the_vpc(environment: str) -> None:
     vpc = settings.load(environment)["vpc"]
     whole = ipaddress.ip_network(vpc["cidr"])
@@ -102,6 +112,7 @@ def test_networks_lie_apart_within_the_vpc(environment: str) -> None:
 def test_production_is_guarded() -> None:
     of = settings.load("production")
     assert of["rds"]["deletion_protection"]
+    assert not of["rds"]["skip_final_snapshot"]
     assert of["rds"]["multi_az"]
     assert len(of["vpc"]["nat_zones"]) == 3
 

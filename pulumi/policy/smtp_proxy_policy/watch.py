@@ -66,7 +66,7 @@ def database(found: Found) -> Iterator[str]:
         found, ("multiAz", "is lost with its zone"), ("deletionProtection", "may be deleted by one command")
     )
     if found.is_production and is_on(found.props.get("skipFinalSnapshot")):
-        yield "leaves nothing behind when it is deleted; set skip_final_snapshot=False"
+        yield "leaves nothing behind when it is deleted; set rds.skip_final_snapshot of terraform/stack.yaml to false"
     if found.is_production and (found.props.get("backupRetentionPeriod") or 0) < 7:
         yield "can not go back a week; set rds.backup_retention_days of terraform/stack.yaml to 7 or more"
 

@@ -1,8 +1,9 @@
 # ---- keys and access
 
 resource "aws_kms_key" "main" {
-  description             = "${var.name}: PostgreSQL at rest, its master password, Performance Insights"
-  enable_key_rotation     = true
+  description         = "${var.name}: PostgreSQL at rest, its master password, Performance Insights"
+  enable_key_rotation = true
+  # The longest there is: without the key no snapshot can be restored, and this is for how long it can be had back.
   deletion_window_in_days = 30
 }
 
@@ -94,6 +95,8 @@ resource "aws_cloudwatch_log_group" "postgresql" {
   retention_in_days = var.settings.log_retention_days
 }
 
+# The final snapshot is called after the key that it can be restored with, which is another each time the stack is made:
+# RDS refuses a name that a snapshot of an earlier time has.
 resource "aws_db_instance" "primary" {
   identifier                            = var.name
   engine                                = "postgres"
@@ -123,8 +126,8 @@ resource "aws_db_instance" "primary" {
   copy_tags_to_snapshot                 = true
   delete_automated_backups              = false
   deletion_protection                   = var.settings.deletion_protection
-  skip_final_snapshot                   = !var.settings.deletion_protection
-  final_snapshot_identifier             = "${var.name}-final"
+  skip_final_snapshot                   = var.settings.skip_final_snapshot
+  final_snapshot_identifier             = "${var.name}-final-${aws_kms_key.main.key_id}"
   enabled_cloudwatch_logs_exports       = ["postgresql", "upgrade"]
   performance_insights_enabled          = true
   performance_insights_kms_key_id       = aws_kms_key.main.arn

@@ -58,6 +58,7 @@ variable "settings" {
     performance_insights_retention_days = number
     monitoring_interval                 = number
     deletion_protection                 = bool
+    skip_final_snapshot                 = bool
     log_retention_days                  = number
   })
 
@@ -87,6 +88,11 @@ variable "settings" {
   validation {
     condition     = var.settings.backup_retention_days >= 1 && var.settings.backup_retention_days <= 35
     error_message = "rds.backup_retention_days must be between 1 and 35: without backups there is no restoring to a moment."
+  }
+
+  validation {
+    condition     = var.settings.performance_insights_retention_days == 7
+    error_message = "rds.performance_insights_retention_days must be 7: longer ones are paid for, and RDS may refuse them since Database Insights takes the place of Performance Insights."
   }
 
   validation {
