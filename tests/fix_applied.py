@@ -163,8 +163,8 @@ def lifted(edited: Stack) -> Stack:
     """The first time that data is asked for: docs/DEPLOY.md, "Taking it down"."""
     edited.replace(
         (
-            "deletion_protection: true\n    log_retention_days: 30",
-            "deletion_protection: false\n    log_retention_days: 30",
+            "monitoring_interval: 60\n    deletion_protection: true",
+            "monitoring_interval: 60\n    deletion_protection: false",
         ),
         ("cross_zone: true\n    deletion_protection: true", "cross_zone: true\n    deletion_protection: false"),
     )

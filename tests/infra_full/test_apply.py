@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -190,6 +191,16 @@ def test_nothing_is_in_the_state_of_what_was_destroyed(destroyed: Stack) -> None
 @pytest.mark.parametrize("kind", LEFT)
 def test_nothing_is_left(kind: str, destroyed: Stack) -> None:
     assert LEFT[kind](destroyed) == []
+
+
+def test_the_database_leaves_a_snapshot_called_after_its_key(destroyed: Stack) -> None:
+    """Whose deletion can be taken back for 30 days; another time the stack has another key, and so another name."""
+    snapshots = destroyed.api("rds").describe_db_snapshots()["DBSnapshots"]
+    (final,) = (each["DBSnapshotIdentifier"] for each in snapshots if "-final-" in each["DBSnapshotIdentifier"])
+    key = final.removeprefix("smtp-proxy-production-final-")
+    of = {each["KeyId"]: each for each in keys(destroyed)}[key]
+    assert of["KeyState"] == "PendingDeletion"
+    assert of["DeletionDate"] - datetime.now(UTC) > timedelta(days=29)
 
 
 def test_the_secrets_of_others_stay_and_the_sealing_key_can_be_had_back(destroyed: Stack) -> None:
