@@ -34,6 +34,8 @@ class ServiceSettings:
     min_tasks: int
     max_tasks: int
     connections_per_task: int | None = None
+    smtp_max_connections: int | None = None
+    db_pool_size: int | None = None
     backlog_per_task: int | None = None
     requests_per_task: int | None = None
     latency_p95_seconds: float | None = None

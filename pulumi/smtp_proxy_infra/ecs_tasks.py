@@ -80,9 +80,9 @@ class Tasks:
     image: pulumi.Output[str]
 
 
-def environment(of: Tasks, service: str) -> Environment:
+def environment(of: Tasks, service: str, settings: ServiceSettings | MigrateSettings) -> Environment:
     """The settings of a service's tasks, or of migrations, by the names of smtp_proxy.config."""
-    if service == MIGRATE:
+    if isinstance(settings, MigrateSettings):
         return {**_any(), **_migration(of)}
     own: dict[str, Environment] = {
         "submission": _smtp(of),
@@ -92,7 +92,13 @@ def environment(of: Tasks, service: str) -> Environment:
         "api": {**_database(of), **_cache(of)},
         "dashboard": {},
     }
-    return {**_all(of), "METRICS_SERVICE": service, **own[service]}
+    return {**_all(of), "METRICS_SERVICE": service, **_sizes(settings), **own[service]}
+
+
+def _sizes(settings: ServiceSettings) -> Environment:
+    """What the plan and the budget of connections reckon with, so that they hold for what runs."""
+    sizes = {"SMTP_MAX_CONNECTIONS": settings.smtp_max_connections, "DB_POOL_SIZE": settings.db_pool_size}
+    return {name: str(size) for name, size in sizes.items() if size is not None}
 
 
 def _any() -> Environment:
@@ -208,7 +214,7 @@ def container(
     """The one container of a service's tasks."""
     wanted = of.settings
     return {
-        **_base(of, service, settings.command, log),
+        **_base(of, service, settings, log),
         "ulimits": [{"name": "nofile", "softLimit": wanted.nofile, "hardLimit": wanted.nofile}],
         "portMappings": [
             {"containerPort": each, "protocol": "tcp"} for each in (port, of.ports["health"]) if each is not None
@@ -228,21 +234,21 @@ def container(
 
 def migration(of: Tasks, settings: MigrateSettings, log: pulumi.Output[str]) -> dict[str, Any]:
     """The one container of the task that migrates: nobody asks it how it is, or reaches it."""
-    return {**_base(of, MIGRATE, settings.command, log), "mountPoints": [_mount("data")]}
+    return {**_base(of, MIGRATE, settings, log), "mountPoints": [_mount("data")]}
 
 
-def _base(of: Tasks, name: str, command: Sequence[str], log: pulumi.Output[str]) -> dict[str, Any]:
+def _base(of: Tasks, name: str, settings: ServiceSettings | MigrateSettings, log: pulumi.Output[str]) -> dict[str, Any]:
     return {
         "name": name,
         "image": of.image,
         "essential": True,
-        "command": list(command),
+        "command": list(settings.command),
         "user": "10001",
         "readonlyRootFilesystem": True,
         "stopTimeout": of.settings.stop_timeout_seconds,
         "linuxParameters": {"initProcessEnabled": True},
         "environment": [
-            {"name": key, "value": value} for key, value in sorted(environment(of, name).items(), key=_name)
+            {"name": key, "value": value} for key, value in sorted(environment(of, name, settings).items(), key=_name)
         ],
         "logConfiguration": {
             "logDriver": "awslogs",

@@ -12,8 +12,6 @@ import pulumi_aws as aws
 from . import policies
 from .order import after
 
-ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssmmessages")
-
 
 class Rule(TypedDict):
     """One port between a group and a peer (another group, `world` or `s3`), and why."""
@@ -37,6 +35,7 @@ class VpcArgs:
     private_cidrs: Mapping[str, str]
     database_cidrs: Mapping[str, str]
     nat_zones: Sequence[str]
+    endpoints: Sequence[str]
     flow_log_retention_days: int
     ports: Mapping[str, int]
     groups: Mapping[str, str]
@@ -173,7 +172,7 @@ class Vpc(pulumi.ComponentResource):
             tags=self._named("-s3"),
             opts=self._child,
         )
-        for service in ENDPOINTS:
+        for service in args.endpoints:
             aws.ec2.VpcEndpoint(
                 f"{name}-interface-{service}",
                 vpc_id=self._vpc.id,

@@ -11,6 +11,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+import yaml
 from botocore.model import ListShape, Shape, StructureShape
 from fix_infra import OWN, ROOT, pulumi_side
 from infra_graph.canonical import TOKEN, Resource, argument_name
@@ -208,6 +209,21 @@ def test_smtp_tasks_are_told_of_pressure_and_the_balancer(side: str, production:
         assert (given["INGRESS_READY_DEPTH_HIGH"], given["INGRESS_READY_DEPTH_LOW"]) == ("50000", "40000")
         assert given["SMTP_PROXY_PROTOCOL_NETWORKS"] == "10.40.0.0/24,10.40.1.0/24,10.40.2.0/24"
         assert given["TLS_CERT_SOURCE"] == "store"
+
+
+@SIDES
+def test_tasks_are_told_the_sizes_that_are_reckoned_with(side: str, stack: Side) -> None:
+    """REQ-INFRA-SCALE-003: the budget of connections and the plan are of stack.yaml, so tasks must be as it says."""
+    of = yaml.safe_load((ROOT / "terraform/stack.yaml").read_text())["defaults"]
+    services = {name: each for name, each in containers(stack(side)).items() if "max_tasks" in of[name]}
+    assert len(services) >= 4
+    for name, container in services.items():
+        given = environment(container)
+        wanted = [of[name].get(key) for key in ("smtp_max_connections", "db_pool_size")]
+        assert [given.get(key) for key in ("SMTP_MAX_CONNECTIONS", "DB_POOL_SIZE")] == [
+            None if each is None else str(each) for each in wanted
+        ], name
+        assert ("DB_POOL_SIZE" in given) == ("DB_HOST" in given), name
 
 
 @SIDES

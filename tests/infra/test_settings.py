@@ -152,11 +152,30 @@ def test_windows_lie_apart(section: str, daily: str, environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_the_budget_of_connections_is_what_all_tasks_may_take(environment: str) -> None:
-    """REQ-INFRA-SCALE-003: at the maximum each task has its pool and two connections past it; 90 are for people."""
+    """REQ-INFRA-SCALE-003: at the maximum each task has its pool and two connections past it; 90 are for people.
+
+    Also while the largest service is deployed: blue/green has its old and its new tasks as long as the old ones stay,
+    and a rolling one deployment_maximum_percent of them. Also of services that are switched off yet.
+    """
     of = settings.load(environment)
-    tasks = sum(of[name]["max_tasks"] for name in SERVICES if name != "dashboard")  # which asks the API alone
-    pool = Settings.model_fields["db_pool_size"].default
-    assert tasks * (pool + 2) + 90 <= of["rds"]["max_connections"]
+    # The dashboard asks the API alone.
+    each = [of[name]["max_tasks"] * (of[name]["db_pool_size"] + 2) for name in SERVICES if name != "dashboard"]
+    assert "db_pool_size" not in of["dashboard"]
+    assert of["ecs"]["deployment_maximum_percent"] <= 200
+    assert sum(each) + max(each) + 90 <= of["rds"]["max_connections"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_task_bears_the_sessions_that_it_takes(environment: str) -> None:
+    """REQ-INFRA-SCALE-004: beyond smtp_max_connections it answers 421: above what it scales out at, within its memory.
+
+    The formula is the runbook's ("Under attack: what limits what"): 300 MiB, the budget of mail, 60 KiB a session.
+    """
+    of = settings.load(environment)
+    mail = Settings.model_fields["smtp_max_in_flight_bytes"].default / 2**20
+    for name in ("submission", "submissions"):
+        most = of[name]["smtp_max_connections"]
+        assert of[name]["connections_per_task"] < most <= (of[name]["memory"] - 300 - mail) * 1024 / 60
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -68,7 +68,10 @@ def plan(
     load = Load(peak, peak * average_share, size_kib, recipients, session_seconds, delivery_seconds, retention_days)
     costs, prices = read_costs(size_kib, results, cpu_factor), read_prices()
     made = planned(load, stack.load(stack_file, environment, changes), costs, prices)
-    note = f"list prices of {prices.as_of} in {prices.region}, to be checked; CPU of a message from {costs.source}"
+    note = (
+        f"list prices of {prices.as_of} in {prices.region}, to be checked; CPU of a message from {costs.source}; "
+        f"not counted: {', '.join(prices.left_out)}"
+    )
     if as_json:
         print_json(
             dataclasses.asdict(made)
@@ -163,7 +166,7 @@ def _said(result: Result) -> list[str]:
         f"({result.refused_share:.2%}), delivered {result.delivered:,.0f}, left {result.backlog:,.0f}",
         f"largest backlog {result.most_backlog:,.0f}, longest wait in the queue {result.longest_wait:,.0f} s",
         f"most tasks: {tasks}; the first additional one ran {first}; {result.dropped_sessions:,.0f} sessions dropped",
-        f"{result.dollars:,.2f} $ for tasks, database, cache, NAT, load balancer and endpoints",
+        f"{result.dollars:,.2f} $ for tasks, database, cache, NAT, load balancers and endpoints",
     ]
 
 

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Final
 from smtp_proxy.planning.prices import HOURS_PER_MONTH, DatabaseClass
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from smtp_proxy.planning.message_costs import MessageCosts
     from smtp_proxy.planning.prices import Prices
     from smtp_proxy.planning.stack import Service, Stack
 
 # Of a vCPU at the peak: what the CPU alarm scales out at (REQ-INFRA-SCALE-008).
 _BUSY: Final = 0.7
-# Of each task: 8 pooled connections and 2 direct ones (docs/decisions/0036); and for administration.
-CONNECTIONS_PER_TASK: Final = 10
+# Connections to the database for administration, migrations and checks (docs/decisions/0036).
 ADMINISTRATION: Final = 90
+# MiB of a task that accepts mail: the process with what it has of mail (SMTP_MAX_IN_FLIGHT_BYTES, 256), and what one
+# session can make it hold beside that (docs/RUNBOOK.md, "Under attack: what limits what").
+_PROCESS_MIB: Final = 300 + 256
+_SESSION_MIB: Final = 60 / 1024
 _SECONDS_PER_MONTH: Final = HOURS_PER_MONTH * 3600
 # What gp3 of RDS writes at most; and of a message: body and rows, to the log and to their pages.
 _VOLUME_MIB_PER_SECOND: Final = 4000.0
@@ -74,6 +79,7 @@ def plan(load: Load, stack: Stack, costs: MessageCosts, prices: Prices, worker_c
             made.tasks[name] = stack.services[name].min_tasks
     made.stream_shards = max(1, math.ceil(load.peak * costs.valkey / _BUSY))
     _judge_tasks(made, stack)
+    _judge_sessions(made, stack)
     _choose_database(made, load, stack, costs, prices)
     _judge_extrapolation(made, load, costs)
     made.storage_gib = load.average * 86_400 * load.retention_days * (load.size_kib + _ROW_KIB) / 2**20
@@ -113,9 +119,38 @@ def _judge_tasks(made: Plan, stack: Stack) -> None:
             made.warnings.append(f"{name} needs {tasks} tasks, and max_tasks is {service.max_tasks}: raise it")
 
 
+def _judge_sessions(made: Plan, stack: Stack) -> None:
+    for service in stack.smtp:
+        borne = sessions_borne(service.memory_gib)
+        if service.sessions > borne:
+            made.problems.append(
+                f"{service.name}.smtp_max_connections is {service.sessions:,}, and a task of {service.memory_gib:g} "
+                f"GiB bears {borne:,}: lower it, or raise memory"
+            )
+        if service.per_task > service.sessions:
+            made.problems.append(
+                f"{service.name}.connections_per_task is {service.per_task:,.0f}, and a task answers 421 beyond "
+                f"smtp_max_connections, {service.sessions:,}: it would never scale out"
+            )
+
+
+def sessions_borne(memory_gib: float) -> int:
+    """Pure: how many sessions a task has memory for, whatever they do."""
+    return max(0, int((memory_gib * 1024 - _PROCESS_MIB) / _SESSION_MIB))
+
+
+def connections_wanted(stack: Stack, tasks: Mapping[str, int]) -> int:
+    """Pure: connections to the database of so many tasks, while one service is deployed.
+
+    Its tasks are there twice, blue and green, or 200 % of a rolling one; that is the one with the most connections.
+    """
+    each = [count * stack.services[name].connections for name, count in tasks.items()]
+    return sum(each) + max(each, default=0) + ADMINISTRATION
+
+
 def _choose_database(made: Plan, load: Load, stack: Stack, costs: MessageCosts, prices: Prices) -> None:
     most = {name: max(tasks, stack.services[name].max_tasks) for name, tasks in made.tasks.items()}
-    made.database_connections = sum(most.values()) * CONNECTIONS_PER_TASK + ADMINISTRATION
+    made.database_connections = connections_wanted(stack, most)
     vcpu = load.peak * (costs.postgres_accept + load.recipients * costs.postgres_deliver) / _BUSY
     fitting = [c for c in prices.databases if c.vcpu >= vcpu and c.connections >= made.database_connections]
     if fitting:
@@ -130,7 +165,8 @@ def _choose_database(made: Plan, load: Load, stack: Stack, costs: MessageCosts, 
         )
     if stack.database_connections < made.database_connections:
         made.warnings.append(
-            f"rds.max_connections is {stack.database_connections:,}, and tasks may want {made.database_connections:,}"
+            f"rds.max_connections is {stack.database_connections:,}, and tasks may want {made.database_connections:,} "
+            "while one service is deployed"
         )
     if has.vcpu < vcpu:
         made.warnings.append(f"rds.instance_class {has.name} has {has.vcpu:g} vCPU, and {vcpu:.1f} are needed")
@@ -176,12 +212,13 @@ def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, fl
     nodes = stack.cache_nodes * max(1, math.ceil(made.stream_shards / stack.cache_groups))
     found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class)
     units = max(load.average / 800, load.average * load.session_seconds / 100_000, gb / HOURS_PER_MONTH)
-    balancer = table["load_balancer_hour"]
-    found["load balancer"] = HOURS_PER_MONTH * (balancer["nlb"] + units * balancer["nlb_unit"])
+    found["load balancers"] = HOURS_PER_MONTH * (
+        prices.balancers(stack) + units * table["load_balancer_hour"]["nlb_unit"]
+    )
     out = gb * load.recipients
     found["NAT"] = HOURS_PER_MONTH * stack.nat_gateways * table["nat"]["hour"] + out * table["nat"]["gb"]
     found["data out"] = out * table["data_out"]["gb"]
-    found["endpoints"] = HOURS_PER_MONTH * table["interface_endpoint"]["hour"] * 12
+    found["endpoints"] = HOURS_PER_MONTH * table["interface_endpoint"]["hour"] * stack.interface_endpoints
     # A line for each message that is not delivered at once, and the metrics: a twentieth of a KiB a message.
     found["logs"] = load.average * _SECONDS_PER_MONTH * 0.05 / 2**20 * table["logs"]["gb"]
     return found

@@ -12,8 +12,6 @@ from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.planning.stack import Service, Stack
 
 HOURS_PER_MONTH: Final = 730
-_ZONES: Final = 3
-_ENDPOINTS: Final = 4  # ECR has two, Secrets Manager, CloudWatch Logs; S3's is free
 # RDS's own default of max_connections: LEAST(memory / this, 5000), memory in bytes.
 _BYTES_PER_CONNECTION: Final = 9_531_392
 _CONNECTIONS_MOST: Final = 5000
@@ -41,6 +39,7 @@ class Prices:
         self.table = table
         self.as_of = str(table["as_of"])
         self.region = str(table["region"])
+        self.left_out = [str(each) for each in table["left_out"]]
         self.databases = [
             DatabaseClass(name, each["vcpu"], each["gib"], each["hour"]) for name, each in table["rds"].items()
         ]
@@ -66,16 +65,21 @@ class Prices:
         fargate = self.table["fargate_arm64_hour"]
         return float(service.vcpu * fargate["vcpu"] + service.memory_gib * fargate["gib"])
 
+    def balancers(self, stack: Stack) -> float:
+        """Of the load balancers, an hour, without what they carry."""
+        balancer = self.table["load_balancer_hour"]
+        return float(balancer["nlb"] + (balancer["alb"] if stack.alb else 0.0))
+
     def standing(self, stack: Stack) -> float:
-        """Of what is there whatever the load, an hour: database, cache, NAT, NLB, endpoints, the issuer."""
+        """Of what is there whatever the load, an hour: database, cache, NAT, load balancers, endpoints, the issuer."""
         database = self.database(stack.database_class).hour * (2 if stack.database_multi_az else 1)
         others = [stack.services[name] for name in ("certs",) if name in stack.services]
         return float(
             database
             + self.cache_hour(stack.cache_class) * stack.cache_nodes
             + self.table["nat"]["hour"] * stack.nat_gateways
-            + self.table["load_balancer_hour"]["nlb"]
-            + self.table["interface_endpoint"]["hour"] * _ENDPOINTS * _ZONES
+            + self.balancers(stack)
+            + self.table["interface_endpoint"]["hour"] * stack.interface_endpoints
             + sum(self.task(service) * service.min_tasks for service in others)
         )
 

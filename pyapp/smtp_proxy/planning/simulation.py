@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # Of a vCPU, what can be used before waiting grows without bound; also of the database's.
 _USABLE: Final = 0.9
-_SMTP_CONNECTIONS_MAX: Final = 20_000  # SMTP_MAX_CONNECTIONS
 _NOTHING: Final = 1e-9
 
 
@@ -96,7 +95,7 @@ class _Smtp:
         """Messages a second: by CPU and by connections."""
         tasks, service = self.fleet.running, self.fleet.service
         by_cpu = tasks * service.vcpu * _USABLE / costs.server
-        return min(by_cpu, tasks * _SMTP_CONNECTIONS_MAX / max(session_seconds, 0.001))
+        return min(by_cpu, tasks * service.sessions / max(session_seconds, 0.001))
 
 
 class Simulation:

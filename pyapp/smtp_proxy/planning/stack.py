@@ -11,6 +11,8 @@ import yaml
 from smtp_proxy.errors import ConfigurationError
 
 SMTP: Final = ("submission", "submissions")
+# Of each task that has a pool: notifications and locks (docs/decisions/0036).
+DIRECT_CONNECTIONS: Final = 2
 # In a checkout; the installed package has no IaC beside it.
 DEFAULT_FILE: Final = Path(__file__).resolve().parents[3] / "terraform" / "stack.yaml"
 
@@ -25,6 +27,13 @@ class Service:
     min_tasks: int
     max_tasks: int
     per_task: float  # connections, or messages of the backlog, that a task is to have at most; 0: no such policy
+    sessions: int = 0  # SMTP_MAX_CONNECTIONS: beyond it a task answers 421; 0: it accepts no mail
+    pool: int = 0  # DB_POOL_SIZE; 0: it asks no database
+
+    @property
+    def connections(self) -> int:
+        """To the database, of one task at most: its pool, and those past a pooler."""
+        return self.pool + DIRECT_CONNECTIONS if self.pool else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class Stack:
     cache_groups: int
     cache_nodes: int  # of all groups, with their replicas
     nat_gateways: int
+    interface_endpoints: int  # network interfaces of them: each has one in each zone
+    alb: bool
 
     @property
     def smtp(self) -> list[Service]:
@@ -136,6 +147,8 @@ def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
         cache_groups=int(_number(cache, "node_groups")),
         cache_nodes=int(_number(cache, "node_groups") * (1 + _number(cache, "replicas_per_node_group"))),
         nat_gateways=len(sections["vpc"]["nat_zones"]),
+        interface_endpoints=len(sections["vpc"]["endpoints"]) * len(sections["general"]["zones"]),
+        alb=bool(sections["alb"]["enabled"]),
     )
 
 
@@ -144,9 +157,11 @@ def _service(name: str, section: dict[str, Any]) -> Service:
     least, most = int(_number(section, "min_tasks")), int(_number(section, "max_tasks"))
     if not 0 < least <= most:
         raise ValueError(f"{name}: min_tasks {least} and max_tasks {most} do not go together")
-    return Service(
-        name, _number(section, "cpu") / 1024, _number(section, "memory") / 1024, least, most, float(per_task)
+    sessions, pool = (
+        int(_number(section, key)) if key in section else 0 for key in ("smtp_max_connections", "db_pool_size")
     )
+    vcpu, gib = _number(section, "cpu") / 1024, _number(section, "memory") / 1024
+    return Service(name, vcpu, gib, least, most, float(per_task), sessions, pool)
 
 
 def _scaling(section: dict[str, Any]) -> Scaling:

@@ -413,6 +413,13 @@ locals {
     },
     var.hostname == "" ? {} : { SMTP_PROXY_HOSTNAME = var.hostname },
   )
+  # What the plan and the budget of connections reckon with, so that they hold for what runs.
+  sizes = {
+    for service, of in var.services : service => merge(
+      of.smtp_max_connections == null ? {} : { SMTP_MAX_CONNECTIONS = tostring(of.smtp_max_connections) },
+      of.db_pool_size == null ? {} : { DB_POOL_SIZE = tostring(of.db_pool_size) },
+    )
+  }
   # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
   sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn, START_WAITS = "true" }
   smtp = merge(local.database, local.sealing, local.cache, local.protection, {
@@ -500,7 +507,7 @@ resource "aws_ecs_task_definition" "main" {
       for name, path in local.volumes : { sourceVolume = name, containerPath = path, readOnly = false }
     ]
     environment = [
-      for name, value in merge(local.all, { METRICS_SERVICE = each.key }, local.environment[each.key]) : { name = name, value = value }
+      for name, value in merge(local.all, { METRICS_SERVICE = each.key }, local.sizes[each.key], local.environment[each.key]) : { name = name, value = value }
     ]
     # Whether it runs, not whether it is ready: ECS ends whom this fails, and while Postgres is away that were all tasks
     # of all services at once. Load balancers ask for readiness.

@@ -127,6 +127,8 @@ variable "services" {
     min_tasks            = number
     max_tasks            = number
     connections_per_task = optional(number)
+    smtp_max_connections = optional(number)
+    db_pool_size         = optional(number)
     backlog_per_task     = optional(number)
     requests_per_task    = optional(number)
     latency_p95_seconds  = optional(number)

@@ -31,6 +31,7 @@ variable "settings" {
     private_cidrs           = map(string)
     database_cidrs          = map(string)
     nat_zones               = list(string)
+    endpoints               = list(string)
     flow_log_retention_days = number
   })
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,51 @@ def test_connections_beyond_what_a_class_bears_are_refused(costs: MessageCosts, 
     assert "1,200" in problem
     assert "4 GiB bears 450" in problem
     assert "RDS Proxy" in problem
+
+
+def test_a_deployment_has_the_largest_service_twice(costs: MessageCosts, prices: Prices) -> None:
+    """20 and 20 tasks that accept, 10 workers and the issuer, at 8 and 2 each; and 20 green ones beside the blue."""
+    made = plan(FLOOR, PRODUCTION, costs, prices)
+    assert made.database_connections == (20 + 20 + 10 + 1 + 20) * 10 + 90
+    tight = load(None, "production", ["rds.max_connections=700"])
+    (warning,) = plan(FLOOR, tight, costs, prices).warnings
+    assert warning == "rds.max_connections is 700, and tasks may want 800 while one service is deployed"
+    pooled = load(None, "production", ["submission.db_pool_size=4", "submissions.db_pool_size=4"])
+    assert plan(FLOOR, pooled, costs, prices).database_connections == (20 + 20 + 20) * 6 + 11 * 10 + 90
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            ["submission.memory=512"],
+            r"submission\.smtp_max_connections is 2,500, and a task of 0\.5 GiB bears 0: lower it",
+        ),
+        (["submissions.smtp_max_connections=9000"], r"is 9,000, and a task of 1 GiB bears 7,987: lower it"),
+        (["submission.smtp_max_connections=400"], r"connections_per_task is 500, .* 400: it would never scale out"),
+    ],
+)
+def test_sessions_that_a_task_can_not_have_are_refused(
+    changes: list[str], said: str, costs: MessageCosts, prices: Prices
+) -> None:
+    (problem,) = plan(FLOOR, load(None, "production", changes), costs, prices).problems
+    assert re.search(said, problem)
+
+
+def test_every_endpoint_and_load_balancer_costs(costs: MessageCosts, prices: Prices) -> None:
+    """Of the same list as the stack makes them; what is not counted is named."""
+    of = load(None, "production")
+    made = plan(FLOOR, of, costs, prices).dollars_per_month
+    assert of.interface_endpoints == 5 * 3
+    assert made["endpoints"] == pytest.approx(730 * 15 * 0.01)
+    fewer = load(None, "production", ["vpc.endpoints=[logs]"])
+    assert plan(FLOOR, fewer, costs, prices).dollars_per_month["endpoints"] == pytest.approx(730 * 3 * 0.01)
+    assert prices.standing(of) - prices.standing(fewer) == pytest.approx(12 * 0.01)
+    web = load(None, "production", ["alb.enabled=true"])
+    more = plan(FLOOR, web, costs, prices).dollars_per_month["load balancers"] - made["load balancers"]
+    assert more == pytest.approx(730 * prices.table["load_balancer_hour"]["alb"])
+    assert prices.standing(web) - prices.standing(of) == pytest.approx(prices.table["load_balancer_hour"]["alb"])
+    assert "KMS keys" in prices.left_out
 
 
 def test_more_than_any_database_bears_is_refused_with_the_reason(costs: MessageCosts, prices: Prices) -> None:
