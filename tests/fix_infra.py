@@ -73,7 +73,9 @@ def tree(folder: Path, edits: Edits) -> Path:
     """A copy of terraform/ and pulumi/ with edits; each must find its text exactly once."""
     for name in ("terraform", "pulumi"):
         shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars", "__pycache__"),
         )
     for name, changes in edits.items():
         text = (folder / name).read_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,14 @@ def stack(folder: Path, environment: str, edits: Edits) -> Iterator[Project]:
         found.does("config", "set", "zoneId", str(OWN["zone_id"]))
         found.does("config", "set", "--path", "alertEmails[0]", "operators@example.com")
         yield found
+
+
+def typed(pattern: str, command: str) -> list[str]:
+    """The arguments of a command in docs/DEPLOY.md, as a shell makes them of what stands there."""
+    (found,) = re.findall(pattern, (ROOT / "docs/DEPLOY.md").read_text(), re.DOTALL)
+    script = found.replace(command, "printf '%s\\n'")
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def edit(project: Project, file: str, there: str, instead: str) -> None:
@@ -120,6 +129,21 @@ def what_others_change_is_left(found: Project) -> None:
 
 def changed(of: Made, **values: object) -> Made:
     return of._replace(inputs={**of.inputs, **values})
+
+
+def test_what_comes_before_the_services_as_it_is_typed(tmp_path: Path) -> None:
+    """docs/DEPLOY.md, 3: key, repository and secret and nothing else, whose names are put out; then all the rest."""
+    with stack(tmp_path, "production", {}) as found:
+        found.does("up", "--yes", *typed(r"ECS='.*?(?=\n    output)", "pulumi up"))
+        assert {(each.kind, each.name) for each in found.aws.there.values()} == {
+            ("aws_kms_key", "ecs-main"),
+            ("aws_ecr_repository", "ecs-main"),
+            ("aws_secretsmanager_secret", "ecs-sealing"),
+        }
+        for output in ("image_repository", "sealing_secret_arn"):
+            assert found.does("stack", "output", output).strip()
+        found.does("up", "--yes", *PACK)
+        found.does("preview", "--expect-no-changes", *PACK)
 
 
 def test_a_breach_that_a_preview_sees_makes_nothing(tmp_path: Path) -> None:
