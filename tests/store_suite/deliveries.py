@@ -142,10 +142,10 @@ class DeliverySuite:
         worker = uuid4()
         assert len(await stores.store.claim(ids, worker, LEASE)) == 2
         await stores.let_pass(LEASE + 1)
-        (first,) = await stores.store.sweep(3, SWEEP_AFTER)
+        (first,) = await stores.store.sweep(1, SWEEP_AFTER)
         (job,) = await stores.store.claim([first], worker, LEASE)
         assert [recipient.address for recipient in job.recipients] == list(recipients)
-        (second,) = await stores.store.sweep(3, SWEEP_AFTER)
+        (second,) = await stores.store.sweep(1, SWEEP_AFTER)
         assert {first, second} == set(ids)
 
     async def test_delivered_is_final(self, stores: Stores) -> None:
@@ -295,6 +295,17 @@ class DeliverySuite:
         swept = [await stores.store.sweep(3, SWEEP_AFTER) for _ in range(4)]
         assert [len(some) for some in swept] == [3, 3, 1, 0]
         assert sorted(i for some in swept for i in some) == sorted(ids)
+
+    async def test_what_became_due_last_does_not_wait_for_an_old_backlog(self, stores: Stores) -> None:
+        old = await stores.accepted(*(core_envelope() for _ in range(20)))
+        await stores.let_pass(SWEEP_AFTER + 1)
+        (new,) = await stores.accepted(core_envelope())
+        await stores.let_pass(SWEEP_AFTER + 1)
+        swept = await stores.store.sweep(4, 10 * SWEEP_AFTER)
+        assert len(swept) == 4
+        assert new in swept
+        rest = await stores.store.sweep(100, 10 * SWEEP_AFTER)
+        assert sorted([*swept, *rest]) == sorted([*old, new])
 
     async def test_a_worker_that_leaves_gives_back(self, stores: Stores) -> None:
         ids = await stores.accepted(*(core_envelope() for _ in range(3)))

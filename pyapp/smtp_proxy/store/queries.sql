@@ -131,10 +131,18 @@ WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uu
 RETURNING envelope_id;
 
 -- name: renew
--- The bound on sweep_at keeps this to the rows in flight: a million deferred ones lie further ahead in the index.
+-- The bound on sweep_at keeps this to the rows in flight: a million deferred ones lie further ahead in the index. What is
+-- being recorded just now is left alone: it needs no lease, and to wait for it in another order would be a deadlock.
 -- $1 worker, $2 lease
-UPDATE deliveries SET sweep_at = now() + $2::interval
-WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval;
+WITH mine AS (
+    SELECT envelope_id, recipient_number FROM deliveries
+    WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE deliveries d SET sweep_at = now() + $2::interval
+FROM mine
+WHERE d.envelope_id = mine.envelope_id AND d.recipient_number = mine.recipient_number
+    AND d.envelope_id = ANY (ARRAY(SELECT envelope_id FROM mine));
 
 -- name: release
 -- $1 worker, $2 longest lease
@@ -334,15 +342,25 @@ RETURNING d.envelope_id, d.recipient_number;
 -- A lane that this release does not know goes with what is transactional, as in model.Lane. Both conditions are said as
 -- deliveries_by_lane says them. The limit does not part a message's recipients, who share a transaction and a report: the
 -- others are found by the key of each message, and their state is said as no index of what is due says it, since that
--- would read the whole backlog.
+-- would read the whole backlog. Half is what has been due for longest, half what became due last: new mail that the stream
+-- has lost does not wait for an old backlog.
 -- $1 limit, $2 sweep after, $3 lane
-WITH first AS (
+WITH oldest AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
     WHERE CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2 AND sweep_at <= now()
     ORDER BY sweep_at
-    LIMIT $1
+    LIMIT $1::integer - $1::integer / 2
     FOR UPDATE SKIP LOCKED
+), newest AS (
+    SELECT envelope_id, recipient_number, state = 1 AS was_taken
+    FROM deliveries
+    WHERE CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2 AND sweep_at <= now()
+    ORDER BY sweep_at DESC
+    LIMIT $1::integer / 2
+    FOR UPDATE SKIP LOCKED
+), first AS (
+    SELECT * FROM oldest UNION SELECT * FROM newest
 ), due AS (
     SELECT envelope_id, recipient_number, was_taken FROM first
     UNION ALL
