@@ -12,6 +12,7 @@ own = Own(
     image_version=config.get("imageVersion") or "first",
     smarthost_host=config.get("smarthostHost") or "",
     smarthost_secret_arn=config.get("smarthostSecretArn") or "",
+    smarthost_kms_key_arn=config.get("smarthostKmsKeyArn") or "",
     ses_arns=config.get_object("sesArns") or (),
     alert_emails=config.get_object("alertEmails") or [],
 )

@@ -110,26 +110,27 @@ module "cloudwatch" {
 module "ecs" {
   source = "./modules/ecs"
 
-  name                 = local.name
-  account_id           = var.account_id
-  region               = local.general.region
-  services             = local.services
-  migrate              = local.settings.migrate
-  settings             = local.settings.ecs
-  scaling              = local.settings.scaling
-  pressure             = local.settings.pressure
-  ports                = local.settings.ports
-  vpc_id               = module.vpc.vpc_id
-  subnet_ids           = values(module.vpc.private_subnet_ids)
-  security_group_ids   = module.vpc.security_group_ids
-  proxy_networks       = values(local.settings.vpc.public_cidrs)
-  target_group_arns    = merge(module.nlb.target_group_arns, one(module.alb[*].target_group_arns))
-  image_version        = var.image_version
-  hostname             = var.smtp_hostname
-  zone_id              = var.zone_id
-  smarthost_host       = var.smarthost_host
-  smarthost_secret_arn = var.smarthost_secret_arn
-  ses_arns             = var.ses_arns
+  name                  = local.name
+  account_id            = var.account_id
+  region                = local.general.region
+  services              = local.services
+  migrate               = local.settings.migrate
+  settings              = local.settings.ecs
+  scaling               = local.settings.scaling
+  pressure              = local.settings.pressure
+  ports                 = local.settings.ports
+  vpc_id                = module.vpc.vpc_id
+  subnet_ids            = values(module.vpc.private_subnet_ids)
+  security_group_ids    = module.vpc.security_group_ids
+  proxy_networks        = values(local.settings.vpc.public_cidrs)
+  target_group_arns     = merge(module.nlb.target_group_arns, one(module.alb[*].target_group_arns))
+  image_version         = var.image_version
+  hostname              = var.smtp_hostname
+  zone_id               = var.zone_id
+  smarthost_host        = var.smarthost_host
+  smarthost_secret_arn  = var.smarthost_secret_arn
+  smarthost_kms_key_arn = var.smarthost_kms_key_arn
+  ses_arns              = var.ses_arns
 
   alarm_names = module.cloudwatch.alarm_names
 

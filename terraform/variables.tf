@@ -75,6 +75,22 @@ variable "smarthost_secret_arn" {
   default     = ""
 }
 
+variable "smarthost_kms_key_arn" {
+  description = "Key of smarthost_secret_arn, where it is one of your own; empty: AWS's own key of Secrets Manager."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.smarthost_kms_key_arn == "" || can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/", var.smarthost_kms_key_arn))
+    error_message = "smarthost_kms_key_arn must be the ARN of a key, not of an alias: arn:aws:kms:REGION:ACCOUNT:key/ID (aws kms describe-key)."
+  }
+
+  validation {
+    condition     = var.smarthost_kms_key_arn == "" || var.smarthost_secret_arn != ""
+    error_message = "smarthost_kms_key_arn is the key of smarthost_secret_arn: name both, or neither."
+  }
+}
+
 variable "ses_arns" {
   description = "What the worker's routes of kind \"ses\" send with: ARNs of identities, and of the configuration sets and tenants that routes name; empty: the worker may not call SES."
   type        = list(string)

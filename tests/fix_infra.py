@@ -48,7 +48,8 @@ OWN: Own = MappingProxyType(
         "http_hostname": "mail.example.com",
         "image_version": "sha256:" + 64 * "0",
         "smarthost_host": "relay.example.com",
-        "smarthost_secret_arn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:relay-AbCdEf",
+        "smarthost_secret_arn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:relay-AbCdEf",
+        "smarthost_kms_key_arn": "arn:aws:kms:eu-west-1:123456789012:key/22222222-2222-2222-2222-222222222222",
         "ses_arns": [
             "arn:aws:ses:us-east-1:123456789012:identity/example.com",
             "arn:aws:ses:us-east-1:123456789012:configuration-set/mail",

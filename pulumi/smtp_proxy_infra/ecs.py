@@ -42,6 +42,7 @@ KINDS = {
 }
 
 
+KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/.+")
 SES_ARN = re.compile(r"arn:aws[a-z-]*:ses:[a-z0-9-]+:[0-9]{12}:(identity|configuration-set|tenant)/[^*?\s]+")
 
 
@@ -65,6 +66,7 @@ class EcsArgs:
     zone_id: str
     smarthost_host: str
     smarthost_secret_arn: str
+    smarthost_kms_key_arn: str
     ses_arns: Sequence[str]
     alerts_topic_arn: pulumi.Input[str]
     alerts_key_arn: pulumi.Input[str]
@@ -90,6 +92,15 @@ class EcsArgs:
             all(SES_ARN.fullmatch(arn) for arn in self.ses_arns),
             "ses_arns must be whole ARNs of SES, without wildcards: arn:aws:ses:REGION:ACCOUNT:identity/example.com "
             "(aws sesv2 list-email-identities), configuration-set/NAME or tenant/NAME/ID.",
+        )
+        require(
+            not self.smarthost_kms_key_arn or KEY_ARN.fullmatch(self.smarthost_kms_key_arn) is not None,
+            "smarthost_kms_key_arn must be the ARN of a key, not of an alias: arn:aws:kms:REGION:ACCOUNT:key/ID "
+            "(aws kms describe-key).",
+        )
+        require(
+            not self.smarthost_kms_key_arn or self.smarthost_secret_arn != "",
+            "smarthost_kms_key_arn is the key of smarthost_secret_arn: name both, or neither.",
         )
         for each in self.scaling.prewarm.values():
             of = self.services.get(each["service"])
@@ -213,13 +224,18 @@ class Ecs(pulumi.ComponentResource):
             database=args.database,
             cache=[args.cache.group_arn, args.cache.user_arn],
             smarthost_secret=args.smarthost_secret_arn,
+            smarthost_key=args.smarthost_kms_key_arn,
             ses=args.ses_arns,
             alerts_topic=args.alerts_topic_arn,
             alerts_key=args.alerts_key_arn,
         )
         logs = [*(self._logs[service].arn for service in sorted(self._logs)), self._migrate_log.arn]
-        self._execution = execution_role(self._name, of, logs, self._child)
-        self._roles = {service: task_role(self._name, service, of, self._child) for service in args.services}
+        execution = execution_role(self._name, of, logs, self._child)
+        tasks = {service: task_role(self._name, service, of, self._child) for service in args.services}
+        self._execution, self._roles = execution.role, {service: each.role for service, each in tasks.items()}
+        # A task that starts before its roles may do anything fails, and when the stack is taken down, one that ends has
+        # rights.
+        self._may = [execution.policy, *(each.policy for each in tasks.values())]
         self._migrate_role = migrate_role(self._name, of, self._child)
 
     def _make_tasks(self) -> Tasks:
@@ -357,7 +373,9 @@ class Ecs(pulumi.ComponentResource):
             service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=registry.arn) if registry else None,
             # Definition, count and target group are CodeDeploy's, and scaling's, after the first update.
             opts=pulumi.ResourceOptions(
-                parent=self, ignore_changes=["desiredCount", "taskDefinition", "loadBalancers"]
+                parent=self,
+                ignore_changes=["desiredCount", "taskDefinition", "loadBalancers"],
+                depends_on=self._may,
             ),
         )
 
@@ -392,6 +410,8 @@ class Ecs(pulumi.ComponentResource):
             network_configuration=self._network(service),
             load_balancers=self._balanced(service),
             opts=pulumi.ResourceOptions(
-                parent=self, ignore_changes=["desiredCount", "taskDefinition"], depends_on=[self._capacity]
+                parent=self,
+                ignore_changes=["desiredCount", "taskDefinition"],
+                depends_on=[self._capacity, *self._may],
             ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulumi
 import pulumi_aws as aws
@@ -43,9 +43,17 @@ class Reach:
     database: Database
     cache: Sequence[pulumi.Input[str]]
     smarthost_secret: str
+    smarthost_key: str
     ses: Sequence[str]
     alerts_topic: pulumi.Input[str]
     alerts_key: pulumi.Input[str]
+
+
+class Granted(NamedTuple):
+    """A role, and what says what it may."""
+
+    role: aws.iam.Role
+    policy: aws.iam.RolePolicy
 
 
 def within(arn: pulumi.Output[str], rest: str) -> pulumi.Output[str]:
@@ -53,9 +61,7 @@ def within(arn: pulumi.Output[str], rest: str) -> pulumi.Output[str]:
     return pulumi.Output.concat(arn, rest)
 
 
-def execution_role(
-    name: str, of: Reach, logs: Sequence[pulumi.Output[str]], opts: pulumi.ResourceOptions
-) -> aws.iam.Role:
+def execution_role(name: str, of: Reach, logs: Sequence[pulumi.Output[str]], opts: pulumi.ResourceOptions) -> Granted:
     """Images and logs, nothing of the application."""
     role = aws.iam.Role(
         f"{name}-execution",
@@ -63,7 +69,7 @@ def execution_role(
         assume_role_policy=policies.trust(ECS_TASKS),
         opts=opts,
     )
-    aws.iam.RolePolicy(
+    may = aws.iam.RolePolicy(
         f"{name}-execution",
         name="start",
         role=role.id,
@@ -77,10 +83,10 @@ def execution_role(
         ),
         opts=opts,
     )
-    return role
+    return Granted(role, may)
 
 
-def task_role(name: str, service: str, of: Reach, opts: pulumi.ResourceOptions) -> aws.iam.Role:
+def task_role(name: str, service: str, of: Reach, opts: pulumi.ResourceOptions) -> Granted:
     """What the tasks of one service may do."""
     grants = grants_of(of)
     role = aws.iam.Role(
@@ -89,14 +95,14 @@ def task_role(name: str, service: str, of: Reach, opts: pulumi.ResourceOptions) 
         assume_role_policy=policies.trust(ECS_TASKS),
         opts=opts,
     )
-    aws.iam.RolePolicy(
+    may = aws.iam.RolePolicy(
         f"{name}-task-{service}",
         name=service,
         role=role.id,
         policy=policies.policy(*[statement for grant in GRANTED[service] for statement in grants[grant]]),
         opts=opts,
     )
-    return role
+    return Granted(role, may)
 
 
 def migrate_role(name: str, of: Reach, opts: pulumi.ResourceOptions) -> aws.iam.Role:
@@ -123,8 +129,13 @@ def _logins(of: Reach) -> list[pulumi.Input[str]]:
 def _read_master(of: Reach) -> Statements:
     return [
         policies.allow(["secretsmanager:GetSecretValue"], [of.database.secret_arn]),
-        policies.allow(["kms:Decrypt"], [of.database.kms_key_arn]),
+        policies.allow(["kms:Decrypt"], [of.database.kms_key_arn], _by("secretsmanager", of.region)),
     ]
+
+
+def _by(service: str, region: str) -> dict[str, Any]:
+    """Keys are used by way of the service that keeps what they encrypt, and by no call of the task's own."""
+    return {"StringEquals": {"kms:ViaService": f"{service}.{region}.amazonaws.com"}}
 
 
 def grants_of(of: Reach) -> dict[str, Statements]:
@@ -157,13 +168,16 @@ def grants_of(of: Reach) -> dict[str, Statements]:
             *(
                 [
                     allow([*secret, "secretsmanager:PutSecretValue"], [of.database.proxy_secret_arn]),
-                    allow(["kms:GenerateDataKey"], [of.database.kms_key_arn]),
+                    allow(["kms:GenerateDataKey"], [of.database.kms_key_arn], _by("secretsmanager", of.region)),
                 ]
                 if of.database.proxy
                 else []
             ),
         ],
-        "sealing": [allow(secret, [of.sealing]), allow(["kms:Decrypt"], [of.key])],
+        "sealing": [
+            allow(secret, [of.sealing]),
+            allow(["kms:Decrypt"], [of.key], _by("secretsmanager", of.region)),
+        ],
         "cache": [allow(["elasticache:Connect"], of.cache)],
         # A task asks for itself; its id is not known before.
         "protection": [
@@ -172,23 +186,30 @@ def grants_of(of: Reach) -> dict[str, Statements]:
                 [f"arn:aws:ecs:{of.region}:{of.account_id}:task/{of.name}/*"],
             )
         ],
-        "smarthost": [allow(secret, [of.smarthost_secret])] if of.smarthost_secret else [],
+        "smarthost": _smarthost(of) if of.smarthost_secret else [],
         # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is
         # named: the identity, the configuration set, the tenant.
         # The topic is encrypted: who publishes has a key of its data made.
         "alerts": [
             allow(["sns:Publish"], [of.alerts_topic]),
-            allow(["kms:Decrypt", "kms:GenerateDataKey"], [of.alerts_key]),
+            allow(["kms:Decrypt", "kms:GenerateDataKey"], [of.alerts_key], _by("sns", of.region)),
         ],
         "ses": [allow(["ses:SendEmail", "ses:SendRawEmail"], of.ses)] if of.ses else [],
         # To list it tells a certificate that is not there from one that may not be read.
         "backup": [
             allow(["s3:GetObject", "s3:PutObject"], [within(of.bucket, "/*")]),
             allow(["s3:ListBucket"], [of.bucket]),
-            allow(["kms:GenerateDataKey"], [of.key]),
+            allow(["kms:Decrypt", "kms:GenerateDataKey"], [of.key], _by("s3", of.region)),
         ],
         "dns": _dns(of) if of.zone_id and of.hostname else [],
     }
+
+
+def _smarthost(of: Reach) -> Statements:
+    """Its secret, which may be in another region, and the secret's key where that is not AWS's own."""
+    by = _by("secretsmanager", of.smarthost_secret.split(":")[3])
+    key = [policies.allow(["kms:Decrypt"], [of.smarthost_key], by)] if of.smarthost_key else []
+    return [policies.allow(["secretsmanager:GetSecretValue"], [of.smarthost_secret]), *key]
 
 
 def _dns(of: Reach) -> Statements:

@@ -35,6 +35,7 @@ class Own:
     image_version: str = "first"
     smarthost_host: str = ""
     smarthost_secret_arn: str = ""
+    smarthost_kms_key_arn: str = ""
     ses_arns: Sequence[str] = ()
     alert_emails: Sequence[str] = ()
 
@@ -196,6 +197,7 @@ def declare(environment: str, account_id: str, own: Own = NOTHING) -> Mapping[st
             zone_id=own.zone_id,
             smarthost_host=own.smarthost_host,
             smarthost_secret_arn=own.smarthost_secret_arn,
+            smarthost_kms_key_arn=own.smarthost_kms_key_arn,
             ses_arns=own.ses_arns,
             alerts_topic_arn=cloudwatch.topic_arn,
             alerts_key_arn=cloudwatch.kms_key_arn,

@@ -49,6 +49,7 @@ class Vpc(pulumi.ComponentResource):
         super().__init__("smtp-proxy:infra:Vpc", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
+        self._reach: list[pulumi.Resource] = []  # what lets tasks reach anything
         self._network()
         self._ways_out()
         self._routes()
@@ -59,7 +60,8 @@ class Vpc(pulumi.ComponentResource):
         self.vpc_id: pulumi.Output[str] = self._vpc.id
         # A network is public once it has a way out: a load balancer in one without is refused.
         self.public_subnet_ids = {zone: after(subnet.id, *self._open) for zone, subnet in self._public.items()}
-        self.private_subnet_ids = {zone: subnet.id for zone, subnet in self._private.items()}
+        # A task that starts before it can reach its image, its secrets or the database fails.
+        self.private_subnet_ids = {zone: after(subnet.id, *self._reach) for zone, subnet in self._private.items()}
         self.database_subnet_ids = {zone: subnet.id for zone, subnet in self._database.items()}
         self.security_group_ids = {role: group.id for role, group in self._groups.items()}
         self.nat_addresses = {zone: address.public_ip for zone, address in self._addresses.items()}
@@ -136,14 +138,14 @@ class Vpc(pulumi.ComponentResource):
         # A table for each zone, so that a zone's tasks leave through the zone's own gateway where it has one.
         self._private_tables = {zone: self._table(f"private-{zone}") for zone in self._private}
         for zone, table in self._private_tables.items():
-            aws.ec2.Route(
+            out = aws.ec2.Route(
                 f"{name}-private-{zone}",
                 route_table_id=table.id,
                 destination_cidr_block="0.0.0.0/0",
                 nat_gateway_id=self._gateways[zone if zone in args.nat_zones else args.nat_zones[0]].id,
                 opts=self._child,
             )
-            self._associate(f"private-{zone}", self._private[zone], table)
+            self._reach += [out, self._associate(f"private-{zone}", self._private[zone], table)]
         # Databases reach nothing outside the VPC: a table without a route.
         database = self._table("database")
         for zone, subnet in self._database.items():
@@ -172,8 +174,9 @@ class Vpc(pulumi.ComponentResource):
             tags=self._named("-s3"),
             opts=self._child,
         )
+        self._reach.append(self._s3)
         for service in args.endpoints:
-            aws.ec2.VpcEndpoint(
+            endpoint = aws.ec2.VpcEndpoint(
                 f"{name}-interface-{service}",
                 vpc_id=self._vpc.id,
                 service_name=f"com.amazonaws.{args.region}.{service}",
@@ -184,6 +187,7 @@ class Vpc(pulumi.ComponentResource):
                 tags=self._named(f"-{service}"),
                 opts=self._child,
             )
+            self._reach.append(endpoint)
 
     def _security_groups(self) -> None:
         self._groups = {
@@ -205,7 +209,7 @@ class Vpc(pulumi.ComponentResource):
                 "egress": aws.vpc.SecurityGroupEgressRule,
             }[rule["direction"]]
             port, peer = self._args.ports[rule["port"]], rule["peer"]
-            kind(
+            made = kind(
                 f"{self._name}-rule-{rule_name}",
                 security_group_id=self._groups[rule["group"]].id,
                 description=rule["why"],
@@ -217,6 +221,7 @@ class Vpc(pulumi.ComponentResource):
                 referenced_security_group_id=self._groups[peer].id if peer in self._groups else None,
                 opts=self._child,
             )
+            self._reach.append(made)
 
     def _flow_logs(self) -> None:
         name, args = self._name, self._args

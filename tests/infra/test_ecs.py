@@ -83,6 +83,24 @@ def test_all_services_run_on_fargate(side: str, stack: Side) -> None:
 
 
 @SIDES
+def test_services_start_when_their_tasks_can(side: str, production: Side) -> None:
+    """With the rights of their roles, and with ways to the image, the secrets and the database."""
+    found = [each for each in production(side) if each.kind == "aws_ecs_service"]
+    assert len(found) >= 4
+    for each in found:
+        assert {
+            "aws_iam_role_policy ecs-execution",
+            f"aws_iam_role_policy ecs-task-{each.arguments['name']}",
+            "aws_route vpc-private-a",
+            "aws_route_table_association vpc-private-a",
+            "aws_vpc_endpoint vpc-s3",
+            "aws_vpc_endpoint vpc-interface-ecr.dkr",
+            "aws_vpc_security_group_egress_rule vpc-rule-smtp-to-database",
+            "aws_vpc_security_group_ingress_rule vpc-rule-database-smtp",
+        } <= each.dependencies, each.name
+
+
+@SIDES
 def test_tasks_are_arm64(side: str, stack: Side) -> None:
     """REQ-INFRA-ECS-013."""
     for definition in of_kind(stack(side), "aws_ecs_task_definition").values():
@@ -417,6 +435,35 @@ def test_the_issuer_may_write_one_name_of_the_zone(side: str, switched: Side) ->
                 argument_name(f"{change}RecordTypes"): "TXT",
                 argument_name(f"{change}Actions"): ["DELETE", "UPSERT"],
             }
+
+
+@SIDES
+def test_keys_are_used_by_way_of_a_service(side: str, stack: Side) -> None:
+    """Whoever has a task's role decrypts nothing that Secrets Manager, S3 or SNS does not hand out for itself."""
+    via = {}
+    for role, statements in task_policies(stack(side)).items():
+        for each in statements:
+            if role.startswith("ecs-") and any(action.startswith("kms:") for action in as_list(each["action"])):
+                said = each["condition"][argument_name("StringEquals")]["kms:via_service"]
+                via[role, each["resource"]] = said
+    assert via
+    assert set(via.values()) <= {f"{name}.us-east-1.amazonaws.com" for name in ("secretsmanager", "s3", "sns")} | {
+        "secretsmanager.eu-west-1.amazonaws.com"
+    }
+
+
+@SIDES
+def test_a_smarthosts_secret_may_have_a_key_of_its_own(side: str, switched: Side) -> None:
+    """Without kms:Decrypt a secret under a customer's key can not be read: the worker alone may, in its region."""
+    found = {
+        role: each
+        for role, statements in task_policies(switched(side)).items()
+        for each in statements
+        if OWN["smarthost_kms_key_arn"] in as_list(each["resource"])
+    }
+    assert found.keys() == {"ecs-task-worker"}
+    assert found["ecs-task-worker"]["action"] == "kms:Decrypt"
+    assert "secretsmanager.eu-west-1.amazonaws.com" in str(found["ecs-task-worker"]["condition"])
 
 
 @SIDES

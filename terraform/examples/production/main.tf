@@ -14,14 +14,15 @@ terraform {
 module "smtp_proxy" {
   source = "../.."
 
-  environment          = "production"
-  account_id           = var.account_id
-  zone_id              = var.zone_id
-  smtp_hostname        = var.smtp_hostname
-  http_hostname        = var.http_hostname
-  image_version        = var.image_version
-  smarthost_host       = var.smarthost_host
-  smarthost_secret_arn = var.smarthost_secret_arn
-  ses_arns             = var.ses_arns
-  alert_emails         = var.alert_emails
+  environment           = "production"
+  account_id            = var.account_id
+  zone_id               = var.zone_id
+  smtp_hostname         = var.smtp_hostname
+  http_hostname         = var.http_hostname
+  image_version         = var.image_version
+  smarthost_host        = var.smarthost_host
+  smarthost_secret_arn  = var.smarthost_secret_arn
+  smarthost_kms_key_arn = var.smarthost_kms_key_arn
+  ses_arns              = var.ses_arns
+  alert_emails          = var.alert_emails
 }

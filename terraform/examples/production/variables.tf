@@ -42,6 +42,12 @@ variable "smarthost_secret_arn" {
   default     = ""
 }
 
+variable "smarthost_kms_key_arn" {
+  description = "Key of that secret, where it is one of your own; empty: AWS's own."
+  type        = string
+  default     = ""
+}
+
 variable "ses_arns" {
   description = "ARNs of SES that the worker may send with by its API; empty: none."
   type        = list(string)

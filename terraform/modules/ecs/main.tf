@@ -246,17 +246,17 @@ locals {
     # By IAM, as one role each of Postgres itself and of RDS Proxy; and as the master no longer (decision 0043).
     database = concat(
       [{ Action = ["rds-db:connect"], Resource = local.logins }],
-      var.database.services_read_master ? local.read_master : [],
+      [for grant in local.read_master : grant if var.database.services_read_master],
     )
     migrate = concat(local.read_master, [
       for grant in [
         { Action = ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], Resource = [var.database.proxy_secret_arn] },
-        { Action = ["kms:GenerateDataKey"], Resource = [var.database.kms_key_arn] },
+        { Action = ["kms:GenerateDataKey"], Resource = [var.database.kms_key_arn], Condition = local.by.secretsmanager },
       ] : grant if var.database.proxy
     ])
     sealing = [
       { Action = ["secretsmanager:GetSecretValue"], Resource = [aws_secretsmanager_secret.sealing.arn] },
-      { Action = ["kms:Decrypt"], Resource = [aws_kms_key.main.arn] },
+      { Action = ["kms:Decrypt"], Resource = [aws_kms_key.main.arn], Condition = local.by.secretsmanager },
     ]
     cache = [{ Action = ["elasticache:Connect"], Resource = [var.cache.group_arn, var.cache.user_arn] }]
     # A task asks for itself; its id is not known before.
@@ -265,7 +265,10 @@ locals {
       Resource = ["arn:aws:ecs:${var.region}:${var.account_id}:task/${var.name}/*"]
     }]
     smarthost = [
-      for arn in [var.smarthost_secret_arn] : { Action = ["secretsmanager:GetSecretValue"], Resource = [arn] } if arn != ""
+      for grant in [
+        { Action = ["secretsmanager:GetSecretValue"], Resource = [var.smarthost_secret_arn] },
+        { Action = ["kms:Decrypt"], Resource = [var.smarthost_kms_key_arn], Condition = local.by.smarthost },
+      ] : grant if grant.Resource[0] != ""
     ]
     # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is named:
     # the identity, the configuration set, the tenant.
@@ -273,7 +276,7 @@ locals {
     alerts = [
       for grant in [
         { Action = ["sns:Publish"], Resource = [var.alerts.topic_arn] },
-        { Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [var.alerts.kms_key_arn] },
+        { Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [var.alerts.kms_key_arn], Condition = local.by.sns },
       ] : grant if var.alerts.topic_arn != ""
     ]
     ses = [
@@ -283,7 +286,7 @@ locals {
     backup = [
       { Action = ["s3:GetObject", "s3:PutObject"], Resource = ["${aws_s3_bucket.certificates.arn}/*"] },
       { Action = ["s3:ListBucket"], Resource = [aws_s3_bucket.certificates.arn] },
-      { Action = ["kms:GenerateDataKey"], Resource = [aws_kms_key.main.arn] },
+      { Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [aws_kms_key.main.arn], Condition = local.by.s3 },
     ]
     # Of the zone the one name that DNS-01 asks for, and nothing else. The id of a change is not known before.
     dns = [
@@ -309,8 +312,17 @@ locals {
   )
   read_master = [
     { Action = ["secretsmanager:GetSecretValue"], Resource = [var.database.secret_arn] },
-    { Action = ["kms:Decrypt"], Resource = [var.database.kms_key_arn] },
+    { Action = ["kms:Decrypt"], Resource = [var.database.kms_key_arn], Condition = local.by.secretsmanager },
   ]
+  # Keys are used by way of the service that keeps what they encrypt, and by no call of the task's own.
+  by = {
+    for service, host in {
+      secretsmanager = "secretsmanager.${var.region}"
+      smarthost      = "secretsmanager.${try(split(":", var.smarthost_secret_arn)[3], var.region)}"
+      sns            = "sns.${var.region}"
+      s3             = "s3.${var.region}"
+    } : service => { StringEquals = { "kms:ViaService" = "${host}.amazonaws.com" } }
+  }
   granted = {
     submission  = ["exec", "database", "sealing", "cache", "protection"]
     submissions = ["exec", "database", "sealing", "cache", "protection"]
@@ -619,6 +631,9 @@ resource "aws_ecs_service" "blue_green" {
   lifecycle {
     ignore_changes = [desired_count, task_definition, load_balancer]
   }
+
+  # A task that starts before its roles may do anything fails, and when the stack is taken down, one that ends has rights.
+  depends_on = [aws_iam_role_policy.execution, aws_iam_role_policy.task]
 }
 
 # Rolled by ECS, which goes back by itself where new tasks do not come up.
@@ -693,7 +708,7 @@ resource "aws_ecs_service" "rolling" {
     ignore_changes = [desired_count, task_definition]
   }
 
-  depends_on = [aws_ecs_cluster_capacity_providers.main]
+  depends_on = [aws_ecs_cluster_capacity_providers.main, aws_iam_role_policy.execution, aws_iam_role_policy.task]
 }
 
 # ---- scaling: each service by itself, between its minimum and its maximum. One that has one task at most has none.

@@ -109,8 +109,14 @@ variable "smarthost_host" {
 }
 
 variable "smarthost_secret_arn" {
-  description = "Secret with the smarthost's username and password, under AWS's own key of Secrets Manager; empty: none."
+  description = "Secret with the smarthost's username and password; empty: none."
   type        = string
+}
+
+variable "smarthost_kms_key_arn" {
+  description = "Key of smarthost_secret_arn, where it is one of your own; empty: AWS's own key of Secrets Manager."
+  type        = string
+  default     = ""
 }
 
 variable "ses_arns" {

@@ -14,6 +14,12 @@ output "public_subnet_ids" {
 output "private_subnet_ids" {
   description = "Networks of the tasks, by zone."
   value       = { for zone, subnet in aws_subnet.private : zone => subnet.id }
+
+  # A task that starts before it can reach its image, its secrets or the database fails.
+  depends_on = [
+    aws_route.private, aws_route_table_association.private, aws_vpc_endpoint.s3, aws_vpc_endpoint.interface,
+    aws_vpc_security_group_ingress_rule.rule, aws_vpc_security_group_egress_rule.rule,
+  ]
 }
 
 output "database_subnet_ids" {
