@@ -142,6 +142,7 @@ def test_services_log_in_to_postgres_by_iam_and_migrations_as_the_master(side: s
             "DB_NAME": "smtp_proxy",
             "DB_USER": "smtp_proxy_pooled" if proxy else "smtp_proxy_app",
             "DB_IAM": "true",
+            "DB_POOL_SIZE": "8",
             **(direct if proxy else {}),
         }, name
     given = environment(migration(resources))
