@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pulumi
 import pulumi_aws as aws
@@ -17,6 +18,14 @@ from .ecs_settings import ScalingSettings, ServiceSettings
 # The application's own metrics: METRICS_NAMESPACE and METRICS_SERVICE, docs/RUNBOOK.md "CloudWatch".
 NAMESPACE = "SmtpProxy"
 ECS, DIMENSION = "ecs", "ecs:service:DesiredCount"
+
+
+class Aim(NamedTuple):
+    """What a service scales by beside CPU: a formula over metrics, of each task, and how much a task is to have."""
+
+    formula: str
+    target: int
+    metrics: Mapping[str, Metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,27 +176,70 @@ class Scaling:
         """Target tracking knows no 30 %: CPU has steps, and alarms of its own."""
         of = self._scaling
         out, into = self._step("cpu-out", of.cpu_out_tasks), self._step("cpu-in", -of.cpu_in_tasks)
-        self._cpu_alarm("out", out, of.cpu_out_minutes, "GreaterThanThreshold", of.cpu_out_percent)
-        self._cpu_alarm("in", into, of.cpu_in_minutes, "LessThanThreshold", of.cpu_in_percent)
+        self._alarm_out(out)
+        self._alarm_in(into)
 
-    def _cpu_alarm(
-        self, way: str, policy: aws.appautoscaling.Policy, minutes: int, comparison: str, percent: int
-    ) -> None:
+    def _alarm_out(self, policy: aws.appautoscaling.Policy) -> None:
         """No data: there are no tasks, or CloudWatch is late. Neither is a reason to scale."""
         aws.cloudwatch.MetricAlarm(
-            f"{self._name}-cpu-{way}-{self._service}",
-            name=f"{self._prefix}-cpu-{way}",
-            alarm_description=f"Scales {self._service} {way}",
+            f"{self._name}-cpu-out-{self._service}",
+            name=f"{self._prefix}-cpu-out",
+            alarm_description=f"Scales {self._service} out",
             namespace="AWS/ECS",
             metric_name="CPUUtilization",
             dimensions={"ClusterName": self._cluster, "ServiceName": self._service},
             statistic="Average",
             period=self._scaling.metric_period_seconds,
-            evaluation_periods=minutes,
-            comparison_operator=comparison,
-            threshold=percent,
+            evaluation_periods=self._scaling.cpu_out_minutes,
+            comparison_operator="GreaterThanThreshold",
+            threshold=self._scaling.cpu_out_percent,
             treat_missing_data="notBreaching",
             alarm_actions=[policy.arn],
+            opts=self._opts,
+        )
+
+    def _aim(self) -> Aim | None:
+        """As the service's own policy above has it."""
+        of = self._settings
+        if of.connections_per_task is not None:
+            connections = Metric(NAMESPACE, "ActiveConnections", "Average", {"Service": self._service})
+            return Aim("connections", of.connections_per_task, {"connections": connections})
+        if of.backlog_per_task is not None:
+            backlog = Metric(NAMESPACE, "QueueDepth", "Maximum", {"Service": self._service})
+            return Aim("backlog / tasks", of.backlog_per_task, {"backlog": backlog, "tasks": self._running()})
+        if of.requests_per_task is not None and self._balancer is not None:
+            requests = {
+                f"requests{n}": Metric("AWS/ApplicationELB", "RequestCount", "Sum", dimensions)
+                for n, dimensions in enumerate(_groups(self._balancer))
+            }
+            formula = "(FILL(requests0, 0) + FILL(requests1, 0)) / tasks"
+            return Aim(formula, of.requests_per_task, requests | {"tasks": self._running()})
+        return None
+
+    def _alarm_in(self, policy: aws.appautoscaling.Policy) -> None:
+        """CPU, where a task has little of what its service scales by as well; else 100.
+
+        So no task goes that waits for others.
+        """
+        of, aim = self._scaling, self._aim()
+        dimensions: dict[str, pulumi.Input[str]] = {"ClusterName": self._cluster, "ServiceName": self._service}
+        cpu = query("cpu", Metric("AWS/ECS", "CPUUtilization", "Average", dimensions), of.metric_period_seconds)
+        cpu.return_data = aim is None
+        queries = [cpu]
+        if aim is not None:
+            queries += [query(key, metric, of.metric_period_seconds) for key, metric in aim.metrics.items()]
+            formula = f"IF({aim.formula} < {of.in_target_share} * {aim.target}, cpu, 100)"
+            queries.append(query_expression("idle", formula, "CPU where there is little to do"))
+        aws.cloudwatch.MetricAlarm(
+            f"{self._name}-cpu-in-{self._service}",
+            name=f"{self._prefix}-cpu-in",
+            alarm_description=f"Scales {self._service} in",
+            evaluation_periods=of.cpu_in_minutes,
+            comparison_operator="LessThanThreshold",
+            threshold=of.cpu_in_percent,
+            treat_missing_data="notBreaching",
+            alarm_actions=[policy.arn],
+            metric_queries=queries,
             opts=self._opts,
         )
 

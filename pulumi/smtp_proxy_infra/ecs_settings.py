@@ -73,7 +73,7 @@ class Prewarm(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSettings:
-    """Section scaling: seconds, minutes, percent of CPU, tasks."""
+    """Section scaling: seconds, minutes, percent of CPU, tasks, and a share of what a service aims at."""
 
     metric_period_seconds: int
     metric_delay_seconds: int
@@ -84,6 +84,7 @@ class ScalingSettings:
     cpu_in_percent: int
     cpu_in_minutes: int
     cpu_in_tasks: int
+    in_target_share: float
     out_cooldown_seconds: int
     in_cooldown_seconds: int
     worker_in_cooldown_seconds: int
@@ -104,6 +105,11 @@ class ScalingSettings:
         require(
             0 < self.cpu_in_percent < self.cpu_out_percent <= 100,
             "scaling.cpu_in_percent must be below scaling.cpu_out_percent, or tasks come and go.",
+        )
+        require(
+            0 < self.in_target_share <= 1,
+            "scaling.in_target_share must be above 0 and at most 1: beyond the aim CPU would take away the tasks that "
+            "target tracking adds.",
         )
         require(
             all(each["cron"].startswith("cron(") for each in self.prewarm.values()),

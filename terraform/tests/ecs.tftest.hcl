@@ -272,6 +272,24 @@ run "ecs_refuses_latest" {
   expect_failures = [var.image_version]
 }
 
+run "ecs_refuses_to_scale_in_beyond_its_aim" {
+  command = plan
+
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { worker = run.settings.worker }
+    settings = run.settings.ecs
+    pressure = run.settings.pressure
+    ports    = run.settings.ports
+    scaling  = merge(run.settings.scaling, { in_target_share = 1.1 })
+  }
+
+  expect_failures = [var.scaling]
+}
+
 run "ecs_refuses_predictive_scaling" {
   command = plan
 

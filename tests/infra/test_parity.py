@@ -114,7 +114,7 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "a threshold of scaling",
         {
             "pulumi/smtp_proxy_infra/ecs_scaling.py": [
-                ("            threshold=percent,", "            threshold=percent + 5,")
+                ("            threshold=of.cpu_in_percent,", "            threshold=of.cpu_in_percent + 5,")
             ]
         },
         'aws_cloudwatch_metric_alarm ecs-cpu-in-submission: threshold: terraform "30", pulumi "35"',

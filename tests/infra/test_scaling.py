@@ -136,6 +136,12 @@ CPU = [
 ]
 
 
+def measured(alarm: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Its metrics by id; the one of an alarm without a formula is called cpu, as in the others."""
+    queries = as_list(alarm.get("metric_query", [{"id": "cpu", "metric": {**alarm, "stat": alarm.get("statistic")}}]))
+    return {each["id"]: each["metric"] for each in queries if "metric" in each}
+
+
 @SIDES
 @pytest.mark.parametrize(("way", "percent", "minutes", "comparison", "bound", "tasks"), CPU, ids=["out", "in"])
 def test_cpu(
@@ -146,18 +152,65 @@ def test_cpu(
     policies = of_kind(production(side), "aws_appautoscaling_policy")
     for service in SCALED:
         alarm = alarms[f"ecs-cpu-{way}-{service}"]
-        assert (alarm["namespace"], alarm["metric_name"], alarm["statistic"]) == (
+        cpu = measured(alarm)["cpu"]
+        assert (cpu["namespace"], cpu["metric_name"], cpu["stat"], cpu["period"]) == (
             "AWS/ECS",
             "CPUUtilization",
             "Average",
+            "60",
         )
-        assert (alarm["threshold"], alarm["evaluation_period"], alarm["period"]) == (percent, minutes, "60")
+        assert (alarm["threshold"], alarm["evaluation_period"]) == (percent, minutes)
         assert (alarm["comparison_operator"], alarm["treat_missing_data"]) == (comparison, "notBreaching")
-        assert alarm["dimension"] == {"cluster_name": "smtp-proxy-production", "service_name": service}
+        assert cpu["dimension"] == {"cluster_name": "smtp-proxy-production", "service_name": service}
         assert alarm["alarm_action"].endswith(f"<aws_appautoscaling_policy|ecs-cpu-{way}-{service}|arn>")
         step = policies[f"ecs-cpu-{way}-{service}"]["step_scaling_policy_configuration"]
         assert step["adjustment_type"] == "ChangeInCapacity"
         assert step["step_adjustment"] == {bound: "0", "scaling_adjustment": tasks}
+
+
+# What the alarm that scales in looks at: of each service its formula, and metric and statistic by id.
+CONNECTIONS = ("IF(connections < 0.9 * 500, cpu, 100)", {"connections": ("ActiveConnections", "Average")})
+IDLE: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
+    "submission": CONNECTIONS,
+    "submissions": CONNECTIONS,
+    "worker": (
+        "IF(backlog / tasks < 0.9 * 1000, cpu, 100)",
+        {"backlog": ("QueueDepth", "Maximum"), "tasks": ("RunningTaskCount", "Average")},
+    ),
+    "api": (
+        "IF((FILL(requests0, 0) + FILL(requests1, 0)) / tasks < 0.9 * 1000, cpu, 100)",
+        {
+            "requests0": ("RequestCount", "Sum"),
+            "requests1": ("RequestCount", "Sum"),
+            "tasks": ("RunningTaskCount", "Average"),
+        },
+    ),
+}
+
+
+@SIDES
+def test_cpu_takes_no_task_away_that_waits(side: str, switched: Side) -> None:
+    """REQ-INFRA-SCALE-009: slow next hops and idle clients take no CPU; the service's own aim has to agree."""
+    alarms = of_kind(switched(side), "aws_cloudwatch_metric_alarm")
+    policies = of_kind(switched(side), "aws_appautoscaling_policy")
+    for service, (formula, metrics) in IDLE.items():
+        alarm = alarms[f"ecs-cpu-in-{service}"]
+        found = measured(alarm)
+        assert {key: (each["metric_name"], each["stat"]) for key, each in found.items()} == {
+            "cpu": ("CPUUtilization", "Average"),
+            **metrics,
+        }
+        (looked_at,) = (each for each in alarm["metric_query"] if each["return_data"] == "true")
+        assert looked_at["expression"] == formula
+        # The same as its own policy tracks, and what that has of each task at most.
+        (own,) = (
+            tracked(each)
+            for role, each in policies.items()
+            if role.endswith(f"-{service}") and each["policy_type"] == "TargetTrackingScaling"
+        )
+        assert f"< 0.9 * {own['target_value']}, cpu, 100)" in formula
+    (alone,) = as_list(alarms["ecs-cpu-in-dashboard"]["metric_query"])
+    assert (alone["id"], alone["return_data"]) == ("cpu", "true"), "which scales by nothing else"
 
 
 @SIDES

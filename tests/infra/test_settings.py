@@ -194,6 +194,7 @@ def test_the_services_are_what_fargate_takes(environment: str) -> None:
         ("worker", "min_tasks", 0, "min_tasks and max_tasks of `serve worker`"),
         ("worker", "max_tasks", 0, "min_tasks and max_tasks of `serve worker`"),
         ("scaling", "cpu_in_percent", 70, "scaling.cpu_in_percent must be below"),
+        ("scaling", "in_target_share", 1.1, "scaling.in_target_share must be above 0 and at most 1"),
         ("scaling", "predictive", True, "scaling.predictive must be false"),
         ("scaling", "metric_period_seconds", 20, "scaling.metric_period_seconds must be 60"),
         ("scaling", "prewarm", {"x": {"service": "worker", "cron": "45 7 * * *", "min_tasks": 2}}, "cron must be"),

@@ -2,8 +2,8 @@
 
 Target tracking scales out after three periods above its target, and in after fifteen below nine tenths of it: that is
 how its own alarms are made (Application Auto Scaling user guide, "How target tracking works"). CPU has two alarms and
-steps of its own, since target tracking knows no 30 % (REQ-INFRA-SCALE-008, -009). Of several policies the largest
-capacity counts.
+steps of its own, since target tracking knows no 30 % (REQ-INFRA-SCALE-008, -009); it takes tasks away only where they
+have little to do, not where they wait. Of several policies the largest capacity counts.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ class Autoscaler:
         if len(last) == scaling.cpu_out_minutes and all(p.cpu_percent >= scaling.cpu_out_percent for p in last):
             return tasks + scaling.cpu_out_tasks
         last = points[-scaling.cpu_in_minutes :]
-        if len(last) == scaling.cpu_in_minutes and all(p.cpu_percent <= scaling.cpu_in_percent for p in last):
+        if len(last) == scaling.cpu_in_minutes and all(self._is_idle(point) for point in last):
             return tasks - scaling.cpu_in_tasks
         return None
+
+    def _is_idle(self, point: Datapoint) -> bool:
+        """Tasks that wait use no CPU: what the service scales by must be low as well."""
+        target = self._service.per_task
+        waits = bool(target) and point.per_task >= self._scaling.in_target_share * target
+        return point.cpu_percent <= self._scaling.cpu_in_percent and not waits

@@ -49,6 +49,7 @@ class Scaling:
     cpu_in_percent: float
     cpu_in_minutes: int
     cpu_in_tasks: int
+    in_target_share: float  # of `per_task`: CPU takes tasks away below it alone
     out_cooldown: int
     in_cooldown: int
     worker_in_cooldown: int
@@ -166,7 +167,7 @@ def _service(name: str, section: dict[str, Any]) -> Service:
 
 def _scaling(section: dict[str, Any]) -> Scaling:
     seconds = ("metric_period", "metric_delay", "task_start", "out_cooldown", "in_cooldown", "worker_in_cooldown")
-    plain = ("cpu_out_percent", "cpu_in_percent")
+    plain = ("cpu_out_percent", "cpu_in_percent", "in_target_share")
     counts = ("cpu_out_minutes", "cpu_out_tasks", "cpu_in_minutes", "cpu_in_tasks")
     values: dict[str, Any] = {name: int(_number(section, f"{name}_seconds")) for name in seconds}
     values |= {name: _number(section, name) for name in plain}

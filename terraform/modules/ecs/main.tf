@@ -967,21 +967,93 @@ resource "aws_cloudwatch_metric_alarm" "cpu_out" {
   alarm_actions       = [aws_appautoscaling_policy.cpu_out[each.key].arn]
 }
 
+locals {
+  of_ecs = { for service in keys(local.scaled) : service => tomap({ ClusterName = aws_ecs_cluster.main.name, ServiceName = service }) }
+  tasks  = { for service, of in local.of_ecs : service => { id = "tasks", namespace = "ECS/ContainerInsights", metric = "RunningTaskCount", stat = "Average", dimensions = of } }
+  # What a service scales by beside CPU, of each task, and how much of it a task is to have: as its own policy above.
+  aims = merge(
+    { for service, of in local.scaled : service => {
+      formula = "connections"
+      target  = of.connections_per_task
+      metrics = [{ id = "connections", namespace = local.namespace, metric = "ActiveConnections", stat = "Average", dimensions = tomap({ Service = service }) }]
+    } if of.connections_per_task != null },
+    { for service, of in local.scaled : service => {
+      formula = "backlog / tasks"
+      target  = of.backlog_per_task
+      metrics = [
+        { id = "backlog", namespace = local.namespace, metric = "QueueDepth", stat = "Maximum", dimensions = tomap({ Service = service }) },
+        local.tasks[service],
+      ]
+    } if of.backlog_per_task != null },
+    { for service, of in local.scaled : service => {
+      formula = "(FILL(requests0, 0) + FILL(requests1, 0)) / tasks"
+      target  = of.requests_per_task
+      metrics = concat(
+        [for n, group in var.api_balancer.target_group_arn_suffixes : {
+          id         = "requests${n}"
+          namespace  = "AWS/ApplicationELB"
+          metric     = "RequestCount"
+          stat       = "Sum"
+          dimensions = tomap({ LoadBalancer = var.api_balancer.arn_suffix, TargetGroup = group })
+        }],
+        [local.tasks[service]],
+      )
+    } if of.requests_per_task != null },
+  )
+}
+
+# CPU, where a task has little of what its service scales by as well; else 100, so that no task goes that waits for others.
 resource "aws_cloudwatch_metric_alarm" "cpu_in" {
   for_each = local.scaled
 
   alarm_name          = "${var.name}-${each.key}-cpu-in"
   alarm_description   = "Scales ${each.key} in"
-  namespace           = "AWS/ECS"
-  metric_name         = "CPUUtilization"
-  dimensions          = { ClusterName = aws_ecs_cluster.main.name, ServiceName = each.key }
-  statistic           = "Average"
-  period              = var.scaling.metric_period_seconds
   evaluation_periods  = var.scaling.cpu_in_minutes
   comparison_operator = "LessThanThreshold"
   threshold           = var.scaling.cpu_in_percent
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_appautoscaling_policy.cpu_in[each.key].arn]
+
+  metric_query {
+    id          = "cpu"
+    return_data = !contains(keys(local.aims), each.key)
+
+    metric {
+      namespace   = "AWS/ECS"
+      metric_name = "CPUUtilization"
+      dimensions  = local.of_ecs[each.key]
+      stat        = "Average"
+      period      = var.scaling.metric_period_seconds
+    }
+  }
+
+  dynamic "metric_query" {
+    for_each = contains(keys(local.aims), each.key) ? local.aims[each.key].metrics : []
+
+    content {
+      id          = metric_query.value.id
+      return_data = false
+
+      metric {
+        namespace   = metric_query.value.namespace
+        metric_name = metric_query.value.metric
+        dimensions  = metric_query.value.dimensions
+        stat        = metric_query.value.stat
+        period      = var.scaling.metric_period_seconds
+      }
+    }
+  }
+
+  dynamic "metric_query" {
+    for_each = contains(keys(local.aims), each.key) ? [local.aims[each.key]] : []
+
+    content {
+      id          = "idle"
+      label       = "CPU where there is little to do"
+      expression  = "IF(${metric_query.value.formula} < ${var.scaling.in_target_share} * ${metric_query.value.target}, cpu, 100)"
+      return_data = true
+    }
+  }
 }
 
 # Requests say nothing of how long they take.

@@ -241,6 +241,7 @@ variable "scaling" {
     cpu_in_percent             = number
     cpu_in_minutes             = number
     cpu_in_tasks               = number
+    in_target_share            = number
     out_cooldown_seconds       = number
     in_cooldown_seconds        = number
     worker_in_cooldown_seconds = number
@@ -260,6 +261,11 @@ variable "scaling" {
   validation {
     condition     = var.scaling.cpu_in_percent > 0 && var.scaling.cpu_in_percent < var.scaling.cpu_out_percent && var.scaling.cpu_out_percent <= 100
     error_message = "scaling.cpu_in_percent must be below scaling.cpu_out_percent, or tasks come and go."
+  }
+
+  validation {
+    condition     = var.scaling.in_target_share > 0 && var.scaling.in_target_share <= 1
+    error_message = "scaling.in_target_share must be above 0 and at most 1: beyond the aim CPU would take away the tasks that target tracking adds."
   }
 
   validation {

@@ -46,9 +46,15 @@ def test_cpu_above_seventy_for_two_minutes(production: Stack) -> None:
 
 def test_cpu_below_thirty_for_five_minutes(production: Stack) -> None:
     """SCALE-009: and again only after the cooldown."""
-    cold = Datapoint(460.0, 30.0)
+    cold = Datapoint(440.0, 30.0)
     assert decisions(production, [cold] * 10) == [4, 4, 4, 4, 3, 3, 3, 3, 3, 2]
-    assert decisions(production, [Datapoint(460.0, 30.1)] * 10)[-1] == 4
+    assert decisions(production, [Datapoint(440.0, 30.1)] * 10)[-1] == 4
+
+
+def test_cpu_takes_no_task_away_that_waits(production: Stack) -> None:
+    """At nine tenths of the aim target tracking takes none, and CPU would be its opponent."""
+    assert decisions(production, [Datapoint(450.0, 5.0)] * 10)[-1] == 4
+    assert decisions(production, [Datapoint(449.0, 5.0)] * 10)[-1] == 2
 
 
 def test_of_two_policies_the_larger_capacity_counts(production: Stack) -> None:

@@ -95,6 +95,23 @@ def test_a_backlog_drains_as_fast_as_workers_and_not_faster() -> None:
     assert result.backlog == 0
 
 
+def taken_away(stack: Stack) -> int:
+    """How often a worker went though each had nine tenths of its backlog for ten minutes, next hops being slow."""
+    result = run(lambda _: 60.0, 3 * 3600, Circumstances(delivery_seconds=20.0), stack=stack, costs=FREE)
+    target = PRODUCTION.services["worker"].per_task
+    much = [each.backlog >= 0.9 * target * each.tasks["worker"] for each in result.samples]
+    assert much.count(True) > 30
+    count = [each.tasks["worker"] for each in result.samples]
+    return sum(count[n] < count[n - 1] for n in range(10, len(count)) if all(much[n - 10 : n + 1]))
+
+
+def test_workers_that_wait_for_slow_next_hops_are_not_taken_away() -> None:
+    """SCALE-009: waiting takes no CPU, so that CPU alone would have them go."""
+    assert taken_away(PRODUCTION) == 0
+    by_cpu_alone = replace(PRODUCTION, scaling=replace(PRODUCTION.scaling, in_target_share=math.inf))
+    assert taken_away(by_cpu_alone) > 0
+
+
 def test_421_above_the_one_depth_until_below_the_other() -> None:
     """REQ-INFRA-SCALE-007."""
     stack = replace(PRODUCTION, services={**PRODUCTION.services})
