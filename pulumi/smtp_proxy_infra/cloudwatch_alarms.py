@@ -143,7 +143,7 @@ class Alarms:
             ok_actions=[self._topic],
             metric_queries=[
                 *_queries(of, series),
-                query_expression("value", of.expression or _most_hosts(series), called),
+                query_expression("value", of.expression or _hosts(of.groups, series), called),
             ],
             opts=self._opts,
         )
@@ -164,6 +164,11 @@ def _queries(of: AlarmSettings, series: Sequence[Series]) -> list[aws.cloudwatch
     ]
 
 
-def _most_hosts(series: Sequence[Series]) -> str:
-    """Of both target groups the one that has more: CodeDeploy empties one, and says nothing of which is in service."""
-    return f"MAX([{', '.join(f'FILL(hosts{n}, 0)' for n in range(len(series)))}])"
+def _hosts(groups: str, series: Sequence[Series]) -> str:
+    """Of both target groups the one that has most, or least.
+
+    CodeDeploy empties one of them, and says nothing of which is in service. A group without targets sends nothing, and
+    is none that lacks a host.
+    """
+    function, empty = ("MIN", 1) if groups == "least" else ("MAX", 0)
+    return f"{function}([{', '.join(f'FILL(hosts{n}, {empty})' for n in range(len(series)))}])"

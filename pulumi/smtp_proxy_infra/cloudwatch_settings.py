@@ -49,6 +49,7 @@ class AlarmSettings:
     percent_of: str | None = None
     period_seconds: int = 60
     rollback: bool = False
+    groups: str = "most"
 
     def __post_init__(self) -> None:
         """Raises: BadSettings."""
@@ -58,6 +59,10 @@ class AlarmSettings:
             and (self.source == "application" or not self.metrics),
             "alarms: an alarm has metric, or metrics with an expression over them, which source application alone may "
             "have.",
+        )
+        require(
+            self.groups == "most" or (self.groups == "least" and self.source == "target-groups"),
+            "alarms: groups must be most or least, and least is of source target-groups alone.",
         )
         require((self.above is None) != (self.below is None), "alarms: an alarm has above or below, and not both.")
         require(

@@ -67,7 +67,7 @@ run "cloudwatch" {
   }
 
   assert {
-    condition     = output.alarm_names["submission"] == ["smtp-proxy-test-submission-deferred", "smtp-proxy-test-submission-memory", "smtp-proxy-test-submission-silent", "smtp-proxy-test-submission-no-healthy-host"]
+    condition     = output.alarm_names["submission"] == ["smtp-proxy-test-submission-deferred", "smtp-proxy-test-submission-memory", "smtp-proxy-test-submission-silent", "smtp-proxy-test-submission-group-down", "smtp-proxy-test-submission-no-healthy-host", "smtp-proxy-test-submission-unhealthy-host"]
     error_message = "A deployment is watched by the alarms of its service that say so."
   }
 
@@ -195,6 +195,22 @@ run "an_alarm_of_half_minutes" {
 
   variables {
     alarms = { backlog-age = merge(run.settings.alarms.backlog-age, { period_seconds = 30 }) }
+    charts = run.settings.charts
+    budget = run.settings.budget
+  }
+
+  expect_failures = [var.alarms]
+}
+
+run "an_alarm_of_the_worse_of_no_groups" {
+  command = plan
+
+  module {
+    source = "./modules/cloudwatch"
+  }
+
+  variables {
+    alarms = { backlog-age = merge(run.settings.alarms.backlog-age, { groups = "least" }) }
     charts = run.settings.charts
     budget = run.settings.budget
   }

@@ -33,9 +33,9 @@ TOPIC = "arn:aws:mock:us-east-1:123456789012:<aws_sns_topic|cloudwatch-alerts|ar
 OF_AWS: Mapping[str, tuple[set[str], set[str]]] = {
     "AWS/ECS": ({"CPUUtilization", "MemoryUtilization"}, {"cluster_name", "service_name"}),
     "ECS/ContainerInsights": ({"RunningTaskCount"}, {"cluster_name", "service_name"}),
-    "AWS/NetworkELB": ({"HealthyHostCount"}, {"load_balancer", "target_group"}),
+    "AWS/NetworkELB": ({"HealthyHostCount", "UnHealthyHostCount"}, {"load_balancer", "target_group"}),
     "AWS/ApplicationELB": (
-        {"HealthyHostCount", "RequestCount", "TargetResponseTime"},
+        {"HealthyHostCount", "UnHealthyHostCount", "RequestCount", "TargetResponseTime"},
         {"load_balancer", "target_group"},
     ),
     "AWS/RDS": (
@@ -243,6 +243,73 @@ def test_a_group_that_is_empty_is_no_alarm(side: str, stack: Side) -> None:
         assert len(of) == (1 if service == "certs" else 2)
         watched |= of
     assert watched == {f"<aws_lb_target_group|{role}|arn_suffix>" for role in groups}
+
+# Hosts of blue and green, minute by minute: healthy and unhealthy ones; None is a group without targets. Blue was there
+# before; in the first minute green gets its first target.
+Minutes = list[int | None]
+WAITS = settings.load("production")["codedeploy"]["termination_wait_minutes"]
+GOOD: Minutes = [0, 0, *(WAITS - 2) * [2]]
+DEAD: Minutes = WAITS * [0]
+STAYS: Minutes = WAITS * [2]
+EMPTY: Minutes = WAITS * [None]
+DRAINS: Minutes = [2, *6 * [0], *(WAITS - 7) * [None]]
+
+
+def sounds(alarm: Mapping[str, Any], healthy: tuple[Minutes, Minutes], unhealthy: tuple[Minutes, Minutes]) -> bool:
+    """Whether it goes off at any time, as CloudWatch reckons MAX, MIN and FILL."""
+    queries = {each["id"]: each for each in alarm["metric_query"]}
+    function, filled = re.fullmatch(r"(MAX|MIN)\(\[(.*)\]\)", queries["value"]["expression"]).groups()
+    ids = [(key, int(value)) for key, value in re.findall(r"FILL\((hosts\d), (\d)\)", filled)]
+    assert len(ids) == len(queries) - 1
+    stat = queries["hosts0"]["metric"]
+    assert stat["stat"] == "Maximum"
+    length, needed = int(stat["period"]) // 60, int(alarm["evaluation_period"])
+    breached = []
+    for begin in range(0, WAITS, length):
+        values = []
+        for key, empty in ids:
+            of = {"HealthyHostCount": healthy, "UnHealthyHostCount": unhealthy}[queries[key]["metric"]["metric_name"]]
+            seen = [each for each in of[int(key[-1])][begin : begin + length] if each is not None]
+            values.append(max(seen, default=empty))
+        value, limit = {"MAX": max, "MIN": min}[function](values), int(alarm["threshold"])
+        breached.append(value > limit if alarm["comparison_operator"] == "GreaterThanThreshold" else value < limit)
+    return any(all(breached[n : n + needed]) for n in range(len(breached) - needed + 1))
+
+
+DEPLOYMENTS = [
+    # what green does, and blue beside it; which alarms go off
+    ("comes up", (STAYS, GOOD), (DEAD, DEAD), set()),
+    ("is in service, and blue drains", (DRAINS, STAYS), ([*7 * [0], *(WAITS - 7) * [None]], DEAD), set()),
+    ("is there alone", (EMPTY, STAYS), (EMPTY, DEAD), set()),
+    ("loses a task, once", (STAYS, GOOD), (DEAD, [0, 0, 0, 1, *(WAITS - 4) * [0]]), set()),
+    ("is unhealthy", (STAYS, DEAD), (DEAD, STAYS), {"unhealthy-host", "group-down"}),
+    # ECS takes an unhealthy one away, and the next is unhealthy some minutes later.
+    (
+        "is replaced again and again",
+        (STAYS, DEAD),
+        (DEAD, [int(n % 4 == 3) for n in range(WAITS)]),
+        {"unhealthy-host", "group-down"},
+    ),
+    ("ends before it is asked", (STAYS, DEAD), (DEAD, DEAD), {"group-down"}),
+    ("half of it fails", (STAYS, [0, 0, *(WAITS - 2) * [1]]), (DEAD, [0, 0, *(WAITS - 2) * [1]]), {"unhealthy-host"}),
+    ("and blue are down", (DEAD, DEAD), (STAYS, STAYS), {"no-healthy-host", "unhealthy-host", "group-down"}),
+]
+
+
+@SIDES
+@pytest.mark.parametrize(
+    ("healthy", "unhealthy", "heard"), [each[1:] for each in DEPLOYMENTS], ids=[each[0] for each in DEPLOYMENTS]
+)
+def test_old_tasks_do_not_hide_that_the_new_ones_are_dead(
+    healthy: tuple[Minutes, Minutes], unhealthy: tuple[Minutes, Minutes], heard: set[str], side: str, production: Side
+) -> None:
+    """REQ-INFRA-ECS-006: while blue is there and well, and before it is ended, something takes the deployment back."""
+    found, rows = alarms(production(side)), settings.load("production")["alarms"]
+    kinds = [key for key, row in rows.items() if row["source"] == "target-groups" and row.get("rollback")]
+    for service in ("submission", "submissions"):
+        sounded = {key for key in kinds if sounds(found[f"{service}-{key}"], healthy, unhealthy)}
+        assert sounded == heard, service
+
 
 
 NUMBERS = {

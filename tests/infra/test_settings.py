@@ -230,6 +230,8 @@ def test_what_is_watched(environment: str) -> None:
             {"source": "database", "metric": None, "metrics": {"a": "CPUUtilization"}, "expression": "a"},
             "which source application alone may have",
         ),
+        ({"groups": "fewest"}, "groups must be most or least"),
+        ({"groups": "least"}, "least is of source target-groups alone"),
         ({"below": 1}, "has above or below, and not both"),
         ({"above": None}, "has above or below, and not both"),
         ({"percent_of": "everything"}, "percent_of must be one of"),

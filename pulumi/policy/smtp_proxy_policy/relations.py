@@ -95,11 +95,11 @@ def _metrics(alarm: Found) -> Iterator[Any]:
 
 
 def watched(stack: Stack) -> Blame:
-    """Each target group has an alarm on its healthy hosts."""
+    """Each target group has an alarm on its healthy hosts, for which no data are none."""
     seen = {
         group
         for alarm in of_kind(stack, ALARM)
-        if "HealthyHostCount" in list(_metrics(alarm))
+        if "HealthyHostCount" in list(_metrics(alarm)) and alarm.props.get("treatMissingData") == "breaching"
         for groups in alarm.given_by.values()
         for group in groups
     }

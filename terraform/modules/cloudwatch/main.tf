@@ -127,11 +127,14 @@ locals {
       queries = { for id, metric in of.metrics : id => { metric = metric, series = of.series[0] } }
     }) if of.metrics != null
   }
-  # Of both target groups the one that has more: CodeDeploy empties one of them, and says nothing of which is in service.
+  # Of both target groups the one that has most, or least: CodeDeploy empties one of them, and says nothing of which is in
+  # service. A group without targets sends nothing, and is none that lacks a host.
   hosts = {
     for key, of in local.alarms : key => merge(of, {
-      expression = "MAX([${join(", ", [for n in range(length(of.series)) : "FILL(hosts${n}, 0)"])}])"
-      queries    = { for n, series in of.series : "hosts${n}" => { metric = of.metric, series = series } }
+      expression = format("%s([%s])", of.groups == "least" ? "MIN" : "MAX", join(", ", [
+        for n in range(length(of.series)) : format("FILL(hosts%d, %d)", n, of.groups == "least" ? 1 : 0)
+      ]))
+      queries = { for n, series in of.series : "hosts${n}" => { metric = of.metric, series = series } }
     }) if of.source == "target-groups"
   }
   formulas = merge(local.ratios, local.hosts)

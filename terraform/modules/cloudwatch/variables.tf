@@ -81,6 +81,7 @@ variable "alarms" {
     missing        = string
     why_missing    = string
     rollback       = optional(bool, false)
+    groups         = optional(string, "most")
     meaning        = string
   }))
 
@@ -92,6 +93,11 @@ variable "alarms" {
   validation {
     condition     = alltrue([for of in values(var.alarms) : (of.metric != null) != (of.metrics != null) && (of.metrics != null) == (of.expression != null) && (of.source == "application" || of.metric != null)])
     error_message = "alarms: an alarm has metric, or metrics with an expression over them, which source application alone may have."
+  }
+
+  validation {
+    condition     = alltrue([for of in values(var.alarms) : of.groups == "most" || of.groups == "least" && of.source == "target-groups"])
+    error_message = "alarms: groups must be most or least, and least is of source target-groups alone."
   }
 
   validation {
