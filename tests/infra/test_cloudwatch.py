@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fix_infra import ROOT
-from infra_graph.canonical import Resource
+from infra_graph.canonical import Resource, argument_name
 
 from smtp_proxy.config import Settings
 from smtp_proxy.telemetry.emf import DIMENSION, TABLE
@@ -141,11 +141,9 @@ def of_ours(resources: list[Resource]) -> Iterator[tuple[str, str]]:
     services = {each["name"] for each in of_kind(resources, "aws_ecs_service").values()}
     for widget in widgets(resources):
         for each in _lines(widget):
-            if NAMESPACE in each:  # the order within lists is evened out
-                rest = set(each) - {NAMESPACE, DIMENSION}
-                (service,) = rest & services
-                (metric,) = (rest - {service}) or {"nothing"}
-                assert metric in sent, metric
+            if each[0] == NAMESPACE:
+                metric, dimension, service = each[1:]
+                assert (dimension, metric in sent, service in services) == (DIMENSION, True, True), each
                 yield metric, service
 
 
@@ -195,9 +193,10 @@ def test_metrics_of_aws_are_called_as_aws_calls_them(side: str, stack: Side) -> 
                 assert set(each["dimension"]) == dimensions, name
     for widget in widgets(stack(side)):
         for each in _lines(widget):
-            if NAMESPACE not in each:
-                (namespace,) = set(each) & OF_AWS.keys()
-                assert set(each) & OF_AWS[namespace][0], each
+            if each[0] != NAMESPACE:
+                namespace, metric, *pairs = each
+                assert metric in OF_AWS[namespace][0], each
+                assert {argument_name(name) for name in pairs[::2]} == OF_AWS[namespace][1], each
 
 
 @SIDES
@@ -243,6 +242,7 @@ def test_a_group_that_is_empty_is_no_alarm(side: str, stack: Side) -> None:
         assert len(of) == (1 if service == "certs" else 2)
         watched |= of
     assert watched == {f"<aws_lb_target_group|{role}|arn_suffix>" for role in groups}
+
 
 # Hosts of blue and green, minute by minute: healthy and unhealthy ones; None is a group without targets. Blue was there
 # before; in the first minute green gets its first target.
@@ -309,7 +309,6 @@ def test_old_tasks_do_not_hide_that_the_new_ones_are_dead(
     for service in ("submission", "submissions"):
         sounded = {key for key in kinds if sounds(found[f"{service}-{key}"], healthy, unhealthy)}
         assert sounded == heard, service
-
 
 
 NUMBERS = {
@@ -410,7 +409,7 @@ def test_the_dashboard_shows_every_alarm_and_overlaps_nowhere(side: str, stack: 
 
 
 def test_a_line_of_a_chart_is_in_the_order_that_cloudwatch_wants() -> None:
-    """Namespace, metric, name and value of each dimension. The comparison of both sides evens lists out."""
+    """Namespace, metric, name and value of each dimension."""
     of = Series("AWS/ECS", {"ServiceName": "worker", "ClusterName": "mail"})
     assert line(of, "CPUUtilization") == ["AWS/ECS", "CPUUtilization", "ClusterName", "mail", "ServiceName", "worker"]
 

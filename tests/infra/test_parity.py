@@ -102,6 +102,33 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_ecs_service ecs-blue-green-submission: waits for aws_lb_listener nlb-acme, aws_lb_listener nlb-smtp-subm",
     ),
     (
+        "a command turned around",
+        {
+            "pulumi/smtp_proxy_infra/ecs_tasks.py": [
+                ('"command": list(settings.command),', '"command": list(reversed(settings.command)),')
+            ]
+        },
+        "aws_ecs_task_definition ecs-main-certs: container_definition: ",
+    ),
+    (
+        "green in the place of blue",
+        {
+            "pulumi/smtp_proxy_infra/codedeploy.py": [
+                ("for name in reached.target_group_names", "for name in reversed(reached.target_group_names)")
+            ]
+        },
+        "aws_codedeploy_deployment_group codedeploy-service-submission: load_balancer_info: ",
+    ),
+    (
+        "a chart of something else",
+        {
+            "pulumi/smtp_proxy_infra/cloudwatch_dashboard.py": [
+                ("return [series.namespace, metric,", "return [metric, series.namespace,")
+            ]
+        },
+        "aws_cloudwatch_dashboard cloudwatch-main: dashboard_body: ",
+    ),
+    (
         "an order forgotten",
         {
             "pulumi/smtp_proxy_infra/rds.py": [

@@ -2,7 +2,7 @@
 
 What both tools write differently for the same thing is evened out here, on both sides alike: the case and number of
 argument names, a block of one beside a list of one, numbers as strings, the order of sets, JSON inside strings.
-The price: the order within lists is not compared, nor an empty list with none.
+The price: the order within lists is compared in ORDERED alone, and an empty list is none.
 """
 
 from __future__ import annotations
@@ -84,23 +84,38 @@ def argument_name(name: str) -> str:
     return re.sub(r"ies$", "y", snake) if snake.endswith("ies") else re.sub(r"(?<!s)s$", "", snake)
 
 
-def normal(value: Any) -> Any:
-    """The canonical form of an argument; None where nothing is said."""
+# Lists whose order means something: whose argument, and which. Terraform has sets for most others.
+ORDERED = frozenset(
+    {
+        ("container_definition", "command"),
+        ("container_definition", "entry_point"),
+        ("health_check", "command"),
+        ("target_group_pair_info", "target_group"),  # blue, and then green
+        ("property", "metric"),  # of a chart: namespace, metric, and name and value of each dimension
+    }
+)
+
+
+def normal(value: Any, at: tuple[str, str] = ("", "")) -> Any:
+    """The canonical form of an argument; None where nothing is said. `at`: whose argument it is, and which."""
     if isinstance(value, Mapping):
-        pairs = {argument_name(key): normal(inner) for key, inner in value.items()}
+        named = {argument_name(key): inner for key, inner in value.items()}
+        pairs = {key: normal(inner, (at[1], key)) for key, inner in named.items()}
         # An empty block says something by being there: `allow {}`.
         return {key: inner for key, inner in sorted(pairs.items()) if inner is not None}
     if isinstance(value, list | tuple):
-        items = sorted((each for each in map(normal, value) if each is not None), key=json.dumps)
+        items = [each for each in (normal(inner, at) for inner in value) if each is not None]
+        if at not in ORDERED:
+            items.sort(key=json.dumps)
         return items[0] if len(items) == 1 else items or None
-    return _text(value) if isinstance(value, str) else _scalar(value)
+    return _text(value, at) if isinstance(value, str) else _scalar(value)
 
 
-def _text(value: str) -> Any:
+def _text(value: str, at: tuple[str, str]) -> Any:
     if value[:1] not in ("{", "["):
         return value
     try:
-        return normal(json.loads(value))
+        return normal(json.loads(value), at)
     except ValueError:
         return value
 
