@@ -320,7 +320,7 @@ NUMBERS = {
     "worker-ready-depth": ("QueueDepth", "Maximum", "GreaterThanThreshold", "40000", "2", "60"),
     "worker-no-task": ("RunningTaskCount", "Maximum", "LessThanThreshold", "1", "3", "60"),
     "database-storage": ("FreeStorageSpace", "Minimum", "LessThanThreshold", str(8 * 1024**3), "5", "60"),
-    "database-connections": ("DatabaseConnections", "Maximum", "GreaterThanThreshold", "595", "5", "60"),
+    "database-connections": ("DatabaseConnections", "Maximum", "GreaterThanThreshold", "765", "5", "60"),
     "cache-evictions-0001-003": ("Evictions", "Sum", "GreaterThanThreshold", "0", "1", "300"),
 }
 
