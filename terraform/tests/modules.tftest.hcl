@@ -75,7 +75,7 @@ run "rds" {
   }
 
   assert {
-    condition     = contains([for p in aws_db_parameter_group.main.parameter : "${p.name}=${p.value}"], "max_connections=700")
+    condition     = contains([for p in aws_db_parameter_group.main.parameter : "${p.name}=${p.value}"], "max_connections=900")
     error_message = "The connection budget is the parameter group's."
   }
 
