@@ -21,6 +21,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 1.0
+# For so long a first migration may be seen half done.
+_MIGRATION_SECONDS: Final = 600.0
 
 
 class ToldToStop(Exception):
@@ -36,16 +38,21 @@ async def connect_when_there(settings: Settings, purpose: str, lifecycle: Lifecy
     Raises:
         StoreMisconfigured, SchemaMismatch: waiting would not help.
     """
-    first = False
+    first, half_since = False, 0.0
+    loop = asyncio.get_running_loop()
 
     async def connected() -> Store:
-        nonlocal first
+        nonlocal first, half_since
         try:
             return await Store.connect(settings, purpose=purpose, accepts=accepts)
         except (StoreMisconfigured, SchemaMismatch) as error:
             first = first or not isinstance(error, SchemaMismatch) or isinstance(error, SchemaMissing)
             if not (settings.start_waits and first):
                 raise
+            if isinstance(error, SchemaMismatch) and not isinstance(error, SchemaMissing):
+                half_since = half_since or loop.time()
+                if loop.time() - half_since >= _MIGRATION_SECONDS:
+                    raise  # One of another release, which was not to be had at first for another reason.
             raise StoreUnavailable(str(error)) from error
 
     try:

@@ -220,7 +220,8 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         now = self._clock.now()
         rows = (r for r in self._all_rows() if r.lane is lane and r.state in _OPEN and r.sweep_at <= now)
         due = sorted(rows, key=lambda r: r.sweep_at)
-        first = [*due[: limit - limit // 2], *due[max(0, len(due) - limit // 2) :]]
+        last = limit // 4
+        first = [*due[: limit - last], *due[max(0, len(due) - last) :]]
         swept = dict.fromkeys(row.envelope_id for row in first)
         for row in due:
             if row.envelope_id in swept:

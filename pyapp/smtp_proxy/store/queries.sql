@@ -1,7 +1,8 @@
 -- Every statement the store sends, by name. `queries.py` reads this file; nothing is assembled from strings.
 -- $n are asyncpg's parameters. Bounds on envelope ids beside `= ANY` let the planner prune partitions. Wherever bounds stand
 -- the ids stand too, or one key: a plan made while a day's tables were empty takes bounds alone for a row or two, and reads
--- all mail between the oldest and the newest id for as long as it is kept. OFFSET 0 keeps a LATERAL to lookups by key.
+-- all mail between the oldest and the newest id for as long as it is kept; "+ 0" keeps those plans off the small indexes of what is open (docs/decisions/0014). OFFSET 0
+-- keeps a LATERAL to lookups by key.
 
 -- name: ping
 SELECT 1;
@@ -127,7 +128,7 @@ WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uu
 -- Claimed, but too much to hold at once: back to the queue, and to the sweeper now.
 -- $1 ids, $2 lowest id, $3 highest id, $4 worker
 UPDATE deliveries SET state = 0, claimed_by = NULL, sweep_at = now()
-WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state + 0 = 1 AND claimed_by = $4::uuid
 RETURNING envelope_id;
 
 -- name: renew
@@ -137,7 +138,7 @@ RETURNING envelope_id;
 WITH mine AS (
     SELECT envelope_id, recipient_number FROM deliveries
     WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
-    FOR UPDATE SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE deliveries d SET sweep_at = now() + $2::interval
 FROM mine
@@ -176,7 +177,7 @@ WITH made AS (
     FROM made
     WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
         AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $14::uuid AND $15::uuid
-        AND d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
+        AND d.state + 0 = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
     RETURNING made.*
 )
 INSERT INTO attempts (envelope_id, recipient_number, attempt_number, outcome, reply_code, enhanced_code, reply_text,
@@ -194,7 +195,7 @@ WHERE attempts.outcome = 4 AND attempts.finished_at IS NULL;
 -- Claimed, and can not be read: looked at again in a while. $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 why
 UPDATE deliveries
 SET state = 0, claimed_by = NULL, waits_for = $5::text, next_attempt_at = now() + interval '5 minutes', sweep_at = now() + interval '5 minutes'
-WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 1 AND claimed_by = $4::uuid;
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state + 0 = 1 AND claimed_by = $4::uuid;
 
 -- name: postpone
 -- Claimed, and their next hop is busy: queued again, due later; no attempt. Where the claim still holds.
@@ -205,7 +206,7 @@ FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[], $7::text[
     AS made (envelope_id, recipient_number, worker_id, due_at, why)
 WHERE d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
     AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $5::uuid AND $6::uuid
-    AND d.state = 1 AND d.claimed_by = made.worker_id
+    AND d.state + 0 = 1 AND d.claimed_by = made.worker_id
 RETURNING d.envelope_id, d.recipient_number;
 
 -- name: sending
@@ -221,7 +222,7 @@ WITH written AS (
         AS made (envelope_id, recipient_number, attempt_number, worker_id, started_at, remote)
     JOIN deliveries d ON d.envelope_id = made.envelope_id AND d.recipient_number = made.recipient_number
         AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $7::uuid AND $8::uuid
-    WHERE d.state = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
+    WHERE d.state + 0 = 1 AND d.claimed_by = made.worker_id AND d.attempt_count = made.attempt_number - 1
         AND d.sweep_at > now()
     ON CONFLICT (envelope_id, recipient_number, attempt_number) DO UPDATE
     SET remote = excluded.remote, worker_id = excluded.worker_id, started_at = excluded.started_at
@@ -342,22 +343,22 @@ RETURNING d.envelope_id, d.recipient_number;
 -- A lane that this release does not know goes with what is transactional, as in model.Lane. Both conditions are said as
 -- deliveries_by_lane says them. The limit does not part a message's recipients, who share a transaction and a report: the
 -- others are found by the key of each message, and their state is said as no index of what is due says it, since that
--- would read the whole backlog. Half is what has been due for longest, half what became due last: new mail that the stream
--- has lost does not wait for an old backlog.
+-- would read the whole backlog. A quarter is what became due last: new mail that the stream has lost does not wait for an old
+-- backlog.
 -- $1 limit, $2 sweep after, $3 lane
 WITH oldest AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
     WHERE CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2 AND sweep_at <= now()
     ORDER BY sweep_at
-    LIMIT $1::integer - $1::integer / 2
+    LIMIT $1::integer - $1::integer / 4
     FOR UPDATE SKIP LOCKED
 ), newest AS (
     SELECT envelope_id, recipient_number, state = 1 AS was_taken
     FROM deliveries
     WHERE CASE lane WHEN 1 THEN 1 ELSE 0 END = $3 AND 0 + state < 2 AND sweep_at <= now()
     ORDER BY sweep_at DESC
-    LIMIT $1::integer / 2
+    LIMIT $1::integer / 4
     FOR UPDATE SKIP LOCKED
 ), first AS (
     SELECT * FROM oldest UNION SELECT * FROM newest
@@ -861,7 +862,7 @@ SELECT EXISTS (SELECT FROM webhook_events WHERE state = 0 AND greatest(occurred_
 -- Those of these messages of which an event still waits to be told and is not yet given up.
 -- $1 ids, $2 lowest id, $3 highest id, $4 since when they are tried
 SELECT DISTINCT envelope_id FROM webhook_events
-WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state = 0
+WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state + 0 = 0
     AND greatest(occurred_at, due_at) > $4;
 
 -- name: day_tables

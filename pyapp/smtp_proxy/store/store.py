@@ -336,8 +336,8 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
     async def sweep(self, limit: int, sweep_after_seconds: float, lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
         """Deliveries of a lane that are due and untaken, or whose lease ran out: queued, and returned for publishing.
 
-        Half of them have been due for longest, half became due last. `limit` counts deliveries. They are left alone for
-        `sweep_after_seconds`, so that the stream can do its work.
+        A quarter of them became due last, the rest have been due for longest. `limit` counts deliveries. They are left
+        alone for `sweep_after_seconds`, so that the stream can do its work.
         """
         async with self._connection("sweeping") as connection:
             rows = await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds), lane)
