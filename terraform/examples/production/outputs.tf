@@ -14,7 +14,7 @@ output "image_repository" {
 }
 
 output "sealing_secret_arn" {
-  description = "Wants its value before the first task starts: smtp-proxy secrets new-key makes it."
+  description = "Wants its value: smtp-proxy secrets new-key makes it. Tasks that start before it is there wait."
   value       = module.smtp_proxy.sealing_secret_arn
 }
 

@@ -17,7 +17,7 @@ output "repository_url" {
 }
 
 output "sealing_secret_arn" {
-  description = "The secret that wants its value put in before the first task starts."
+  description = "The secret that wants its value put in; tasks that start before wait for it."
   value       = aws_secretsmanager_secret.sealing.arn
 }
 
