@@ -145,11 +145,18 @@ async def _let_in_by_token(connection: Connection, role: str, try_login: Callabl
         await connection.execute(f"REVOKE {_RDS_IAM} FROM {role}")
         if not isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
             raise
-        raise StoreMisconfigured(
-            f"once {role} (MIGRATE_LOGIN) is a member of rds_iam, who made it is refused as well; so it is none. Set "
-            "MIGRATE_PROXY_LOGIN and MIGRATE_PROXY_SECRET without MIGRATE_LOGIN, and let services log in with that "
-            "secret (DB_SECRET) instead of DB_IAM"
-        ) from error
+        raise _locks_out_the_master(connection, role) from error
+
+
+def _locks_out_the_master(connection: Connection, role: str) -> StoreMisconfigured:
+    # AWS's manual has it otherwise, and the stack's services have no other way in: there is no setting to name.
+    version = connection.get_server_version()
+    return StoreMisconfigured(
+        f"once {role} (MIGRATE_LOGIN) is a member of rds_iam, who made it is refused as well; so the grant was taken "
+        "back, and mail is not touched: services of the release before go on, those of this one wait. No setting "
+        f"mends it: open an issue that says Postgres {version.major}.{version.minor} and whose it is, and keep the "
+        "release before until then"
+    )
 
 
 async def _join(connection: Connection, owner: str, member: str) -> None:
