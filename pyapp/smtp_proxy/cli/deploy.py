@@ -54,6 +54,8 @@ def deploy(
     if service == run.MIGRATE:
         if check is not None:
             raise InvalidValue("--check: a migration is what runs; there is no check before it")
+        if ignore_alarms:
+            raise InvalidValue("--ignore-alarms: no alarm stops a migration; say it of the service that is deployed")
         command = ["migrate", "--pre-only"] if pre_only else ["migrate"]
     elif pre_only:
         raise InvalidValue(f"--pre-only is said of migrate, not of {service}")

@@ -42,8 +42,12 @@ def run(
     command: Sequence[str],
     patience: Patience,
     say: Callable[[str], None],
+    *,
+    afterwards: str = "nothing was deployed",
 ) -> None:
     """Run it and wait for its end; what it wrote is said. `ecs` and `logs` are boto3 clients.
+
+    `afterwards`: how things are if it began and did not end well.
 
     Raises DeployFailed: it could not be started, found something, or did not end in time (then it is stopped).
     """
@@ -69,11 +73,11 @@ def run(
     task = patience.until(ended, every_seconds=_LOOK_SECONDS)
     if task is None:
         ecs.stop_task(cluster=service.cluster, task=arn, reason="it took too long")
-        raise DeployFailed(f"the task of {service.name} did not end in time; it was stopped, and nothing was deployed")
+        raise DeployFailed(f"the task of {service.name} did not end in time; it was stopped, and {afterwards}")
     for line in _written(ecs, logs, definition, service.container, arn):
         say(f"  {line}")
     if (trouble := verdict(task, service.container)) is not None:
-        raise DeployFailed(f"`{' '.join(command)}` of {service.name}: {trouble}; nothing was deployed")
+        raise DeployFailed(f"`{' '.join(command)}` of {service.name}: {trouble}; {afterwards}")
 
 
 def verdict(task: Mapping[str, Any], container: str) -> str | None:

@@ -17,6 +17,8 @@ WAIT_MINUTES = 120
 # As the stack calls the task definition's container, and its family after the cluster's name.
 MIGRATE = "migrate"
 _NEIGHBOUR = "worker"
+# Each migration is a transaction of its own, or a step that may be done twice: there is nothing to take back.
+_HALF_MIGRATED = "what it had migrated by then stays: the log says what, and the next run goes on from there"
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 
@@ -106,4 +108,5 @@ def _migrate(aws: Aws, wanted: Wanted, say: Callable[[str], None], patience: Cal
     task = replace(worker, name=MIGRATE, family=family, container=MIGRATE, serves="", port=None)
     command = wanted.check_command or (MIGRATE,)
     say(f"`{' '.join(command)}` as a task of {new.rpartition('/')[2]}, which has {wanted.image}")
-    check.run(aws.ecs, aws.logs, task, new, command, patience(wanted.deploy_seconds), say)
+    waiting = patience(wanted.deploy_seconds)
+    check.run(aws.ecs, aws.logs, task, new, command, waiting, say, afterwards=_HALF_MIGRATED)

@@ -437,8 +437,17 @@ def test_migrations_are_a_task_with_a_definition_of_their_own(stack: Stack) -> N
     assert stack.service("worker").task_definition.endswith("-worker:1")
     stack.deploy("migrate")
     assert stack.tasks[-1].overrides["containerOverrides"][0]["command"] == ["migrate"]
-    stack.exit_code = 1
-    with pytest.raises(DeployFailed, match="`migrate` of migrate: exit code 1"):
+
+
+@pytest.mark.parametrize(("exit_code", "said"), [(1, "exit code 1; what"), (None, "it was stopped, and what")])
+def test_of_a_failed_migration_it_is_not_said_that_nothing_was_done(
+    exit_code: int | None, said: str, stack: Stack
+) -> None:
+    """Each of them is committed by itself: those before the one that failed stay."""
+    stack.build("worker", controller="ECS")
+    stack.build_migrate()
+    stack.exit_code = exit_code
+    with pytest.raises(DeployFailed, match=f"{said} it had migrated by then stays.* the next run goes on"):
         stack.deploy("migrate")
 
 
@@ -447,9 +456,10 @@ def test_migrations_are_a_task_with_a_definition_of_their_own(stack: Stack) -> N
     [
         (["worker", "--pre-only"], "--pre-only is said of migrate, not of worker"),
         (["migrate", "--check", "doctor"], "--check: a migration is what runs"),
+        (["migrate", "--ignore-alarms"], "--ignore-alarms: no alarm stops a migration"),
     ],
 )
-def test_what_is_said_of_migrations_alone(
+def test_what_is_said_of_migrations_alone_or_never(
     aws: Aws, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["deploy", *arguments, "--cluster", CLUSTER, "--image", NEW, "--region", REGION]
