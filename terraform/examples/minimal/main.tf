@@ -25,6 +25,12 @@ variable "zone_id" {
   default     = ""
 }
 
+variable "image_version" {
+  description = "The image that services begin with: the tag that docs/DEPLOY.md pushes, or another one's, or a digest."
+  type        = string
+  default     = "1"
+}
+
 module "smtp_proxy" {
   source = "../.."
 
@@ -32,6 +38,7 @@ module "smtp_proxy" {
   account_id    = var.account_id
   smtp_hostname = var.smtp_hostname
   zone_id       = var.zone_id
+  image_version = var.image_version
 }
 
 output "image_repository" {
