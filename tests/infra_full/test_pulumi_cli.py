@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from smtp_proxy_policy.tasks import LOOKS
 pytestmark = pytest.mark.timeout(1800)
 
 ACCOUNT = "123456789012"
+DEPLOY = (ROOT / "docs/DEPLOY.md").read_text()
 PACK = ("--policy-pack", "policy")
 # What the environment holds and no file may.
 SECRETS = {"PULUMI_CONFIG_PASSPHRASE": "passphrase-of-a-test-Kx7", "AWS_SECRET_ACCESS_KEY": "key-of-a-test-Pq9"}
@@ -48,7 +50,7 @@ def stack(folder: Path, environment: str, edits: Edits) -> Iterator[Project]:
 
 def typed(pattern: str, command: str) -> list[str]:
     """The arguments of a command in docs/DEPLOY.md, as a shell makes them of what stands there."""
-    (found,) = re.findall(pattern, (ROOT / "docs/DEPLOY.md").read_text(), re.DOTALL)
+    (found,) = re.findall(pattern, DEPLOY, re.DOTALL)
     script = found.replace(command, "printf '%s\\n'")
     done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
@@ -144,6 +146,42 @@ def test_what_comes_before_the_services_as_it_is_typed(tmp_path: Path) -> None:
             assert found.does("stack", "output", output).strip()
         found.does("up", "--yes", *PACK)
         found.does("preview", "--expect-no-changes", *PACK)
+
+
+def test_what_is_configured_as_it_is_typed(tmp_path: Path) -> None:
+    """docs/DEPLOY.md, 2: every name is one that the project declares, with its type."""
+    (script,) = re.findall(
+        r"^    pulumi stack init production\n((?:    pulumi config set .*\n)+)", DEPLOY, re.MULTILINE
+    )
+    with stack(tmp_path, "production", {}) as found:
+        for line in script.splitlines():
+            found.does(*shlex.split(line, comments=True)[1:])
+        said = json.loads(found.does("config", "--json"))
+        assert said["smtp-proxy:imageVersion"]["value"] == "1"
+        assert json.loads(said["smtp-proxy:alertEmails"]["value"]) == ["operators@example.com"]
+        found.does("preview")
+
+
+def test_a_sealing_secret_that_was_had_back_is_taken_in_as_it_is_typed(tmp_path: Path) -> None:
+    """docs/DEPLOY.md, taking down: nothing is made in its place, and nothing is said of protection that it has not."""
+    first = typed(r"ECS='.*?(?=\n    output)", "pulumi up")
+    component, taken_in = re.findall(r"`pulumi (up|import) (--stack production [^`]*\$ECS[^`]*)`", DEPLOY)
+    assert (component[0], taken_in[0]) == ("up", "import")
+    with stack(tmp_path, "production", {}) as found:
+        urn = next(each for each in first if each.endswith("::ecs"))
+        found.does("up", "--yes", *first)
+        found.does("state", "delete", "--yes", next(each for each in first if each.endswith("::ecs-sealing")))
+        arn = made(found.aws, "aws_secretsmanager_secret", "ecs-sealing")
+
+        def words(of: str) -> list[str]:
+            return [arn if each == "ARN" else each for each in shlex.split(of.replace("$ECS::ecs", urn))]
+
+        found.does("up", "--yes", *words(component[1]))
+        found.does("import", "--yes", *words(taken_in[1]))
+        (kept,) = [each for each in found.state()["deployment"]["resources"] if each["urn"].endswith("::ecs-sealing")]
+        assert (kept["id"], kept.get("protect", False)) == (arn, False)
+        found.does("up", "--yes")
+        assert made(found.aws, "aws_secretsmanager_secret", "ecs-sealing") == arn
 
 
 def test_a_breach_that_a_preview_sees_makes_nothing(tmp_path: Path) -> None:
