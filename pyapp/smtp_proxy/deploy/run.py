@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +48,8 @@ class Aws:
         import boto3  # noqa: PLC0415 - slow to load, and no service of ours deploys anything
         from botocore.config import Config  # noqa: PLC0415
 
-        session = boto3.session.Session(region_name=region)
+        # Of the environment botocore looks at AWS_DEFAULT_REGION alone, the command line of AWS at this one as well.
+        session = boto3.session.Session(region_name=region or os.environ.get("AWS_REGION"))
         if session.region_name is None:
             raise DeployFailed("no region: say --region, or AWS_REGION")
         config = Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries={"mode": "standard"})

@@ -557,3 +557,13 @@ def test_without_a_region_it_is_said(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     assert run(["deploy", "worker", "--cluster", CLUSTER, "--image", NEW]) == 1
     assert "no region: say --region, or AWS_REGION" in capsys.readouterr().err
+
+
+def test_the_region_of_the_environment_is_heard_by_both_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        with monkeypatch.context() as said:
+            said.setenv(name, "eu-central-1")
+            assert Aws(None).ecs.meta.region_name == "eu-central-1"
