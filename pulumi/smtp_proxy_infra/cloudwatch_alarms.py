@@ -122,6 +122,7 @@ class Alarms:
             statistic=of.statistic,
             period=of.period_seconds,
             evaluation_periods=of.minutes * 60 // of.period_seconds,
+            datapoints_to_alarm=of.needed,
             comparison_operator=_comparison(of),
             threshold=of.threshold(self._wholes),
             treat_missing_data=of.missing,
@@ -136,6 +137,7 @@ class Alarms:
             name=f"{self._prefix}-{called}",
             alarm_description=of.meaning,
             evaluation_periods=of.minutes * 60 // of.period_seconds,
+            datapoints_to_alarm=of.needed,
             comparison_operator=_comparison(of),
             threshold=of.threshold(self._wholes),
             treat_missing_data=of.missing,
@@ -143,7 +145,7 @@ class Alarms:
             ok_actions=[self._topic],
             metric_queries=[
                 *_queries(of, series),
-                query_expression("value", of.expression or _hosts(of.groups, series), called),
+                query_expression("value", of.expression or _hosts(of.groups, len(series)), called),
             ],
             opts=self._opts,
         )
@@ -156,6 +158,8 @@ def _comparison(of: AlarmSettings) -> str:
 def _queries(of: AlarmSettings, series: Sequence[Series]) -> list[aws.cloudwatch.MetricAlarmMetricQueryArgs]:
     if of.metric is not None:
         asked = {f"hosts{n}": (of.metric, each) for n, each in enumerate(series)}
+        if of.groups == "down":
+            asked |= {f"unhealthy{n}": ("UnHealthyHostCount", each) for n, each in enumerate(series)}
     else:
         asked = {key: (metric, series[0]) for key, metric in of.metrics.items()}
     return [
@@ -164,11 +168,13 @@ def _queries(of: AlarmSettings, series: Sequence[Series]) -> list[aws.cloudwatch
     ]
 
 
-def _hosts(groups: str, series: Sequence[Series]) -> str:
-    """Of both target groups the one that has most, or least.
+def _hosts(groups: str, count: int) -> str:
+    """Of both target groups the one that has most, or whether one is down.
 
-    CodeDeploy empties one of them, and says nothing of which is in service. A group without targets sends nothing, and
-    is none that lacks a host.
+    CodeDeploy empties one of them, and says nothing of which is in service. Down is what has unhealthy hosts and no
+    healthy one: hosts of a group that is on no listener are neither, and so are those that drain.
     """
-    function, empty = ("MIN", 1) if groups == "least" else ("MAX", 0)
-    return f"{function}([{', '.join(f'FILL(hosts{n}, {empty})' for n in range(len(series)))}])"
+    if groups == "down":
+        of_each = [f"IF(FILL(unhealthy{n}, 0) > 0 AND FILL(hosts{n}, 0) < 1, 0, 1)" for n in range(count)]
+        return f"MIN([{', '.join(of_each)}])"
+    return f"MAX([{', '.join(f'FILL(hosts{n}, 0)' for n in range(count))}])"

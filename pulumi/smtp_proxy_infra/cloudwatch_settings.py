@@ -50,6 +50,7 @@ class AlarmSettings:
     period_seconds: int = 60
     rollback: bool = False
     groups: str = "most"
+    breaching_minutes: int | None = None
 
     def __post_init__(self) -> None:
         """Raises: BadSettings."""
@@ -61,8 +62,9 @@ class AlarmSettings:
             "have.",
         )
         require(
-            self.groups == "most" or (self.groups == "least" and self.source == "target-groups"),
-            "alarms: groups must be most or least, and least is of source target-groups alone.",
+            self.groups == "most"
+            or (self.groups, self.source, self.metric) == ("down", "target-groups", "HealthyHostCount"),
+            "alarms: groups must be most or down, and down is of source target-groups and its HealthyHostCount alone.",
         )
         require((self.above is None) != (self.below is None), "alarms: an alarm has above or below, and not both.")
         require(
@@ -78,10 +80,20 @@ class AlarmSettings:
             "looks back a day.",
         )
         require(
+            self.breaching_minutes is None
+            or (0 < self.breaching_minutes <= self.minutes and self.breaching_minutes * 60 % self.period_seconds == 0),
+            "alarms: breaching_minutes must be a multiple of period_seconds, and no more than minutes.",
+        )
+        require(
             self.missing in MISSING and len(self.why_missing) > 10,
             f"alarms: missing must be one of {', '.join(MISSING)}, and why_missing says why.",
         )
         require(self.statistic in STATISTICS, f"alarms: statistic must be one of {', '.join(STATISTICS)}.")
+
+    @property
+    def needed(self) -> int | None:
+        """Of the periods that are looked at, those that must breach; None: all."""
+        return None if self.breaching_minutes is None else self.breaching_minutes * 60 // self.period_seconds
 
     def threshold(self, wholes: Mapping[str, float]) -> float:
         """In the unit of the metric; `wholes`: what percentages are of."""

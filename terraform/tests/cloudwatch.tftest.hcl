@@ -62,6 +62,11 @@ run "cloudwatch" {
   }
 
   assert {
+    condition     = aws_cloudwatch_metric_alarm.formula["submission-unhealthy-host"].datapoints_to_alarm == 3 && aws_cloudwatch_metric_alarm.formula["submission-unhealthy-host"].evaluation_periods == 15
+    error_message = "breaching_minutes are some of minutes."
+  }
+
+  assert {
     condition     = toset([for key in keys(aws_cloudwatch_metric_alarm.metric) : key if startswith(key, "cache-cpu-")]) == toset(["cache-cpu-0001-001", "cache-cpu-0001-002", "cache-cpu-0002-001", "cache-cpu-0002-002"])
     error_message = "Each node of the cache has its alarms."
   }
@@ -210,7 +215,23 @@ run "an_alarm_of_the_worse_of_no_groups" {
   }
 
   variables {
-    alarms = { backlog-age = merge(run.settings.alarms.backlog-age, { groups = "least" }) }
+    alarms = { backlog-age = merge(run.settings.alarms.backlog-age, { groups = "down" }) }
+    charts = run.settings.charts
+    budget = run.settings.budget
+  }
+
+  expect_failures = [var.alarms]
+}
+
+run "an_alarm_of_more_minutes_than_it_looks_at" {
+  command = plan
+
+  module {
+    source = "./modules/cloudwatch"
+  }
+
+  variables {
+    alarms = { backlog-age = merge(run.settings.alarms.backlog-age, { breaching_minutes = 6 }) }
     charts = run.settings.charts
     budget = run.settings.budget
   }

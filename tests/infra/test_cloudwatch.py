@@ -255,42 +255,82 @@ EMPTY: Minutes = WAITS * [None]
 DRAINS: Minutes = [2, *6 * [0], *(WAITS - 7) * [None]]
 
 
+def every(minutes: int) -> Minutes:
+    """One is unhealthy for a minute, and the next after so many."""
+    return [int(n % minutes == minutes - 1) for n in range(WAITS)]
+
+
+def at(first: int, count: int, hosts: int = 1) -> Minutes:
+    """None but in these minutes."""
+    return [hosts if first <= n < first + count else 0 for n in range(WAITS)]
+
+
+def reckon(formula: str, values: Mapping[str, int | None]) -> int:
+    """As CloudWatch does: its functions and operators are Python's but for these."""
+    functions = {
+        "MAX": max,
+        "MIN": min,
+        "FILL": lambda value, empty: empty if value is None else value,
+        "IF": lambda condition, value, other: value if condition else other,
+    }
+    return int(eval(formula.replace(" AND ", " and "), {"__builtins__": {}}, functions | dict(values)))
+
+
 def sounds(alarm: Mapping[str, Any], healthy: tuple[Minutes, Minutes], unhealthy: tuple[Minutes, Minutes]) -> bool:
-    """Whether it goes off at any time, as CloudWatch reckons MAX, MIN and FILL."""
+    """Whether it goes off at any time: CloudWatch looks every minute, at the periods that end there.
+
+    Before the first minute a group had the healthy hosts that it has in it, if any, and nothing was said of others.
+    """
     queries = {each["id"]: each for each in alarm["metric_query"]}
-    function, filled = re.fullmatch(r"(MAX|MIN)\(\[(.*)\]\)", queries["value"]["expression"]).groups()
-    ids = [(key, int(value)) for key, value in re.findall(r"FILL\((hosts\d), (\d)\)", filled)]
-    assert len(ids) == len(queries) - 1
-    stat = queries["hosts0"]["metric"]
-    assert stat["stat"] == "Maximum"
-    length, needed = int(stat["period"]) // 60, int(alarm["evaluation_period"])
-    breached = []
-    for begin in range(0, WAITS, length):
-        values = []
-        for key, empty in ids:
-            of = {"HealthyHostCount": healthy, "UnHealthyHostCount": unhealthy}[queries[key]["metric"]["metric_name"]]
-            seen = [each for each in of[int(key[-1])][begin : begin + length] if each is not None]
-            values.append(max(seen, default=empty))
-        value, limit = {"MAX": max, "MIN": min}[function](values), int(alarm["threshold"])
-        breached.append(value > limit if alarm["comparison_operator"] == "GreaterThanThreshold" else value < limit)
-    return any(all(breached[n : n + needed]) for n in range(len(breached) - needed + 1))
+    formula = queries.pop("value")["expression"]
+    counts = {"HealthyHostCount": healthy, "UnHealthyHostCount": unhealthy}
+    assert {(each["metric"]["stat"], each["metric"]["period"]) for each in queries.values()} == {
+        ("Maximum", queries["hosts0"]["metric"]["period"])
+    }
+    length, looked_at = int(queries["hosts0"]["metric"]["period"]) // 60, int(alarm["evaluation_period"])
+    needed, limit = int(alarm.get("datapoints_to_alarm", looked_at)), int(alarm["threshold"])
+
+    def most(key: str, begin: int) -> int | None:
+        metric = queries[key]["metric"]["metric_name"]
+        of = counts[metric][int(key[-1])]
+        before = [n for n in of[:1] if n and begin < 0 and metric == "HealthyHostCount"]
+        return max((n for n in [*before, *of[max(begin, 0) : max(begin + length, 0)]] if n is not None), default=None)
+
+    def breaches(begin: int) -> bool:
+        value = reckon(formula, {key: most(key, begin) for key in queries})
+        return value > limit if alarm["comparison_operator"] == "GreaterThanThreshold" else value < limit
+
+    return any(sum(breaches(now + 1 - length * n) for n in range(1, looked_at + 1)) >= needed for now in range(WAITS))
 
 
 DEPLOYMENTS = [
     # what green does, and blue beside it; which alarms go off
     ("comes up", (STAYS, GOOD), (DEAD, DEAD), set()),
+    ("comes up late", (STAYS, at(3, WAITS, 2)), (DEAD, at(1, 2)), set()),
     ("is in service, and blue drains", (DRAINS, STAYS), ([*7 * [0], *(WAITS - 7) * [None]], DEAD), set()),
     ("is there alone", (EMPTY, STAYS), (EMPTY, DEAD), set()),
-    ("loses a task, once", (STAYS, GOOD), (DEAD, [0, 0, 0, 1, *(WAITS - 4) * [0]]), set()),
+    # CodeDeploy leaves blue where it is, and hosts that no listener leads to are neither healthy nor unhealthy.
+    ("is in service, and blue is on no listener", (DEAD, STAYS), (DEAD, DEAD), set()),
+    (
+        "is in service, and blue, of which one was unhealthy, is on no listener",
+        (at(0, 2, 2), GOOD),
+        (at(0, 2), DEAD),
+        set(),
+    ),
+    # The other way round: and so would be hosts that end before they are asked, which can not be told from it.
+    ("is on no listener yet", (STAYS, DEAD), (DEAD, DEAD), set()),
+    ("loses a task, for a minute", (STAYS, GOOD), (DEAD, at(3, 1)), set()),
+    *((f"loses one in minutes {n} and {n + 1}", (STAYS, GOOD), (DEAD, at(n, 2)), set()) for n in (3, 4, 9)),
     ("is unhealthy", (STAYS, DEAD), (DEAD, STAYS), {"unhealthy-host", "group-down"}),
     # ECS takes an unhealthy one away, and the next is unhealthy some minutes later.
+    ("is replaced again and again", (STAYS, DEAD), (DEAD, every(4)), {"unhealthy-host", "group-down"}),
+    ("is replaced again, slowly", (STAYS, DEAD), (DEAD, every(7)), {"group-down"}),
     (
-        "is replaced again and again",
-        (STAYS, DEAD),
-        (DEAD, [int(n % 4 == 3) for n in range(WAITS)]),
-        {"unhealthy-host", "group-down"},
+        "half of it is replaced again and again",
+        (STAYS, [0, 0, *(WAITS - 2) * [1]]),
+        (DEAD, every(5)),
+        {"unhealthy-host"},
     ),
-    ("ends before it is asked", (STAYS, DEAD), (DEAD, DEAD), {"group-down"}),
     ("half of it fails", (STAYS, [0, 0, *(WAITS - 2) * [1]]), (DEAD, [0, 0, *(WAITS - 2) * [1]]), {"unhealthy-host"}),
     ("and blue are down", (DEAD, DEAD), (STAYS, STAYS), {"no-healthy-host", "unhealthy-host", "group-down"}),
 ]

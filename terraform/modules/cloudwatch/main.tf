@@ -118,6 +118,7 @@ locals {
         threshold  = coalesce(alarm.above, alarm.below) * (alarm.percent_of == null ? 1 : var.wholes[alarm.percent_of] / 100)
         comparison = alarm.above != null ? "GreaterThanThreshold" : "LessThanThreshold"
         periods    = alarm.minutes * 60 / alarm.period_seconds
+        needed     = alarm.breaching_minutes == null ? null : alarm.breaching_minutes * 60 / alarm.period_seconds
       }) if alarm.services == null ? true : contains(alarm.services, target)
     }
   ]...)
@@ -127,14 +128,18 @@ locals {
       queries = { for id, metric in of.metrics : id => { metric = metric, series = of.series[0] } }
     }) if of.metrics != null
   }
-  # Of both target groups the one that has most, or least: CodeDeploy empties one of them, and says nothing of which is in
-  # service. A group without targets sends nothing, and is none that lacks a host.
+  # Of both target groups the one that has most, or whether one is down: CodeDeploy empties one of them, and says nothing
+  # of which is in service. Down is what has unhealthy hosts and no healthy one: hosts of a group that is on no listener
+  # are neither, and so are those that drain.
   hosts = {
     for key, of in local.alarms : key => merge(of, {
-      expression = format("%s([%s])", of.groups == "least" ? "MIN" : "MAX", join(", ", [
-        for n in range(length(of.series)) : format("FILL(hosts%d, %d)", n, of.groups == "least" ? 1 : 0)
+      expression = format("%s([%s])", of.groups == "down" ? "MIN" : "MAX", join(", ", [
+        for n in range(length(of.series)) : of.groups == "down" ? format("IF(FILL(unhealthy%d, 0) > 0 AND FILL(hosts%d, 0) < 1, 0, 1)", n, n) : format("FILL(hosts%d, 0)", n)
       ]))
-      queries = { for n, series in of.series : "hosts${n}" => { metric = of.metric, series = series } }
+      queries = merge(
+        { for n, series in of.series : "hosts${n}" => { metric = of.metric, series = series } },
+        { for n, series in of.series : "unhealthy${n}" => { metric = "UnHealthyHostCount", series = series } if of.groups == "down" },
+      )
     }) if of.source == "target-groups"
   }
   formulas = merge(local.ratios, local.hosts)
@@ -151,6 +156,7 @@ resource "aws_cloudwatch_metric_alarm" "metric" {
   statistic           = each.value.statistic
   period              = each.value.period_seconds
   evaluation_periods  = each.value.periods
+  datapoints_to_alarm = each.value.needed
   comparison_operator = each.value.comparison
   threshold           = each.value.threshold
   treat_missing_data  = each.value.missing
@@ -164,6 +170,7 @@ resource "aws_cloudwatch_metric_alarm" "formula" {
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.meaning
   evaluation_periods  = each.value.periods
+  datapoints_to_alarm = each.value.needed
   comparison_operator = each.value.comparison
   threshold           = each.value.threshold
   treat_missing_data  = each.value.missing

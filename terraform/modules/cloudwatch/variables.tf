@@ -67,22 +67,23 @@ variable "wholes" {
 variable "alarms" {
   description = "Section alarms of stack.yaml, which says there what each field is."
   type = map(object({
-    source         = string
-    services       = optional(list(string))
-    metric         = optional(string)
-    metrics        = optional(map(string))
-    expression     = optional(string)
-    statistic      = string
-    above          = optional(number)
-    below          = optional(number)
-    percent_of     = optional(string)
-    minutes        = number
-    period_seconds = optional(number, 60)
-    missing        = string
-    why_missing    = string
-    rollback       = optional(bool, false)
-    groups         = optional(string, "most")
-    meaning        = string
+    source            = string
+    services          = optional(list(string))
+    metric            = optional(string)
+    metrics           = optional(map(string))
+    expression        = optional(string)
+    statistic         = string
+    above             = optional(number)
+    below             = optional(number)
+    percent_of        = optional(string)
+    minutes           = number
+    breaching_minutes = optional(number)
+    period_seconds    = optional(number, 60)
+    missing           = string
+    why_missing       = string
+    rollback          = optional(bool, false)
+    groups            = optional(string, "most")
+    meaning           = string
   }))
 
   validation {
@@ -96,8 +97,8 @@ variable "alarms" {
   }
 
   validation {
-    condition     = alltrue([for of in values(var.alarms) : of.groups == "most" || of.groups == "least" && of.source == "target-groups"])
-    error_message = "alarms: groups must be most or least, and least is of source target-groups alone."
+    condition     = alltrue([for of in values(var.alarms) : of.groups == "most" || of.groups == "down" && of.source == "target-groups" && of.metric == "HealthyHostCount"])
+    error_message = "alarms: groups must be most or down, and down is of source target-groups and its HealthyHostCount alone."
   }
 
   validation {
@@ -113,6 +114,11 @@ variable "alarms" {
   validation {
     condition     = alltrue([for of in values(var.alarms) : of.period_seconds >= 60 && of.period_seconds % 60 == 0 && of.minutes > 0 && of.minutes * 60 % of.period_seconds == 0 && of.minutes <= 1440])
     error_message = "alarms: period_seconds must be whole minutes, and minutes a multiple of it, 1440 at most: CloudWatch looks back a day."
+  }
+
+  validation {
+    condition     = alltrue([for of in values(var.alarms) : of.breaching_minutes == null ? true : of.breaching_minutes > 0 && of.breaching_minutes <= of.minutes && of.breaching_minutes * 60 % of.period_seconds == 0])
+    error_message = "alarms: breaching_minutes must be a multiple of period_seconds, and no more than minutes."
   }
 
   validation {
