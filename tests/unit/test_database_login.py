@@ -34,7 +34,8 @@ def signed_at(token: str) -> str:
 
 async def test_a_token_is_what_boto3_would_make() -> None:
     """Without its client, whose description of RDS takes a second and 20 MB to read."""
-    login, client = DatabaseLogin(), boto3.client("rds", region_name=REGION)
+    # A session of its own: that of the module keeps the credentials of whichever test came first.
+    login, client = DatabaseLogin(), boto3.session.Session().client("rds", region_name=REGION)
     for _ in range(10):
         token = await login.token(HOST, 5432, "smtp_proxy_app")
         theirs = client.generate_db_auth_token(DBHostname=HOST, Port=5432, DBUsername="smtp_proxy_app")

@@ -160,6 +160,8 @@ async def test_a_message_whose_body_is_missing_is_tried_again_and_given_up_in_ti
     ((_, again, text),) = found
     assert again, "nobody gives up mail by a single look, however old it is"
     assert "given up after 2 seconds; at last: its body is missing" in str(text)
-    delayed, failed = reports(refusing)
-    assert b"Action: delayed" in delayed.data
-    assert b"its body is missing in the database" in b" ".join(failed.data.split())
+    # Recipients that were due a moment apart share no attempt, and so no report.
+    told = [b" ".join(report.data.split()) for report in reports(refusing)]
+    failed = [text for text in told if b"Action: delayed" not in text]
+    assert 0 < len(failed) < len(told)
+    assert all(b"its body is missing in the database" in text for text in failed)
