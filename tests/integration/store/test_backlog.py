@@ -59,7 +59,7 @@ async def test_deferred_mail_is_not_read(
     await connection.execute("ANALYZE")
     read = await rows_read(connection, plan_mode, name, values_of(name, ids_of(batch)))
     await connection.close()
-    assert read <= len(batch) ** 2, f"{name} looked at {read} rows"  # it may be compared with itself
+    assert read <= len(batch) * 2, f"{name} looked at {read} rows"
 
 
 @pytest.mark.parametrize("plan_mode", ["force_generic_plan", "force_custom_plan"])
@@ -97,11 +97,16 @@ async def test_a_backlog_that_is_due_is_not_read_whole(
 
 
 async def rows_read(connection: asyncpg.Connection, plan_mode: str, name: str, values: str) -> int:
-    """The most rows that a node of the plan had to do with, those that it threw away among them."""
+    """The most rows that a node of the plan had to do with, those that it threw away among them.
+
+    Not those that a join threw away, which others have read.
+    """
     await connection.execute(f"SET plan_cache_mode = {plan_mode}")
     await connection.execute(f"PREPARE wanted AS {QUERIES[name]}")
     rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE wanted ({values})")
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan on deliveries_p" not in plan, plan
-    found = re.findall(r"actual rows=([0-9]+)", plan) + re.findall(r"Rows Removed by \w+(?: \w+)?: ([0-9]+)", plan)
+    found = re.findall(r"actual rows=([0-9]+)", plan) + re.findall(
+        r"Rows Removed by (?!Join)\w+(?: \w+)?: ([0-9]+)", plan
+    )
     return max(int(number) for number in found)

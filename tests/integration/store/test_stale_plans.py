@@ -100,7 +100,7 @@ async def test_a_plan_for_empty_tables_does_not_read_all_that_came_since(
         await taken(connection, name, some)
         read = await rows_read(connection, values_of(name, some))
     await connection.close()
-    assert read <= FEW * FEW, f"{name} looked at {read} rows"  # a batch may be compared with itself
+    assert read <= 2 * FEW, f"{name} looked at {read} rows"
 
 
 async def filled(store: Store, postgres: PostgresServer, settings: Settings) -> list[UUID]:
@@ -125,8 +125,13 @@ async def taken(connection: asyncpg.Connection, name: str, ids: list[UUID]) -> N
 
 
 async def rows_read(connection: asyncpg.Connection, values: str) -> int:
-    """The most rows that a node of the plan had to do with, those that it threw away among them."""
+    """The most rows that a node of the plan had to do with, those that it threw away among them.
+
+    Not those that a join threw away, which others have read.
+    """
     rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) EXECUTE wanted ({values})")
     plan = "\n".join(row[0] for row in rows)
-    found = re.findall(r"actual rows=([0-9]+)", plan) + re.findall(r"Rows Removed by \w+(?: \w+)?: ([0-9]+)", plan)
+    found = re.findall(r"actual rows=([0-9]+)", plan) + re.findall(
+        r"Rows Removed by (?!Join)\w+(?: \w+)?: ([0-9]+)", plan
+    )
     return max(int(number) for number in found)
