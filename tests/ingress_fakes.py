@@ -160,6 +160,7 @@ class FakeStore:
         self.encoded: list[list[bytes]] = []  # of them, what came as the core encodes it
         self.placements: dict[bytes, Placement] = {}
         self.sweep_after_seconds: set[float] = set()
+        self.pings = 0
         self.open = asyncio.Event()
         self.open.set()
         self._log = [] if log is None else log
@@ -187,6 +188,11 @@ class FakeStore:
         assert len(rows) == messages
         self.encoded.append([row[ID] for row in rows])
         await self.accept(rows, sweep_after_seconds=sweep_after_seconds)
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.error is not None:
+            raise self.error
 
     async def probe_commit(self) -> None:
         if self.error is not None:

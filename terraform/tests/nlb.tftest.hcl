@@ -62,7 +62,7 @@ run "nlb" {
   assert {
     condition = alltrue([
       for group in concat(values(aws_lb_target_group.smtp), [aws_lb_target_group.acme]) :
-      group.health_check[0].protocol == "HTTP" && group.health_check[0].port == "8081" && group.health_check[0].path == (group.port == 8089 ? "/healthz" : "/readyz")
+      group.health_check[0].protocol == "HTTP" && group.health_check[0].port == "8081" && group.health_check[0].path == (group.port == 8089 ? "/healthz" : "/targetz")
     ])
     error_message = "Every group asks for health, on the port that answers."
   }

@@ -35,6 +35,8 @@ _SHUT_MAX_SECONDS: Final = 30.0
 # So long after the gate was opened a failure counts as a new trouble, even if no mail came in between.
 _DOUBT_SECONDS: Final = 60.0
 _PROBE_PATIENCE_SECONDS: Final = 5.0
+# Twice within the two minutes of the alarm store-down, and cheap: one question on a connection that is there.
+_QUIET_SECONDS: Final = 30.0
 
 
 class Gatekeeper:
@@ -69,6 +71,8 @@ class Gatekeeper:
 
 class StoreWatch:
     """Knows whether the store can commit: told so by who tries, and by trying itself until it can again.
+
+    While nobody tells it anything it asks for a sign of life: StoreDown says that Postgres is away without mail too.
 
     What it tries is a commit of its own, since a full disk or a read-only server answers questions well enough. Even
     so, mail may fail where the trial did not; each such relapse keeps the gate shut for longer.
@@ -114,12 +118,26 @@ class StoreWatch:
     async def run(self) -> None:
         """Try a failed store until it commits; for ever."""
         while True:
-            await self._down.wait()
+            await self._trouble()
             await self._probe()
             log.info("mail can be stored again", extra={"action": "store_up"})
             self._doubted_until = self._clock.monotonic() + _DOUBT_SECONDS
             self._down.clear()
             self._gatekeeper.lift("store_down")
+
+    async def _trouble(self) -> None:
+        while not self._down.is_set():
+            try:
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    await self._down.wait()
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self._store.ping()
+        except StoreUnavailable as error:
+            self.failed(error)
 
     async def _probe(self) -> None:
         pause, longest = self._shut_seconds, _PROBE_SECONDS[1]

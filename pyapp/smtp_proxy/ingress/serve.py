@@ -312,10 +312,12 @@ class Service:
         self._checker.close()
 
     async def well(self) -> str | None:
-        """What readiness says of the service itself."""
+        """What readiness says of the service itself. Raises StoreUnavailable: it is not at fault."""
         if not self._lifecycle.ready:
             return "stopping"
-        return "mail can not be stored" if self._store_watch.is_down else None
+        if self._store_watch.is_down:
+            raise StoreUnavailable("mail can not be stored")
+        return None
 
     def _tenants_changed(self) -> None:
         self._checker.forget()

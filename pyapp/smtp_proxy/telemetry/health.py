@@ -7,6 +7,9 @@ and it costs nothing while nobody asks. It is not meant for the open network; bi
 * /readyz: 200 when every check passes, else 503; the body names the service, and says which check does not pass. A
   check is a coroutine function that returns None when well or a sentence when not; it has two seconds. A service that
   still waits for something is alive and not ready (`starting`): whoever replaced it would get one that waits too.
+* /targetz: what the target group of a load balancer asks, for which ECS ends who fails it: as /readyz, but who was
+  ready once remains so while what all tasks share is away (a check raised StoreUnavailable, or had no answer in time),
+  since nobody else would be better. A task that starts or leaves, or has a fault of its own, is not ready here either.
 * /metrics: Prometheus text format.
 
 A PROXY v2 header before the request is passed over: where a target group of a network load balancer has PROXY v2 on,
@@ -17,14 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from smtp_proxy.errors import ConfigurationError, SmtpProxyError
+from smtp_proxy.errors import ConfigurationError, SmtpProxyError, StoreMisconfigured, StoreUnavailable
 
 Check = Callable[[], Awaitable[str | None]]
 
@@ -36,9 +41,18 @@ _END_OF_HEAD = b"\r\n\r\n"
 # family, and in two bytes the length of what follows.
 _PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _PROXY_FIXED_BYTES = 16
+_OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a check does not pass."""
+
+    said: str
+    shared: bool  # by all tasks: another one would fare no better
 
 
 class HealthServer:
@@ -51,6 +65,7 @@ class HealthServer:
         self._service = service
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._was_ready = False  # somebody asked and all was well
 
     @property
     def port(self) -> int:
@@ -90,17 +105,26 @@ class HealthServer:
             case "/healthz":
                 return _text(200, "ok")
             case "/readyz":
-                return await self._readiness()
+                return self._answered(await self._troubles())
+            case "/targetz":
+                troubles = await self._troubles()
+                return self._answered(troubles, passing_over_shared=self._was_ready)
             case "/metrics":
                 return 200, CONTENT_TYPE_LATEST, generate_latest()
             case _:
-                return _text(404, "there are /healthz, /readyz and /metrics")
+                return _text(404, "there are /healthz, /readyz, /targetz and /metrics")
 
-    async def _readiness(self) -> tuple[int, str, bytes]:
+    async def _troubles(self) -> dict[str, Trouble | None]:
         asked = dict(self._checks)  # as they are now: `Readiness` changes them
         troubles = dict(zip(asked, await asyncio.gather(*map(_run, asked.values())), strict=True))
-        ready = not any(troubles.values())
-        checks = {name: trouble or "ok" for name, trouble in troubles.items()}
+        self._was_ready = self._was_ready or not any(troubles.values())
+        return troubles
+
+    def _answered(
+        self, troubles: Mapping[str, Trouble | None], *, passing_over_shared: bool = False
+    ) -> tuple[int, str, bytes]:
+        ready = all(trouble is None or (trouble.shared and passing_over_shared) for trouble in troubles.values())
+        checks = {name: trouble.said if trouble else "ok" for name, trouble in troubles.items()}
         body = {"service": self._service, "ready": ready, "checks": checks}
         return 200 if ready else 503, "application/json", json.dumps(body).encode() + b"\n"
 
@@ -154,17 +178,26 @@ async def _pass_over_proxy_header(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-async def _run(check: Check) -> str | None:
+async def _run(check: Check) -> Trouble | None:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            return await check()
+            said = await check()
     except TimeoutError:
-        return f"no answer within {_CHECK_SECONDS:g} s"
+        return Trouble(f"no answer within {_CHECK_SECONDS:g} s", shared=True)
     except SmtpProxyError as error:
-        return str(error)
+        return Trouble(str(error), shared=_is_shared(error))
     except Exception as error:
         log.exception("a readiness check failed", extra={"action": "check_failed"})
-        return f"{type(error).__name__}"
+        return Trouble(f"{type(error).__name__}", shared=False)
+    return Trouble(said, shared=False) if said else None
+
+
+def _is_shared(error: SmtpProxyError) -> bool:
+    # Who is turned away may be so alone, by a login of this task that has ended, say; who ran out of what its machine
+    # gives it is so.
+    if not isinstance(error, StoreUnavailable) or isinstance(error, StoreMisconfigured):
+        return False
+    return not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _OWN_FAULTS)
 
 
 def _text(status: int, text: str) -> tuple[int, str, bytes]:

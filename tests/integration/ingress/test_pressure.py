@@ -143,6 +143,49 @@ async def test_readiness_says_that_mail_cannot_be_stored(make_house: MakeHouse) 
     await eventually(is_ready)
 
 
+async def test_a_target_stays_while_postgres_is_away(make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load balancers have ECS end who fails what they ask; StoreDown says it instead, without mail too."""
+    monkeypatch.setattr(pressure, "_QUIET_SECONDS", 0.1)
+    house = await make_house(health_port=free_port())
+    await house.start()
+
+    async def says(path: str, status: int) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            return (await ready(house, path))[0] == status
+        return False
+
+    await eventually(lambda: says("/targetz", 200))
+    client = await house.client()
+    await asyncio.to_thread(house.postgres.kill)
+
+    async def is_known() -> bool:
+        return REGISTRY.get_sample_value("smtp_gate_closed", {"reason": "store_down"}) == 1
+
+    await eventually(is_known)
+    for _ in range(20):
+        status, body = await ready(house, "/targetz")
+        assert (status, b"mail can not be stored" in body) == (200, True)
+        assert await says("/readyz", 503)
+    assert (await client.say("MAIL FROM:<a@sender.example>")).startswith("451")
+    await asyncio.to_thread(house.postgres.start)
+    await eventually(lambda: says("/readyz", 200))
+    await (await house.client()).submit()
+
+
+async def test_a_target_leaves_before_its_sessions_end(make_house: MakeHouse) -> None:
+    house = await make_house(health_port=free_port(), shutdown_delay_seconds=2)
+    await house.start()
+
+    async def says(status: int) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            return (await ready(house, "/targetz"))[0] == status
+        return False
+
+    await eventually(lambda: says(200))
+    house.terminate()
+    await eventually(lambda: says(503))
+
+
 async def test_readiness_does_not_trust_a_postgres_that_only_answers(make_house: MakeHouse) -> None:
     house = await make_house(health_port=free_port())
     await house.start()
@@ -156,12 +199,12 @@ async def test_readiness_does_not_trust_a_postgres_that_only_answers(make_house:
         await asyncio.sleep(0.02)
 
 
-async def ready(house: House) -> tuple[int, bytes]:
-    """What /readyz says."""
+async def ready(house: House, path: str = "/readyz") -> tuple[int, bytes]:
+    """What /readyz says, or another path."""
 
     def ask() -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", house.settings.health_port, timeout=5)
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         answer = connection.getresponse()
         try:
             return answer.status, answer.read()

@@ -125,6 +125,22 @@ class TestStoreWatch:
             await settle()
             assert not watch.is_down
 
+    async def test_without_mail_it_asks_by_itself(
+        self, gate: FakeGate, gatekeeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Load balancers keep who has Postgres away, so StoreDown has to say it at night as well."""
+        monkeypatch.setattr(pressure, "_QUIET_SECONDS", 0)
+        store, slept = FakeStore(), FakeSleep()
+        async with running(StoreWatch(store, gatekeeper, sleep=slept)):
+            await settle(20)
+            assert (store.pings > 1, gate.told) == (True, [])
+            store.error = unavailable()
+            await settle(50)
+            assert REGISTRY.get_sample_value("smtp_gate_closed", {"reason": "store_down"}) == 1
+            store.error = None
+            await settle(50)
+        assert gate.told == ["store_down", "open"]
+
     async def test_a_store_that_stands_still_is_not_waited_for(
         self, gatekeeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 
 import pytest
 
-from smtp_proxy.errors import StoreUnavailable
+from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
 from smtp_proxy.telemetry import health
-from smtp_proxy.telemetry.health import Check, HealthServer
+from smtp_proxy.telemetry.health import Check, HealthServer, Readiness
 from smtp_proxy.telemetry.metrics import ENVELOPES_ACCEPTED, REGISTRY, register_stats
 
 
@@ -62,6 +63,62 @@ async def test_not_ready(check: Check, said: str, monkeypatch: pytest.MonkeyPatc
     status, _, body = await server(store=well, it=check).answer("GET", "/readyz")
     assert status == 503
     assert json.loads(body) == {"service": "smtp", "ready": False, "checks": {"store": "ok", "it": said}}
+
+
+async def turned_away() -> str | None:
+    raise StoreMisconfigured("no such user")
+
+
+async def without_descriptors() -> str | None:
+    raise StoreUnavailable("the database can not be reached") from OSError(errno.EMFILE, "too many open files")
+
+
+class Asked:
+    """A server one of whose checks changes."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self._server = server(store=well, it=self._it)
+
+    async def at(self, path: str) -> int:
+        return (await self._server.answer("GET", path))[0]
+
+    async def _it(self) -> str | None:
+        return await self.check()
+
+
+@pytest.mark.parametrize(
+    ("check", "status"),
+    [(away, 200), (stuck, 200), (ill, 503), (broken, 503), (turned_away, 503), (without_descriptors, 503)],
+)
+async def test_a_target_stays_while_what_all_share_is_away(
+    check: Check, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQ-INFRA-ECS-012: another task would fare no better, so ending this one helps nobody (decision 0045)."""
+    monkeypatch.setattr(health, "_CHECK_SECONDS", 0.02)
+    asked = Asked(check)
+    assert await asked.at("/targetz") == 503, "never ready yet"
+    asked.check = well
+    assert await asked.at("/targetz") == 200
+    asked.check = check
+    assert await asked.at("/targetz") == status
+    assert await asked.at("/readyz") == 503
+
+
+async def test_a_fault_of_its_own_is_not_hidden_by_what_is_away() -> None:
+    asked = HealthServer("127.0.0.1", 0, checks := {"store": well, "it": well}, service="smtp")
+    assert (await asked.answer("GET", "/readyz"))[0] == 200
+    checks.update(store=away, it=ill)
+    assert (await asked.answer("GET", "/targetz"))[0] == 503
+
+
+async def test_a_target_that_leaves_gets_nothing_new() -> None:
+    readiness = Readiness()
+    asked = HealthServer("127.0.0.1", 0, readiness.checks, service="smtp")
+    assert (await asked.answer("GET", "/targetz"))[0] == 503
+    with readiness.of({"store": well}):
+        assert (await asked.answer("GET", "/targetz"))[0] == 200
+    assert (await asked.answer("GET", "/targetz"))[0] == 503
 
 
 async def test_metrics() -> None:
