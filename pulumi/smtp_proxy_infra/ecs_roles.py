@@ -187,14 +187,20 @@ def grants_of(of: Reach) -> dict[str, Statements]:
             )
         ],
         "smarthost": _smarthost(of) if of.smarthost_secret else [],
-        # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is
-        # named: the identity, the configuration set, the tenant.
         # The topic is encrypted: who publishes has a key of its data made.
         "alerts": [
             allow(["sns:Publish"], [of.alerts_topic]),
             allow(["kms:Decrypt", "kms:GenerateDataKey"], [of.alerts_key], _by("sns", of.region)),
         ],
-        "ses": [allow(["ses:SendEmail", "ses:SendRawEmail"], of.ses)] if of.ses else [],
+        # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is
+        # named: the identity, the configuration set, the tenant. `doctor` asks for the account's quota, which has no
+        # resource.
+        "ses": [
+            allow(["ses:SendEmail", "ses:SendRawEmail"], of.ses),
+            allow(["ses:GetAccount"], ["*"]),
+        ]
+        if of.ses
+        else [],
         # To list it tells a certificate that is not there from one that may not be read.
         "backup": [
             allow(["s3:GetObject", "s3:PutObject"], [within(of.bucket, "/*")]),

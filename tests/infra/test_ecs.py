@@ -336,6 +336,7 @@ WILDCARDS = {
     "ecs:UpdateTaskProtection": "tasks of one cluster",
     "route53:GetChange": "the id of a change is not known before",
     "cloudwatch:DescribeAlarms": "has no resource",
+    "ses:GetAccount": "has no resource",
     "elasticloadbalancing:DescribeListeners": "has no resource",
     "elasticloadbalancing:DescribeRules": "has no resource",
     "elasticloadbalancing:DescribeTargetGroups": "has no resource",
@@ -396,15 +397,18 @@ def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None
 
 @SIDES
 def test_the_worker_alone_sends_by_ses_and_only_with_what_is_named(side: str, production: Side, switched: Side) -> None:
-    """Off unless ses_arns is given; and then no more than SendEmail, with these identities and configuration sets."""
+    """Off unless ses_arns is given; and then no more than SendEmail, with these identities and configuration sets, and
+    GetAccount, which `smtp-proxy deploy` asks for in the check of the worker: refused, nothing would be deployed."""
     assert ":ses:" not in str(task_policies(production(side)))
     found = {
         role: [each for each in statements if "ses:" in str(each["action"])]
         for role, statements in task_policies(switched(side)).items()
     }
-    (statement,) = found.pop("ecs-task-worker")
-    assert sorted(statement["action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
-    assert sorted(statement["resource"]) == sorted(OWN["ses_arns"])
+    asks, sends = sorted(found.pop("ecs-task-worker"), key=lambda each: as_list(each["action"]))
+    assert sorted(sends["action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
+    assert sorted(sends["resource"]) == sorted(OWN["ses_arns"])
+    assert as_list(asks["action"]) == ["ses:GetAccount"]
+    assert as_list(asks["resource"]) == ["*"]
     assert not any(found.values())
 
 

@@ -32,6 +32,7 @@ ANYTHING = {
     "elasticloadbalancing:DescribeListeners": "knows no resource",
     "elasticloadbalancing:DescribeRules": "knows no resource",
     "elasticloadbalancing:DescribeTargetGroups": "knows no resource",
+    "ses:GetAccount": "knows no resource",
 }
 # Actions that may be allowed of the resource `*` under a condition on ecs:cluster, and why.
 BOUND = {

@@ -270,8 +270,6 @@ locals {
         { Action = ["kms:Decrypt"], Resource = [var.smarthost_kms_key_arn], Condition = local.by.smarthost },
       ] : grant if grant.Resource[0] != ""
     ]
-    # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is named:
-    # the identity, the configuration set, the tenant.
     # The topic is encrypted: who publishes has a key of its data made.
     alerts = [
       for grant in [
@@ -279,8 +277,13 @@ locals {
         { Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = [var.alerts.kms_key_arn], Condition = local.by.sns },
       ] : grant if var.alerts.topic_arn != ""
     ]
+    # SES asks for SendRawEmail where the API's SendEmail brings the message as it is, and of each thing that is named:
+    # the identity, the configuration set, the tenant. `doctor` asks for the account's quota, which has no resource.
     ses = [
-      for arns in [var.ses_arns] : { Action = ["ses:SendEmail", "ses:SendRawEmail"], Resource = arns } if length(arns) > 0
+      for grant in [
+        { Action = ["ses:SendEmail", "ses:SendRawEmail"], Resource = var.ses_arns },
+        { Action = ["ses:GetAccount"], Resource = ["*"] },
+      ] : grant if length(var.ses_arns) > 0
     ]
     # To list it tells a certificate that is not there from one that may not be read.
     backup = [
