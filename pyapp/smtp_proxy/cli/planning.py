@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -39,6 +39,7 @@ ResultsOption = Annotated[
     Path | None,
     typer.Option("--results", metavar="JSON", help="A result of `make bench-e2e`, in place of the shipped costs."),
 ]
+ChartOption = Annotated[Path | None, typer.Option("--chart", metavar="FILE", help="Draw it: .svg or .html.")]
 FactorOption = Annotated[
     float, typer.Option("--cpu-factor", min=0.01, help="How many times as fast a vCPU is as one of the benchmarks.")
 ]
@@ -61,17 +62,21 @@ def plan(
     changes: SetOption = None,
     results: ResultsOption = None,
     cpu_factor: FactorOption = 1.0,
+    chart_file: ChartOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Size the AWS stack for a load from recorded benchmarks; exit code 1 when it is impossible."""
     peak = per_minute / 60 * (1 + growth_percent / 100) ** months
     load = Load(peak, peak * average_share, size_kib, recipients, session_seconds, delivery_seconds, retention_days)
     costs, prices = read_costs(size_kib, results, cpu_factor), read_prices()
-    made = planned(load, stack.load(stack_file, environment, changes), costs, prices)
+    given = stack.load(stack_file, environment, changes)
+    made = planned(load, given, costs, prices)
     note = (
         f"list prices of {prices.as_of} in {prices.region}, to be checked; CPU of a message from {costs.source}; "
         f"not counted: {', '.join(prices.left_out)}"
     )
+    if chart_file is not None:
+        _draw_plans(chart_file, load, lambda each: planned(each, given, costs, prices), note)
     if as_json:
         print_json(
             dataclasses.asdict(made)
@@ -104,7 +109,7 @@ def simulate(
     changes: SetOption = None,
     results: ResultsOption = None,
     cpu_factor: FactorOption = 1.0,
-    chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE", help="Draw it: .svg or .html.")] = None,
+    chart_file: ChartOption = None,
     max_backlog: Annotated[float | None, typer.Option("--max-backlog", help="More is a failure.")] = None,
     max_wait: Annotated[float | None, typer.Option("--max-wait-seconds", help="Longer is a failure.")] = None,
     max_refused: Annotated[
@@ -183,10 +188,31 @@ def _passed(result: Result, backlog: float | None, wait: float | None, refused: 
     ]
 
 
+# Loads in a drawing of `plan`: from none to twice what was asked for.
+_LOADS_DRAWN: Final = 40
+
+
+def _draw_plans(file: Path, load: Load, plan_of: Callable[[Load], Plan], note: str) -> None:
+    loads = [load.at(2 * load.peak * step / _LOADS_DRAWN) for step in range(_LOADS_DRAWN + 1)]
+    plans = {60 * each.peak: plan_of(each) for each in loads}
+    asked = plan_of(load)
+    title = f"up to {120 * load.peak:,.0f} messages a minute"
+    notes = [f"asked for: {60 * load.peak:,.0f} a minute", *asked.warnings, *asked.problems, note]
+    first = next((peak for peak, made in plans.items() if made.problems), None)
+    if first is not None:
+        title += f"; impossible from {first:,.0f} on"
+    _write(file, lambda: chart.plan_picture(plans, title), lambda: chart.plan_page(plans, title, notes))
+
+
 def _draw(file: Path, result: Result, title: str, notes: list[str]) -> None:
+    samples = result.samples
+    _write(file, lambda: chart.picture(samples, title), lambda: chart.page(samples, title, notes))
+
+
+def _write(file: Path, picture: Callable[[], str], page: Callable[[], str]) -> None:
     if file.suffix not in (".svg", ".html"):
         raise ConfigurationError(f"--chart: {file}: write a name that ends with .svg or .html")
-    drawn = chart.picture(result.samples, title) if file.suffix == ".svg" else chart.page(result.samples, title, notes)
+    drawn = picture() if file.suffix == ".svg" else page()
     try:
         file.write_text(drawn, encoding="utf-8")
     except OSError as error:

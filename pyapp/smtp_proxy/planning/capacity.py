@@ -7,7 +7,7 @@ an hour's growth has room. What varies over time is `simulation`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.planning.prices import HOURS_PER_MONTH, DatabaseClass
@@ -47,6 +47,10 @@ class Load:
     session_seconds: float = 2.0
     delivery_seconds: float = 0.1
     retention_days: float = 30.0
+
+    def at(self, peak: float) -> Load:
+        """The same mail at another peak, messages a second."""
+        return replace(self, peak=peak, average=self.average * peak / self.peak if self.peak else 0.0)
 
 
 @dataclass(slots=True)

@@ -1,12 +1,13 @@
-"""Lines over time as SVG, and several of them as one HTML page: nothing is fetched when it is looked at."""
+"""Lines over time, or over the rate of mail, as SVG and as an HTML page: nothing is fetched when it is looked at."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Final
 
+from smtp_proxy.planning.capacity import Plan
 from smtp_proxy.planning.simulation import Sample
 
 _WIDTH: Final = 860
@@ -17,10 +18,13 @@ _MARGIN: Final = 26  # above and below
 # Told apart by colour and by dash, also where colours are not seen.
 _STYLES: Final = (("#1f6feb", ""), ("#d1242f", "6 3"), ("#1a7f37", "2 2"), ("#8250df", "8 2 2 2"))
 Lines = Mapping[str, Sequence[float]]
+# What is below the line, of a place on it and of the last one.
+Mark = Callable[[float, float], str]
 
 
-def svg(title: str, times: Sequence[float], lines: Lines, top: int = 0) -> str:
-    """One chart; `times` in seconds. `top`: where it begins in a taller picture."""
+def svg(title: str, times: Sequence[float], lines: Lines, top: int = 0, mark: Mark | None = None) -> str:
+    """One chart; `times` in seconds, or what `mark` makes of them. `top`: where it begins in a taller picture."""
+    mark = mark or _moment
     highest = _nice(max((max(values, default=0.0) for values in lines.values()), default=0.0))
     longest = max(times, default=1.0) or 1.0
     wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - 2 * _MARGIN
@@ -38,7 +42,7 @@ def svg(title: str, times: Sequence[float], lines: Lines, top: int = 0) -> str:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _LEFT + wide * share
         parts.append(
-            f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{_moment(longest * share, longest)}</text>'
+            f'<text x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{mark(longest * share, longest)}</text>'
         )
     for number, (name, values) in enumerate(lines.items()):
         colour, dashes = _STYLES[number % len(_STYLES)]
@@ -61,8 +65,47 @@ def picture(samples: Sequence[Sample], title: str) -> str:
         ("running tasks", tasks),
         ("cost, US dollars an hour", {"cost": [s.dollars_per_hour for s in samples]}),
     ]
+    return _one_below_the_other(charts, times, title)
+
+
+def plan_picture(plans: Mapping[float, Plan], title: str) -> str:
+    """A whole SVG of plans by their peaks, messages a minute: tasks, storage and cost."""
+    peaks = list(plans)
+    made = list(plans.values())
+    costs = list(dict.fromkeys(name for plan in made for name in plan.dollars_per_month))
+    dearest = sorted(costs, key=lambda name: -max(plan.dollars_per_month.get(name, 0.0) for plan in made))[:3]
+    dollars = {name: [plan.dollars_per_month.get(name, 0.0) for plan in made] for name in dearest}
+    services = list(dict.fromkeys(name for plan in made for name in plan.tasks))
+    charts: list[tuple[str, Lines]] = [
+        (
+            "tasks; to the right: messages a minute at the peak",
+            {name: [float(p.tasks.get(name, 0)) for p in made] for name in services},
+        ),
+        ("connections to the database", {"connections": [float(plan.database_connections) for plan in made]}),
+        ("storage, GiB", {"storage": [plan.storage_gib for plan in made]}),
+        ("cost, US dollars a month", {"all of it": [plan.total for plan in made], **dollars}),
+    ]
+    return _one_below_the_other(charts, peaks, title, lambda peak, _: _short(round(peak)))
+
+
+def plan_page(plans: Mapping[float, Plan], title: str, notes: Sequence[str]) -> str:
+    """The same with what is to be said of it, as HTML."""
+    return _page(plan_picture(plans, title), title, notes)
+
+
+def page(samples: Sequence[Sample], title: str, notes: Sequence[str]) -> str:
+    """The picture with what it means, as HTML."""
+    return _page(picture(samples, title), title, notes)
+
+
+# -- below
+
+
+def _one_below_the_other(
+    charts: Sequence[tuple[str, Lines]], times: Sequence[float], title: str, mark: Mark | None = None
+) -> str:
     height = 30 + _HEIGHT * len(charts)
-    drawn = [svg(name, times, lines, 30 + _HEIGHT * at) for at, (name, lines) in enumerate(charts)]
+    drawn = [svg(name, times, lines, 30 + _HEIGHT * at, mark) for at, (name, lines) in enumerate(charts)]
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         f'font-family="sans-serif" font-size="12" role="img" aria-label="{escape(title, quote=True)}">'
@@ -72,16 +115,12 @@ def picture(samples: Sequence[Sample], title: str) -> str:
     return "\n".join([head, back, name, *drawn, "</svg>"]) + "\n"
 
 
-def page(samples: Sequence[Sample], title: str, notes: Sequence[str]) -> str:
-    """The picture with what it means, as HTML."""
+def _page(drawn: str, title: str, notes: Sequence[str]) -> str:
     said = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>'
-        f'<body style="font-family: sans-serif">\n{picture(samples, title)}<ul>{said}</ul></body></html>\n'
+        f'<body style="font-family: sans-serif">\n{drawn}<ul>{said}</ul></body></html>\n'
     )
-
-
-# -- below
 
 
 def _nice(value: float) -> float:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import pytest
 from fix_shell import Shell
 from jsonschema import Draft202012Validator
 
+SVG = "{http://www.w3.org/2000/svg}"
+# So that storage is no bound.
+BRIEFLY = ("--retention-days", "0.01")
 NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
 PLAN = {
     "type": "object",
@@ -48,6 +54,48 @@ def test_a_plan(shell: Shell) -> None:
     made = shell.json("plan", "--per-minute", "60000", "--growth-percent", "10", "--months", "12")
     Draft202012Validator(PLAN).validate(made)
     assert made["load"]["peak"] > 3000
+
+
+def test_a_plan_is_drawn_up_to_twice_the_load(shell: Shell, tmp_path: Path) -> None:
+    """Issue 7: table, JSON, plot. What is drawn is what the command says of that load."""
+    drawn = tmp_path / "plan.svg"
+    assert shell("plan", "--per-minute", "60000", *BRIEFLY, "--chart", str(drawn)) == 0
+    picture = ElementTree.fromstring(drawn.read_text())
+    said = [str(text.text) for text in picture.iter(f"{SVG}text")]
+    assert said[0] == "up to 120,000 messages a minute"
+    assert {"submission", "submissions", "worker", "connections", "storage", "all of it"} <= set(said)
+    lines = [line.attrib["points"].split() for line in picture.iter(f"{SVG}polyline")]
+    assert {len(points) for points in lines} == {41}
+    heights = [float(point.partition(",")[2]) for point in lines[said_of(picture, "worker")]]
+    assert heights == sorted(heights, reverse=True), "more mail never wants fewer workers"
+    workers = (
+        shell.json("plan", "--per-minute", "800000")["tasks"]["worker"]
+        / shell.json("plan", "--per-minute", "400000")["tasks"]["worker"]
+    )
+    assert (174 - heights[40]) / (174 - heights[20]) == pytest.approx(twice / once, rel=0.01)
+    assert twice > once > 1
+    assert shell("plan", "--chart", str(tmp_path / "plan.png")) not in (0, 1)
+    assert "write a name that ends with .svg or .html" in shell.err
+
+
+def said_of(picture: ElementTree.Element, name: str) -> int:
+    """Which of the lines has this name: their names come in the same order."""
+    named = [str(text.text) for text in picture.iter(f"{SVG}text") if text.attrib.get("fill")]
+    return named.index(name)
+
+
+def test_a_drawing_says_from_where_on_a_load_can_not_be_had(shell: Shell, tmp_path: Path) -> None:
+    page = tmp_path / "plan.html"
+    assert shell("plan", "--per-minute", "10000000", *BRIEFLY, "--chart", str(page)) == 1
+    found = re.search(
+        r"<title>up to 20,000,000 messages a minute; impossible from ([\d,]+) on</title>", page.read_text()
+    )
+    assert found
+    first = int(found[1].replace(",", ""))
+    assert 0 < first <= 10_000_000
+    assert shell("plan", "--per-minute", str(first), *BRIEFLY) == 1
+    assert shell("plan", "--per-minute", str(first - 500_000), *BRIEFLY) == 0
+    assert "<li>asked for: 10,000,000 a minute</li>" in page.read_text()
 
 
 def test_what_can_not_be_ends_with_1(shell: Shell) -> None:
