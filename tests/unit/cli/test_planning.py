@@ -68,9 +68,8 @@ def test_a_plan_is_drawn_up_to_twice_the_load(shell: Shell, tmp_path: Path) -> N
     assert {len(points) for points in lines} == {41}
     heights = [float(point.partition(",")[2]) for point in lines[said_of(picture, "worker")]]
     assert heights == sorted(heights, reverse=True), "more mail never wants fewer workers"
-    workers = (
-        shell.json("plan", "--per-minute", "800000")["tasks"]["worker"]
-        / shell.json("plan", "--per-minute", "400000")["tasks"]["worker"]
+    once, twice = (
+        shell.json("plan", "--per-minute", rate, *BRIEFLY)["tasks"]["worker"] for rate in ("60000", "120000")
     )
     assert (174 - heights[40]) / (174 - heights[20]) == pytest.approx(twice / once, rel=0.01)
     assert twice > once > 1
