@@ -30,7 +30,9 @@ def _machine(about: Mapping[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield (
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['os']}, kernel {about['kernel']}, "
-        f"{about['fdatasyncs_per_second']:,} fdatasync/s, load before {about['load_average_before']:.2f}; {versions}."
+        f"{about['fdatasyncs_per_second']:,} fdatasync/s, "
+        f"{about['python_calls_per_cpu_second'] / 1e6:.1f} M method calls of Python per CPU-second, "
+        f"load before {about['load_average_before']:.2f}; {versions}."
     )
     yield f"\n{about['method']}."
 

@@ -19,7 +19,9 @@ def show(result: Mapping[str, Any], verdicts: Sequence[Verdict], console: Consol
     about = result["about"]
     console.print(f"{about['date']}  {about['cpu']}, {about['cores']} cores, {about['os']}, kernel {about['kernel']}")
     console.print(
-        f"{about['fdatasyncs_per_second']} fdatasyncs/s; {', '.join(f'{k} {v}' for k, v in about['versions'].items())}"
+        f"{about['fdatasyncs_per_second']} fdatasyncs/s; "
+        f"{about['python_calls_per_cpu_second'] / 1e6:.1f} M calls of Python a CPU-second; "
+        f"{', '.join(f'{k} {v}' for k, v in about['versions'].items())}"
     )
     if result["rows"]:
         console.print(_rows(result["rows"]))
