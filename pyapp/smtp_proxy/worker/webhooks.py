@@ -8,7 +8,8 @@ again, later each time, for WEBHOOK_GIVE_UP_SECONDS; then it is given up, kept, 
 takes nothing at all is paused as a whole, later each time, and switched off after WEBHOOK_DISABLE_SECONDS: an error in
 the log, a count, and the reason in `smtp-proxy webhooks list`.
 
-At least once: a leader that dies between the answer and its record asks again, with the same event id.
+At least once: a leader that dies between the answer and its record asks again, with the same event id. One that loses
+the lead, or leaves, ends its calls and records what was answered: whoever leads next tells the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from smtp_proxy.errors import ConfigurationError, StoreError, StoreUnavailable
 from smtp_proxy.model.webhook import Told
 from smtp_proxy.telemetry.metrics import WEBHOOK_EVENTS, WEBHOOKS_DISABLED
-from smtp_proxy.telemetry.tasks import end
+from smtp_proxy.telemetry.tasks import end, finish
 from smtp_proxy.worker.webhook_post import body_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ _FIRST_SECONDS: Final = 5.0
 _MAX_SECONDS: Final = 3600.0
 # Should a notification be lost.
 _LOOK_SECONDS: Final = 60.0
+# For the record of what was answered, of one who has to go; and for all that a process does when it leaves.
+_RECORD_SECONDS: Final = 2.0
+_LEAVE_SECONDS: Final = 5.0
 
 
 class Webhooks:
@@ -71,8 +75,11 @@ class Webhooks:
                 await self._round(leader)
                 await asyncio.sleep(self._settings.webhook_interval_seconds)
         finally:
-            await end([watching, *self._calling.values()])
-            await leader.release()
+            await finish(self._leave(leader, watching), _LEAVE_SECONDS)
+
+    async def _leave(self, leader: Leader, watching: asyncio.Task[None]) -> None:
+        await end([watching, *self._calling.values()])
+        await leader.release()
 
     async def _watch(self) -> None:
         """Every process records events only while it knows of webhooks."""
@@ -89,11 +96,12 @@ class Webhooks:
             await end([listening])
 
     async def _round(self, leader: Leader) -> None:
+        if not leader.held:
+            # Before Postgres is asked, which may take long: another may lead by now, and be ahead of us.
+            await end(self._calling.values())
         try:
             if await leader.try_acquire():
                 await self.call_all()
-            else:
-                await end(list(self._calling.values()))
         except StoreError as error:
             log.warning("no webhook is told at present: %s", error, extra={"action": "webhooks_failed"})
 
@@ -109,8 +117,11 @@ class Webhooks:
         try:
             secret = self._secret_keys.open(webhook.sealed, webhook.context)
             while events := await self._store.due_events(webhook.id, _BATCH_EVENTS):
-                told = await self._tell(webhook, secret, events)
-                await self._store.settle_events(told)
+                told: list[Told] = []
+                try:
+                    await self._tell(webhook, secret, events, told)
+                finally:
+                    await self._record(told)
                 if not await self._judge(webhook, told):
                     return
                 webhook = replace(webhook, failing_since=None, failures=0)
@@ -122,27 +133,37 @@ class Webhooks:
         except Exception:
             log.exception("webhook %s failed in an unforeseen way", webhook.id, extra={"action": "webhook_crashed"})
 
-    async def _tell(self, webhook: Webhook, secret: bytes, events: Sequence[WebhookEvent]) -> list[Told]:
+    async def _tell(self, webhook: Webhook, secret: bytes, events: Sequence[WebhookEvent], told: list[Told]) -> None:
+        """Fill `told` with what is answered; none of the calls outlasts this one."""
         turns = asyncio.Semaphore(_AT_ONCE)
-        dead = asyncio.Event()  # nothing of the first ones was taken: the rest waits for another time
 
-        async def tell(event: WebhookEvent) -> Told | None:
+        async def tell(event: WebhookEvent) -> None:
             async with turns:
-                if dead.is_set():
-                    return None
-                now = int(self._clock.now().timestamp())
-                error = await self._poster.post(webhook.url, secret, event.id, body_of(event), now)
-                return Told(event, error, self._again_at(event) if error else None)
-
-        told: list[Told] = []
-        for finished in asyncio.as_completed([tell(event) for event in events]):
-            one = await finished
-            if one is not None:
+                if len(told) >= _AT_ONCE and not any(each.taken for each in told):
+                    return  # Nothing of the first ones was taken: the rest waits for another time.
+                one = await self._post(webhook, secret, event)
                 told.append(one)
-                WEBHOOK_EVENTS.labels("taken" if one.taken else "again" if one.again_at else "given_up").inc()
-            if len(told) >= _AT_ONCE and not any(each.taken for each in told):
-                dead.set()
-        return told
+            WEBHOOK_EVENTS.labels("taken" if one.taken else "again" if one.again_at else "given_up").inc()
+
+        async with asyncio.TaskGroup() as calls:
+            for event in events:
+                calls.create_task(tell(event))
+
+    async def _post(self, webhook: Webhook, secret: bytes, event: WebhookEvent) -> Told:
+        now = int(self._clock.now().timestamp())
+        try:
+            error = await self._poster.post(webhook.url, secret, event.id, body_of(event), now)
+        except Exception as unforeseen:
+            log.exception(
+                "webhook %s was not told of %s", webhook.id, event.id, extra={"action": "webhook_event_crashed"}
+            )
+            error = f"unforeseen: {type(unforeseen).__name__}"
+        return Told(event, error, self._again_at(event) if error else None)
+
+    async def _record(self, told: Sequence[Told]) -> None:
+        """Whoever has to go has a moment for it."""
+        if told:
+            await finish(self._store.settle_events(told), _RECORD_SECONDS)
 
     def _again_at(self, event: WebhookEvent) -> datetime | None:
         now = self._clock.now()
