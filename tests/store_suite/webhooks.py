@@ -271,6 +271,35 @@ class WebhookSuite:
         assert await outbox.replay(envelope_id=taken.envelope_id, everything=True) == 1
         assert len(await outbox.due()) == 2
 
+    async def test_what_is_replayed_or_enabled_has_its_whole_time_anew(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        store, began = stores.store, datetime.now(UTC) - timedelta(seconds=5)
+        await outbox.record(await outbox.job(), Outcome.DELIVERED)
+        (event,) = await outbox.due()
+        assert event.tried_since(outbox.webhook) == event.occurred_at
+        await store.settle_events([Told(event, "500")])
+        assert await outbox.replay() == 1
+        (again,) = await outbox.due()
+        old = replace(again, occurred_at=NOW - timedelta(days=30))
+        assert old.tried_since(outbox.webhook) >= began
+        long_off = replace(old, replayed_at=None)
+        await store.judge_webhook(outbox.webhook.id, failing_since=NOW, failures=3, disabled_at=NOW, error="no")
+        await store.judge_webhook(outbox.webhook.id)
+        (well,) = await store.list_webhooks()
+        assert long_off.tried_since(well) == long_off.occurred_at, "a success of its own is no operator's word"
+        await store.judge_webhook(outbox.webhook.id, failing_since=NOW, failures=3, disabled_at=NOW, error="no")
+        await store.enable_webhook(outbox.webhook.id)
+        (enabled,) = await store.list_webhooks()
+        assert enabled == replace(outbox.webhook, enabled_at=enabled.enabled_at)
+        assert long_off.tried_since(enabled) >= began
+        with pytest.raises(NotFound):
+            await store.enable_webhook(uuid4())
+
+    async def test_no_message_has_the_lowest_id(self, stores: Stores) -> None:
+        outbox = await Outbox.made(stores)
+        for everything in (False, True):
+            assert await outbox.replay(envelope_id=UUID(int=0), everything=everything) == 0
+
     @pytest.mark.parametrize("everything", [False, True])
     async def test_much_is_replayed_in_batches_and_counted_so_far(self, stores: Stores, everything: bool) -> None:
         outbox = await Outbox.made(stores)

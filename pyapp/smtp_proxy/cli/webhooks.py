@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from smtp_proxy.worker.webhook_post import Poster, check_url
 
 # Events replayed between two words about it.
 _TELL_EVERY = 100_000
+_NOTHING = UUID(int=0)  # RFC 9562 5.9
 
 webhooks_app = typer.Typer(help="Where tenants hear of their mail.", no_args_is_help=True)
 
@@ -106,10 +108,10 @@ def webhooks_remove(context: typer.Context, webhook: IdArgument) -> None:
 
 @webhooks_app.command("enable")
 def webhooks_enable(context: typer.Context, webhook: IdArgument) -> None:
-    """Go on with one that was paused or switched off."""
+    """Go on with one that was paused or switched off; what waits for it has its whole time anew."""
 
     async def work(store: Store) -> None:
-        await store.judge_webhook((await _one(store, webhook)).id)
+        await store.enable_webhook((await _one(store, webhook)).id)
 
     with_store(context, work)
     typer.echo(f"enabled webhook {webhook}")
@@ -186,10 +188,10 @@ async def _one(store: Store, text: str) -> Webhook:
 
 
 def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise InvalidValue(f"{text!r} is no id; see `smtp-proxy webhooks list` or `messages list`") from None
+    with contextlib.suppress(ValueError):
+        if (parsed := UUID(text)) != _NOTHING:
+            return parsed
+    raise InvalidValue(f"{text!r} is no id; see `smtp-proxy webhooks list` or `messages list`")
 
 
 def _counted(number: int) -> str:

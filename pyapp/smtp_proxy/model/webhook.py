@@ -43,6 +43,7 @@ class Webhook:
     failures: int = 0
     paused_until: datetime | None = None
     last_error: str = ""
+    enabled_at: datetime | None = None  # by an operator, last
 
     @property
     def context(self) -> str:
@@ -63,6 +64,11 @@ class WebhookEvent:
     occurred_at: datetime
     payload: dict[str, Any] = field(repr=False)
     tries: int = 0
+    replayed_at: datetime | None = None
+
+    def tried_since(self, webhook: Webhook) -> datetime:
+        """From when its time counts: it occurred, or an operator asked for it once more."""
+        return max(self.occurred_at, self.replayed_at or self.occurred_at, webhook.enabled_at or self.occurred_at)
 
     @property
     def id(self) -> str:

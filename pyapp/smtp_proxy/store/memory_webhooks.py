@@ -95,6 +95,11 @@ class MemoryWebhooks(MemoryDomains):
         self._notify_webhooks()
         return True
 
+    async def enable_webhook(self, webhook_id: UUID) -> None:
+        if not await self.judge_webhook(webhook_id):
+            raise NotFound
+        self._webhooks[webhook_id] = replace(self._webhooks[webhook_id], enabled_at=self._clock.now())
+
     async def look_for_webhooks(self) -> None:
         self._reachable()
 
@@ -165,7 +170,8 @@ class MemoryWebhooks(MemoryDomains):
         ]
         for start in range(0, len(found), batch):
             for kept in found[start : start + batch]:
-                kept.state, kept.due_at, kept.event = 0, self._clock.now(), replace(kept.event, tries=0)
+                now = self._clock.now()
+                kept.state, kept.due_at, kept.event = 0, now, replace(kept.event, tries=0, replayed_at=now)
             yield len(found[start : start + batch])
 
     async def event_counts(

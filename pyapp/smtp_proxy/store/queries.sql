@@ -596,7 +596,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7);
 -- name: list_webhooks
 -- $1 tenant or null
 SELECT id, tenant_id, url, events, sealed_secret, secret_key_id, created_at, disabled_at, failing_since,
-    failures, paused_until, last_error
+    failures, paused_until, last_error, enabled_at
 FROM webhooks WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY created_at, id;
 
 -- name: remove_webhook
@@ -622,19 +622,26 @@ UPDATE webhooks SET failing_since = $2, failures = $3, paused_until = $4, disabl
 WHERE id = $1 AND (NOT $7::boolean OR (failures = $8 AND failing_since IS NOT DISTINCT FROM $9::timestamptz))
 RETURNING id;
 
+-- name: enable_webhook
+-- Well, as far as anybody knows; what waits for it has its whole time anew.
+UPDATE webhooks
+SET failing_since = NULL, failures = 0, paused_until = NULL, disabled_at = NULL, last_error = '', enabled_at = now()
+WHERE id = $1 RETURNING id;
+
 -- name: any_webhooks
 SELECT EXISTS (SELECT FROM webhooks WHERE disabled_at IS NULL);
 
 -- name: webhooks_to_call
 SELECT id, tenant_id, url, events, sealed_secret, secret_key_id, created_at, disabled_at, failing_since,
-    failures, paused_until, last_error
+    failures, paused_until, last_error, enabled_at
 FROM webhooks w
 WHERE disabled_at IS NULL AND coalesce(paused_until, '-infinity') <= now()
     AND EXISTS (SELECT FROM webhook_events v WHERE v.webhook_id = w.id AND v.state = 0 AND v.due_at <= now());
 
 -- name: due_events
 -- Of a message whose earlier event waits, none is told. $1 webhook, $2 at most
-SELECT envelope_id, webhook_id, recipient_number, attempt_number, sequence, event, occurred_at, payload, tries
+SELECT envelope_id, webhook_id, recipient_number, attempt_number, sequence, event, occurred_at, payload, tries,
+    replayed_at
 FROM webhook_events v
 WHERE webhook_id = $1 AND state = 0 AND due_at <= now() AND NOT EXISTS (
     SELECT FROM webhook_events earlier
@@ -682,13 +689,13 @@ ORDER BY envelope_id DESC LIMIT 1;
 
 -- name: replay_given_up
 -- $1 webhook, $2 after this id, $3 up to this id, $4 occurred from then on or null
-UPDATE webhook_events SET state = 0, tries = 0, due_at = now()
+UPDATE webhook_events SET state = 0, tries = 0, due_at = now(), replayed_at = now()
 WHERE webhook_id = $1 AND state = 2 AND envelope_id > $2::uuid AND envelope_id <= $3::uuid
     AND ($4::timestamptz IS NULL OR occurred_at >= $4);
 
 -- name: replay_all
 -- As replay_given_up, also what was taken.
-UPDATE webhook_events SET state = 0, tries = 0, due_at = now()
+UPDATE webhook_events SET state = 0, tries = 0, due_at = now(), replayed_at = now()
 WHERE webhook_id = $1 AND state IN (1, 2) AND envelope_id > $2::uuid AND envelope_id <= $3::uuid
     AND ($4::timestamptz IS NULL OR occurred_at >= $4);
 

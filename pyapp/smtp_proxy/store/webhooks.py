@@ -83,7 +83,7 @@ class Webhooks:
         error: str = "",
         seen: Webhook | None = None,
     ) -> bool:
-        """Keep how its endpoint fares. All at their defaults: well, and enabled.
+        """Keep how its endpoint fares. All at their defaults: well, and on.
 
         `seen`: only if it still fares as it did there. False: it does not (somebody enabled it, say), or is gone.
         """
@@ -91,6 +91,11 @@ class Webhooks:
         as_it_was = (True, seen.failures, seen.failing_since) if seen is not None else (False, 0, None)
         async with self._connection("judging a webhook") as connection:
             return await connection.fetchrow(QUERIES["judge_webhook"], webhook_id, *values, *as_it_was) is not None
+
+    async def enable_webhook(self, webhook_id: UUID) -> None:
+        """Go on with it, and give what waits its whole time anew. Raises NotFound."""
+        async with self._connection("enabling a webhook") as connection:
+            present(await connection.fetchrow(QUERIES["enable_webhook"], webhook_id), f"webhook {webhook_id}")
 
     async def look_for_webhooks(self) -> None:
         """Learn whether there is any, and any tenant without kept content; `record` then goes by that."""
@@ -143,7 +148,7 @@ class Webhooks:
         those of a message; what is done stays so.
         """
         statement = QUERIES["replay_all" if everything else "replay_given_up"]
-        after = _LOWEST if envelope_id is None else UUID(int=envelope_id.int - 1)
+        after = _LOWEST if envelope_id is None else UUID(int=max(envelope_id.int - 1, 0))
         until = envelope_id
         while True:
             async with self._connection("replaying events") as connection:

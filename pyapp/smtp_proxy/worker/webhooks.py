@@ -158,16 +158,16 @@ class Webhooks:
                 "webhook %s was not told of %s", webhook.id, event.id, extra={"action": "webhook_event_crashed"}
             )
             error = f"unforeseen: {type(unforeseen).__name__}"
-        return Told(event, error, self._again_at(event) if error else None)
+        return Told(event, error, self._again_at(webhook, event) if error else None)
 
     async def _record(self, told: Sequence[Told]) -> None:
         """Whoever has to go has a moment for it."""
         if told:
             await finish(self._store.settle_events(told), _RECORD_SECONDS)
 
-    def _again_at(self, event: WebhookEvent) -> datetime | None:
+    def _again_at(self, webhook: Webhook, event: WebhookEvent) -> datetime | None:
         now = self._clock.now()
-        if now - event.occurred_at > timedelta(seconds=self._settings.webhook_give_up_seconds):
+        if now - event.tried_since(webhook) > timedelta(seconds=self._settings.webhook_give_up_seconds):
             return None
         return now + timedelta(seconds=backoff_seconds(event.tries + 1, random.random()))  # noqa: S311
 

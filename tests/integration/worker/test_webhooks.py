@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from aiohttp import web
 from certificates import Authority
@@ -76,6 +78,25 @@ class House:
         """Id and secret."""
         first, second = (await self.command("webhooks", "add", url, "--tenant", self.tenant, *options)).splitlines()
         return first.split()[2], second.removeprefix("secret: ").encode()
+
+    @contextlib.asynccontextmanager
+    async def aged(self) -> AsyncIterator[None]:
+        """What is told of meanwhile occurred ten days ago."""
+        body = "BEGIN NEW.occurred_at := now() - interval '10 days'; RETURN NEW; END"
+        await self.sql(f"CREATE FUNCTION aged() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+        await self.sql("CREATE TRIGGER aged BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION aged()")
+        yield
+        await self.sql("DROP TRIGGER aged ON webhook_events; DROP FUNCTION aged()")
+
+    async def sql(self, statement: str) -> None:
+        where = self.settings
+        connection = await asyncpg.connect(
+            host=where.db_host, port=where.db_port, user=where.db_user, database=where.db_name, ssl=False
+        )
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
 
     async def mail(self, *outcomes: Outcome) -> str:
         """One message with a recipient for each; returns its id."""
@@ -286,6 +307,49 @@ async def test_given_up_switched_off_and_replayed(
     finally:
         await end([task])
         await poster.close()
+
+
+async def test_what_is_old_has_its_whole_time_anew_by_a_replay_and_by_enable(
+    house: House, endpoints: Make, telling: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtp_proxy.worker.webhooks._FIRST_SECONDS", 0.2)
+    endpoint = await endpoints()
+    webhook, _ = await house.add(endpoint.url)
+
+    async def refuse(_: dict[str, Any]) -> web.Response:
+        return web.Response(status=500)
+
+    async def first_time_refused(_: dict[str, Any]) -> web.Response:
+        endpoint.answer = None
+        return web.Response(status=503)
+
+    async def given_up(count: int) -> bool:
+        return (await house.store.event_counts([UUID(webhook)])).get(UUID(webhook)) == (0, count)
+
+    endpoint.answer = refuse
+    async with house.aged():
+        await house.mail(Outcome.DELIVERED)
+    async with asyncio.timeout(10):
+        while not await given_up(1):
+            await asyncio.sleep(0.05)
+    endpoint.answer = first_time_refused
+    await house.command("webhooks", "enable", webhook)
+    assert "1 events" in await house.command("webhooks", "replay", webhook)
+    await until(lambda: len(endpoint.requests) == 3)
+
+    await house.store.judge_webhook(UUID(webhook), paused_until=datetime.now(UTC) + timedelta(days=1))
+    async with house.aged():
+        await house.mail(Outcome.DELIVERED)
+    endpoint.answer = first_time_refused
+    await house.command("webhooks", "enable", webhook)
+    await until(lambda: len(endpoint.requests) == 5)
+    assert [len({e["id"] for e in told}) for told in (endpoint.told[:3], endpoint.told[3:])] == [1, 1]
+
+
+async def test_no_message_has_no_number(house: House, endpoints: Make) -> None:
+    webhook, _ = await house.add((await endpoints()).url)
+    said = await house.command("webhooks", "replay", webhook, "--message", str(UUID(int=0)), code=2)
+    assert "is no id" in said
 
 
 async def test_no_name_and_no_redirect_leads_inside(house: House, endpoints: Make) -> None:
