@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from smtp_proxy.model.attempt import Attempt, Kind, Outcome, Postponed
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.envelope import BodyType, DeliveryState, Envelope, Job
@@ -15,6 +17,15 @@ from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
 from smtp_proxy.model.policy import Reports, TenantPolicy
 from smtp_proxy.store.ids import new_id
 from store_suite.rows import CREDENTIAL, LEASE, TENANT, Stores, attempt_for, core_envelope
+
+# One address: of é and ü in either case, composed or not, and its domain in U-labels or A-labels.
+SPELLINGS = [
+    "\u00e9va@b\u00fccher.example",
+    "\u00c9VA@B\u00dcCHER.EXAMPLE",
+    "\u00c9va@XN--Bcher-KVA.example",
+    "e\u0301va@bu\u0308cher.example",
+]
+KEY = "\u00e9va@xn--bcher-kva.example"
 
 
 def report_on(job: Job, numbers: Sequence[int], delayed: Sequence[int] = ()) -> DueReport:
@@ -117,6 +128,41 @@ class OutcomeSuite:
         (envelope_id,) = await stores.accepted(rows)
         (job,) = await stores.store.claim([envelope_id], uuid4(), LEASE)
         assert [r.suppressed for r in job.recipients] == ["gone", None]
+
+    @pytest.mark.parametrize("kept", SPELLINGS)
+    async def test_an_address_is_suppressed_in_any_spelling(self, stores: Stores, kept: str) -> None:
+        tenant = await stores.store.create_tenant("acme")
+        assert await stores.store.add_suppressions(tenant.id, [kept], "gone") == 1
+        assert await stores.store.add_suppressions(tenant.id, SPELLINGS, "again") == 0
+        rows = core_envelope([*SPELLINGS, "eva@xn--bcher-kva.example"], tenant=tenant.id.bytes)
+        (envelope_id,) = await stores.accepted(rows)
+        (job,) = await stores.store.claim([envelope_id], uuid4(), LEASE)
+        assert [r.suppressed for r in job.recipients] == ["gone"] * len(SPELLINGS) + [None]
+        for spelling in SPELLINGS:
+            (found,) = await stores.store.list_suppressions(tenant.id, address=spelling)
+            assert found.address == KEY
+        assert await stores.store.remove_suppressions(tenant.id, SPELLINGS) == [KEY]
+        assert await stores.store.list_suppressions(tenant.id) == []
+
+    async def test_a_hard_bounce_in_another_spelling_changes_nothing(self, stores: Stores) -> None:
+        tenant = await stores.store.create_tenant("acme")
+        await stores.store.add_suppressions(tenant.id, [SPELLINGS[0]], "asked us to")
+        job, worker = await self._claimed(stores, "a@x.example", "b@x.example")
+        new = Suppression(tenant.id, "\u00c4@x.example", "550", job.envelope.id)
+        known = Suppression(tenant.id, SPELLINGS[1], "550", job.envelope.id)
+        attempts = [attempt_for(job, worker, Outcome.REFUSED, recipient=n) for n in (0, 1)]
+        await stores.store.record(attempts, Consequences((), [(0, known), (1, new)]))
+        found = await stores.store.list_suppressions(tenant.id)
+        assert {s.address: s.reason for s in found} == {KEY: "asked us to", "\u00e4@x.example": "550"}
+
+    async def test_a_dead_letter_is_replayed_by_any_spelling(self, stores: Stores) -> None:
+        job, worker = await self._claimed(stores, SPELLINGS[2], "eva@xn--bcher-kva.example")
+        attempts = [attempt_for(job, worker, Outcome.REFUSED, recipient=n) for n in (0, 1)]
+        await stores.store.record(attempts)
+        assert await stores.store.replay([job.envelope.id], ["nobody@x.example"]) == []
+        assert await stores.store.replay([job.envelope.id], [SPELLINGS[0]]) == [job.envelope.id]
+        (again,) = await stores.store.claim([job.envelope.id], worker, LEASE)
+        assert [r.number for r in again.recipients] == [0]
 
     async def test_a_hard_bounce_puts_an_address_there(self, stores: Stores) -> None:
         tenant = await stores.store.create_tenant("acme")

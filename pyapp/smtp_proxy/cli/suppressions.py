@@ -14,6 +14,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Suppression
 from smtp_proxy.store import Store
 
@@ -71,11 +72,11 @@ def suppressions_remove(
 
     async def work(store: Store) -> list[str]:
         owner = await store.tenant_by_name(tenant)
-        return await store.remove_suppressions(owner.id, addresses)
+        return await store.remove_suppressions(owner.id, [address.strip() for address in addresses])
 
     removed = with_store(context, work)
     typer.echo(f"removed {len(removed)}")
-    if left := [address for address in addresses if address.lower() not in removed]:
+    if left := [address for address in addresses if mailbox_key(address.strip()) not in removed]:
         raise NotFound(f"not suppressed: {', '.join(left)}")
 
 
@@ -110,11 +111,11 @@ def read_addresses(text: str) -> list[str]:
 
 
 def parse_address(text: str) -> str:
-    """local-part@domain, in lower case. Raises InvalidValue."""
+    """local-part@domain, as it is kept. Raises InvalidValue."""
     local, at, domain = text.strip().rpartition("@")
     if not (local and at and domain) or any(character.isspace() for character in domain) or "\0" in text:
         raise InvalidValue(f"{text!r}: an address is local-part@domain")
-    return text.strip().lower()
+    return mailbox_key(text.strip())
 
 
 def _add(context: typer.Context, tenant: str, addresses: list[str], reason: str) -> None:

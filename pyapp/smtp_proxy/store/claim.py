@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 from smtp_proxy.model.dsn import Notify, Ret, optional
 from smtp_proxy.model.envelope import BodyType, Envelope, Job, Recipient
 from smtp_proxy.model.lane import Lane
+from smtp_proxy.model.mailbox import has_one_spelling
 from smtp_proxy.model.tls import suite_name
+from smtp_proxy.store import suppressions
 from smtp_proxy.store.queries import QUERIES
 from smtp_proxy.telemetry.metrics import BODIES_MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -42,6 +44,7 @@ async def claim(
     kept, excess = split_by_size({i: r[0]["size_bytes"] for i, r in by_envelope.items()}, max_bytes)
     if excess:
         await connection.fetch(QUERIES["unclaim"], excess, low, high, worker_id)
+    suppressed = await _suppressed(connection, rows)
     contents = await _contents(connection, kept)
     jobs, unreadable = [], []
     for envelope_id in kept:
@@ -50,7 +53,7 @@ async def claim(
             BODIES_MISSING.inc()
             log.error("the body of %s is missing", envelope_id, extra={"action": "body_missing"})
         try:
-            jobs.append(_job(by_envelope[envelope_id], body))
+            jobs.append(_job(by_envelope[envelope_id], body, suppressed))
         except ValueError as error:
             # Of a later release perhaps, which may be delivering it a moment later.
             log.error("%s can not be read: %s", envelope_id, error, extra={"action": "message_unreadable"})  # noqa: TRY400
@@ -59,6 +62,14 @@ async def claim(
         # Kept by this worker, it would never be looked at again as long as the lease is renewed.
         await connection.execute(QUERIES["set_aside"], unreadable, low, high, worker_id, _UNREADABLE)
     return jobs
+
+
+async def _suppressed(connection: Connection, rows: Sequence[asyncpg.Record]) -> Mapping[suppressions.Wanted, str]:
+    """Why, of those addresses that the statement could not look up by itself."""
+    unknown = [row for row in rows if row["suppressed"] is None and not has_one_spelling(row["recipient"])]
+    if not unknown:
+        return {}
+    return await suppressions.reasons(connection, [(row["tenant_id"], row["recipient"]) for row in unknown])
 
 
 async def _contents(connection: Connection, envelope_ids: Sequence[UUID]) -> dict[UUID, bytes]:
@@ -82,7 +93,7 @@ def split_by_size(sizes: dict[UUID, int], max_bytes: int) -> tuple[list[UUID], l
     return kept, excess
 
 
-def _job(rows: list[asyncpg.Record], body: bytes | None) -> Job:
+def _job(rows: list[asyncpg.Record], body: bytes | None, suppressed: Mapping[suppressions.Wanted, str]) -> Job:
     first = rows[0]
     envelope = Envelope(
         id=first["envelope_id"],
@@ -100,18 +111,21 @@ def _job(rows: list[asyncpg.Record], body: bytes | None) -> Job:
         envid=first["dsn_envid"],
         tls_suite=suite_name(first["tls_suite"]),
     )
-    recipients = tuple(sorted(map(_recipient, rows), key=lambda recipient: recipient.number))
+    recipients = tuple(sorted((_recipient(row, suppressed) for row in rows), key=lambda recipient: recipient.number))
     return Job(envelope, recipients, Lane(first["lane"]), _BODY_MISSING if body is None else None)
 
 
-def _recipient(row: asyncpg.Record) -> Recipient:
+def _recipient(row: asyncpg.Record, suppressed: Mapping[suppressions.Wanted, str]) -> Recipient:
+    reason = row["suppressed"]
+    if reason is None and suppressed:
+        reason = suppressed.get((row["tenant_id"], row["recipient"]))
     return Recipient(
         row["recipient_number"],
         row["recipient"],
         row["attempt_count"] + 1,
         optional(Notify, row["dsn_notify"]),
         row["dsn_orcpt"],
-        row["suppressed"],
+        reason,
         row["replayed_at"],
         row["replayed_attempts"] or 0,
         row["delay_reported"],

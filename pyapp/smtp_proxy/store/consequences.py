@@ -15,6 +15,7 @@ from smtp_proxy.model.attempt import Attempt
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.envelope import Envelope
 from smtp_proxy.model.outcome import Consequences, DueReport
+from smtp_proxy.store import suppressions
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ async def write(connection: Connection, places: set[Place], consequences: Conseq
             await _enqueue(connection, envelope, report, sweep_after)
     for number, suppression in consequences.suppressions:
         if (suppression.envelope_id, number) in places:
-            await connection.execute(
-                QUERIES["add_suppression"],
+            await suppressions.add(
+                connection,
                 suppression.tenant_id,
-                suppression.address,
+                [suppression.address],
                 suppression.reason,
                 suppression.envelope_id,
             )

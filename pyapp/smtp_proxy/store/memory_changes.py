@@ -9,6 +9,7 @@ from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.change import Change, Reroute
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import Held
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import DeadLetter
 from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.held import EVENT_OF
@@ -127,13 +128,13 @@ class MemoryChanges(MemoryMail):
 
     async def replay(self, envelope_ids: Sequence[UUID], recipients: Sequence[str] = ()) -> list[UUID]:
         self._reachable()
-        only = {address.lower() for address in recipients}
+        only = {mailbox_key(address) for address in recipients}
         now = self._clock.now()
         rows = [
             row
             for i in envelope_ids
             for row in self._rows.get(i, [])
-            if row.state is DeliveryState.REFUSED and (not only or row.recipient.lower() in only)
+            if row.state is DeliveryState.REFUSED and (not only or mailbox_key(row.recipient) in only)
         ]
         for row in rows:
             row.state, row.next_attempt_at, row.sweep_at, row.finished_at = DeliveryState.QUEUED, now, now, None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from smtp_proxy.clock import Clock
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Suppression
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.tenant import Tenant
@@ -33,7 +34,7 @@ class MemoryOutcomes:
         self, tenant_id: UUID, *, after: str = "", limit: int = 1000, address: str | None = None
     ) -> list[Suppression]:
         self._reachable()
-        wanted = None if address is None else address.lower()
+        wanted = None if address is None else mailbox_key(address)
         found = [s for (owner, _), s in sorted(self._suppressions.items()) if owner == tenant_id and s.address > after]
         return [s for s in found if wanted in (None, s.address)][:limit]
 
@@ -43,18 +44,19 @@ class MemoryOutcomes:
 
     async def remove_suppressions(self, tenant_id: UUID, addresses: Sequence[str]) -> list[str]:
         self._reachable()
-        there = dict.fromkeys(a.lower() for a in addresses if (tenant_id, a.lower()) in self._suppressions)
+        keys = dict.fromkeys(map(mailbox_key, addresses))
+        there = [key for key in keys if (tenant_id, key) in self._suppressions]
         for address in there:
             del self._suppressions[tenant_id, address]
-        return list(there)
+        return there
 
     def _suppress(self, suppression: Suppression) -> bool:
-        key = (suppression.tenant_id, suppression.address.lower())
+        key = (suppression.tenant_id, mailbox_key(suppression.address))
         if key in self._suppressions:
             return False
         self._suppressions[key] = replace(suppression, address=key[1], created_at=self._clock.now())
         return True
 
     def _suppressed(self, tenant_id: UUID, address: str) -> str | None:
-        found = self._suppressions.get((tenant_id, address.lower()))
+        found = self._suppressions.get((tenant_id, mailbox_key(address)))
         return None if found is None else found.reason

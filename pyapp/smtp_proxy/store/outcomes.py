@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from smtp_proxy.model.attempt import Kind
+from smtp_proxy.model.mailbox import mailbox_key, mailbox_spellings
 from smtp_proxy.model.outcome import DeadLetter, Suppression
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.model.webhook import Event
-from smtp_proxy.store import lookup
+from smtp_proxy.store import lookup, suppressions
 from smtp_proxy.store.held import tell_of
 from smtp_proxy.store.queries import QUERIES
 
@@ -42,8 +43,9 @@ class OutcomeStore:
         self, tenant_id: UUID, *, after: str = "", limit: int = 1000, address: str | None = None
     ) -> list[Suppression]:
         """By address, those behind `after`; or of that address alone."""
+        spellings = None if address is None else mailbox_spellings(address)
         async with self._connection("listing suppressions") as connection:
-            rows = await connection.fetch(QUERIES["list_suppressions"], tenant_id, after, limit, address)
+            rows = await connection.fetch(QUERIES["list_suppressions"], tenant_id, after, limit, spellings)
         return [
             Suppression(tenant_id, row["address"], row["reason"], row["envelope_id"], row["created_at"]) for row in rows
         ]
@@ -51,14 +53,14 @@ class OutcomeStore:
     async def add_suppressions(self, tenant_id: UUID, addresses: Sequence[str], reason: str) -> int:
         """Returns how many were not there yet; those that were keep their reason."""
         async with self._connection("adding suppressions") as connection:
-            rows = await connection.fetch(QUERIES["add_suppressions"], tenant_id, list(addresses), reason)
-        return len(rows)
+            return await suppressions.add(connection, tenant_id, addresses, reason)
 
     async def remove_suppressions(self, tenant_id: UUID, addresses: Sequence[str]) -> list[str]:
-        """Returns those that there were."""
+        """Returns those that there were, as `mailbox_key` says them."""
+        spellings = [spelling for address in addresses for spelling in mailbox_spellings(address)]
         async with self._connection("removing suppressions") as connection:
-            rows = await connection.fetch(QUERIES["remove_suppressions"], tenant_id, list(addresses))
-        return [row["address"] for row in rows]
+            rows = await connection.fetch(QUERIES["remove_suppressions"], tenant_id, spellings)
+        return list(dict.fromkeys(mailbox_key(row["address"]) for row in rows))
 
     # -- dead letters
 
@@ -113,10 +115,14 @@ class OutcomeStore:
         """
         if not envelope_ids:
             return []
-        only = [address.lower() for address in recipients] or None
+        wanted = {mailbox_key(address) for address in recipients}
         ids, low, high = list(envelope_ids), min(envelope_ids), max(envelope_ids)
+        only = None
         async with self._connection("replaying dead letters") as connection, connection.transaction():
             await connection.execute(QUERIES["keep_contents"], ids, low, high)
+            if wanted:
+                dead = await connection.fetch(QUERIES["dead_recipients"], ids, low, high)
+                only = [row["recipient"] for row in dead if mailbox_key(row["recipient"]) in wanted]
             rows = await connection.fetch(QUERIES["replay"], ids, low, high, only)
             return await tell_of(connection, Event.REPLAYED, rows)
 

@@ -103,9 +103,10 @@ RETURNING d.envelope_id, d.recipient_number, d.recipient, d.attempt_count, d.dsn
     e.tenant_id, e.credential_id, e.reverse_path, e.size_bytes, e.body_type, e.smtputf8, e.received_at,
     e.helo, e.client_address, e.tls, e.dsn_ret, e.dsn_envid, e.tls_suite, d.replayed_at, d.replayed_attempts,
     d.delay_reported_at IS NOT NULL AS delay_reported,
-    -- Where nobody suppresses anything that is asked once, and not for each row.
+    -- Where nobody suppresses anything that is asked once, and not for each row. A to Z alone, whatever the database's
+    -- locale; other letters are store/suppressions.py's. The second COLLATE is that of the key, by which it is looked up.
     CASE WHEN (SELECT EXISTS (SELECT FROM suppressions)) THEN (
-        SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient)
+        SELECT s.reason FROM suppressions s WHERE s.tenant_id = e.tenant_id AND s.address = lower(d.recipient COLLATE "C") COLLATE "default"
     ) END AS suppressed;
 
 -- name: contents
@@ -274,26 +275,28 @@ WITH made AS (
 INSERT INTO deliveries (envelope_id, recipient_number, recipient, sweep_at, dsn_notify, lane)
 SELECT id, 0, $12::text, now() + $13::interval, $14::smallint, $15::smallint FROM made;
 
--- name: add_suppression
-INSERT INTO suppressions (tenant_id, address, reason, envelope_id)
-SELECT id, lower($2::text), $3::text, $4::uuid FROM tenants WHERE id = $1
-ON CONFLICT DO NOTHING;
+-- name: suppression_reasons
+-- $1 tenants, $2 an address of each
+SELECT s.tenant_id, s.address, s.reason
+FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS t (tenant_id, address)) wanted
+JOIN suppressions s ON s.tenant_id = wanted.tenant_id AND s.address = wanted.address;
 
 -- name: add_suppressions
-INSERT INTO suppressions (tenant_id, address, reason)
-SELECT DISTINCT $1::uuid, lower(address), $3::text FROM unnest($2::text[]) AS t (address)
+-- $1 tenant, $2 addresses as model.mailbox says them, $3 reason, $4 whose refusal it was or null
+INSERT INTO suppressions (tenant_id, address, reason, envelope_id)
+SELECT tenants.id, t.address, $3::text, $4::uuid FROM tenants CROSS JOIN unnest($2::text[]) AS t (address)
+WHERE tenants.id = $1::uuid
 ON CONFLICT DO NOTHING
 RETURNING address;
 
 -- name: remove_suppressions
-DELETE FROM suppressions
-WHERE tenant_id = $1::uuid AND address IN (SELECT lower(address) FROM unnest($2::text[]) AS t (address))
-RETURNING address;
+-- $1 tenant, $2 addresses in all their spellings
+DELETE FROM suppressions WHERE tenant_id = $1::uuid AND address = ANY ($2::text[]) RETURNING address;
 
 -- name: list_suppressions
--- $1 tenant, $2 after this address, $3 limit, $4 that address alone or null
+-- $1 tenant, $2 after this address, $3 limit, $4 the spellings of one address alone or null
 SELECT address, reason, envelope_id, created_at FROM suppressions
-WHERE tenant_id = $1::uuid AND address > $2::text AND ($4::text IS NULL OR address = lower($4::text))
+WHERE tenant_id = $1::uuid AND address > $2::text AND ($4::text[] IS NULL OR address = ANY ($4::text[]))
 ORDER BY address LIMIT $3;
 
 -- name: tenant_policies
@@ -326,13 +329,18 @@ WHERE d.state = 3 AND d.envelope_id < $3::uuid AND d.envelope_id >= $4::uuid
     AND ($1::uuid IS NULL OR e.tenant_id = $1) AND ($2::smallint IS NULL OR a.kind = $2)
 ORDER BY d.envelope_id DESC, d.recipient_number;
 
+-- name: dead_recipients
+-- $1 ids, $2 lowest id, $3 highest id
+SELECT DISTINCT recipient FROM deliveries
+WHERE state + 0 = 3 AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid;
+
 -- name: replay
--- $1 ids, $2 lowest id, $3 highest id, $4 only these recipients, in lower case, or null
+-- $1 ids, $2 lowest id, $3 highest id, $4 only these recipients, as they stand there, or null
 UPDATE deliveries d
 SET state = 0, next_attempt_at = now(), sweep_at = now(), finished_at = NULL, claimed_by = NULL,
     replayed_at = now(), replayed_attempts = attempt_count, delay_reported_at = NULL
 WHERE d.state = 3 AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
-    AND ($4::text[] IS NULL OR lower(d.recipient) = ANY ($4))
+    AND ($4::text[] IS NULL OR d.recipient = ANY ($4))
     AND (EXISTS (SELECT FROM envelopes e WHERE e.id = d.envelope_id AND e.content IS NOT NULL)
         OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = d.envelope_id)
         OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = d.envelope_id))

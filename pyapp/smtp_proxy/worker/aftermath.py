@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.dsn import Notify
 from smtp_proxy.model.lane import Lane
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
 from smtp_proxy.model.policy import Reports
 from smtp_proxy.store.ids import new_id
@@ -140,6 +141,6 @@ def _suppressions(job: Job, attempts: Sequence[Attempt]) -> list[tuple[int, Supp
         result = attempt.result
         if result.outcome is Outcome.REFUSED and result.kind is Kind.HARD:
             said = f"{result.reply_code} {result.enhanced_code} {result.reply_text}"[:500]
-            suppression = Suppression(job.envelope.tenant_id, recipient.address.lower(), said, job.envelope.id)
+            suppression = Suppression(job.envelope.tenant_id, mailbox_key(recipient.address), said, job.envelope.id)
             found.append((recipient.number, suppression))
     return found

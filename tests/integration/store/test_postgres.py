@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from store_suite import LEASE, SWEEP_AFTER, TENANT, Stores, StoreSuite, attempt_for, core_envelope, ids_of
+from store_suite.outcomes import KEY, SPELLINGS
 
 from smtp_proxy.cli.messages import describe_states
 from smtp_proxy.errors import StoreError, StoreUnavailable
@@ -51,6 +52,42 @@ def stores(store: Store, postgres: PostgresServer, db_settings: Settings) -> Sto
 
 class TestPostgres(StoreSuite):
     pass
+
+
+@pytest.mark.parametrize("kept", ["\u00e9va@b\u00fccher.example", "\u00e9va@xn--bcher-kva.example"])
+async def test_what_an_earlier_release_suppressed_stays_so(
+    store: Store, postgres: PostgresServer, db_settings: Settings, kept: str
+) -> None:
+    tenant = (await store.create_tenant("acme")).id
+    statement = "INSERT INTO suppressions (tenant_id, address, reason) VALUES ($1, $2, 'gone')"
+    await postgres.sql(statement, tenant, kept, database=db_settings.db_name)
+    await store.accept([row := core_envelope(SPELLINGS, tenant=tenant.bytes)], sweep_after_seconds=SWEEP_AFTER)
+    (job,) = await store.claim([UUID(bytes=row[0])], uuid4(), LEASE)
+    assert [r.suppressed for r in job.recipients] == ["gone"] * len(SPELLINGS)
+    assert await store.add_suppressions(tenant, SPELLINGS, "again") == 0
+    (found,) = await store.list_suppressions(tenant, address=SPELLINGS[2])
+    assert found.address == kept
+    assert await store.remove_suppressions(tenant, [SPELLINGS[3]]) == [KEY]
+    assert await store.list_suppressions(tenant) == []
+
+
+async def test_an_address_is_looked_up_by_its_key(
+    store: Store, postgres: PostgresServer, db_settings: Settings
+) -> None:
+    """Two collations that differ would read the tenant's whole list for each recipient."""
+    tenant = (await store.create_tenant("acme")).id
+    await store.add_suppressions(tenant, [f"{n}@x.example" for n in range(5000)], "imported")
+    await postgres.sql("ANALYZE suppressions", database=db_settings.db_name)
+    (condition,) = re.findall(r"SELECT s\.reason FROM suppressions s WHERE (.*)", QUERIES["claim"])
+    rows = await postgres.sql(
+        "EXPLAIN SELECT s.reason FROM (VALUES ($1::uuid, '7@X.EXAMPLE')) AS d (tenant_id, recipient), suppressions s "
+        f"WHERE {condition.replace('e.tenant_id', 'd.tenant_id')}",
+        tenant,
+        database=db_settings.db_name,
+    )
+    plan = "\n".join(row[0] for row in rows)
+    (used,) = re.findall(r"Index Cond: (.*)", plan)
+    assert "address" in used, plan
 
 
 async def counts(postgres: PostgresServer, settings: Settings, table: str) -> dict[str, int]:

@@ -94,6 +94,16 @@ def test_suppressions_come_and_go(shell: Shell) -> None:
     assert shell("suppressions", "add", "acme", "no address") == 2
 
 
+def test_an_international_address_has_many_spellings(shell: Shell) -> None:
+    shell("tenant", "create", "acme")
+    assert shell("suppressions", "add", "acme", "\u00c9va@B\u00dcCHER.example", "e\u0301va@xn--bcher-kva.example") == 0
+    assert shell.out == "added 1, 0 were there already\n"
+    (found,) = shell.json("suppressions", "list", "acme", "--address", "\u00e9va@b\u00fccher.example")
+    assert found["address"] == "\u00e9va@xn--bcher-kva.example"
+    assert shell("suppressions", "remove", "acme", " \u00c9va@b\u00fccher.EXAMPLE") == 0
+    assert shell.json("suppressions", "list", "acme") == []
+
+
 def test_a_file_is_imported(shell: Shell, tmp_path: Path) -> None:
     shell("tenant", "create", "acme")
     (tmp_path / "list.csv").write_text('email,reason\na@x.example,bounced\n\n# a comment\n"B@x.example",complained\n')
