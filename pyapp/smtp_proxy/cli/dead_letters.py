@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
@@ -14,6 +15,7 @@ from smtp_proxy.cli.messages import parse_id
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
 from smtp_proxy.model.attempt import Kind
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import DeadLetter
 from smtp_proxy.store import Store
 
@@ -65,7 +67,7 @@ def messages_replay(
     context: typer.Context,
     message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
     recipient: Annotated[
-        list[str] | None, typer.Option("--recipient", metavar="ADDRESS", help="Only these of the messages' recipients.")
+        list[str] | None, typer.Option("--recipient", metavar="ADDRESS", help="Only to these; may be given again.")
     ] = None,
     tenant: Annotated[
         str | None, typer.Option("--tenant", metavar="NAME", help="All dead letters of this tenant.")
@@ -74,11 +76,11 @@ def messages_replay(
 ) -> None:
     """Try dead letters again, as if they had come now. What was tried before stays on record."""
     if bool(message_ids) == (tenant is not None) or (kind is not None and tenant is None):
-        raise InvalidValue("name either messages or --tenant NAME, which may have --kind")
+        raise InvalidValue("name either messages or --tenant NAME, which may have --kind; --recipient goes with both")
     wanted_kind = parse_kind(kind)
     wanted = [parse_id(text) for text in message_ids or ()]
     if tenant is not None:
-        count = with_store(context, lambda store: _replay_all(store, tenant, wanted_kind))
+        count = with_store(context, lambda store: _replay_all(store, tenant, wanted_kind, recipient or ()))
         _tell(count)
         return
     replayed = with_store(context, lambda store: store.replay(wanted, recipient or ()))
@@ -97,19 +99,21 @@ def parse_kind(text: str | None) -> Kind | None:
         raise InvalidValue(f"{text}: use one of {', '.join(kind.name.lower() for kind in Kind)}") from None
 
 
-async def _replay_all(store: Store, tenant: str, kind: Kind | None) -> int:
+async def _replay_all(store: Store, tenant: str, kind: Kind | None, recipients: Sequence[str]) -> int:
     """Newest first, a batch at a time, so that it can be broken off; returns how many messages."""
     owner = (await store.tenant_by_name(tenant)).id
+    only = {mailbox_key(address) for address in recipients}
     total = 0
     async for letters in store.dead_letter_pages(tenant_id=owner, kind=kind, page=_BATCH):
         by_message: dict[UUID, list[str]] = {}
         for letter in letters:
-            by_message.setdefault(letter.envelope_id, []).append(letter.recipient)
+            if not only or mailbox_key(letter.recipient) in only:
+                by_message.setdefault(letter.envelope_id, []).append(letter.recipient)
         if kind is None:
-            total += len(await store.replay(list(by_message)))
+            total += len(await store.replay(list(by_message), recipients))
         else:
-            for envelope_id, recipients in by_message.items():
-                total += len(await store.replay([envelope_id], recipients))
+            for envelope_id, addresses in by_message.items():
+                total += len(await store.replay([envelope_id], addresses))
     return total
 
 

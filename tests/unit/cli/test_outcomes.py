@@ -71,8 +71,24 @@ def test_all_of_a_tenant_are_replayed(shell: Shell, dead: list[UUID]) -> None:
     assert len(dead) == 2
 
 
-def test_what_is_replayed_has_to_be_said(shell: Shell) -> None:
+def test_those_of_a_tenant_to_these_recipients_are_replayed(shell: Shell, dead: list[UUID]) -> None:
+    chosen = ("--recipient", "B@x.example", "--recipient", "c@x.example")
+    assert shell("messages", "replay", "--tenant", "acme", "--recipient", "nobody@x.example") == 0
+    assert shell.out == "replayed 0 messages\n"
+    assert shell("messages", "replay", "--tenant", "acme", "--kind", "quota", "--recipient", "a@x.example") == 0
+    assert shell.out == "replayed 0 messages\n"
+    assert shell("messages", "replay", "--tenant", "acme", *chosen) == 0
+    assert shell.out == "replayed 2 messages\n"
+    assert [letter["recipient"] for letter in shell.json("messages", "dead")] == ["a@x.example"]
+    assert len(dead) == 2
+
+
+def test_what_is_replayed_has_to_be_said(shell: Shell, dead: list[UUID]) -> None:
     assert shell("messages", "replay") == 2
+    assert shell("messages", "replay", "--recipient", "a@x.example") == 2
+    assert "--recipient goes with both" in shell.err
+    assert shell("messages", "replay", "--tenant", "acme", "--recipient", "nobody@x.example") == 0
+    assert len(shell.json("messages", "dead")) == 3, "what is not said is not replayed"
     assert shell("messages", "replay", str(UUID(int=1)), "--tenant", "acme") == 2
     assert shell("messages", "replay", str(UUID(int=1)), "--kind", "quota") == 2
 
