@@ -25,13 +25,24 @@ async def log_in(connection: Connection, route: Route) -> None:
     if route.tls in ("none", "opportunistic") and not route.is_loopback:
         text = f"SMARTHOST_USERNAME is set, but SMARTHOST_TLS={route.tls} would show the password"
         raise NotReady(text, operator=True)
-    if route.token is not None:
-        reply = await _xoauth2(connection, route, route.token)
-    else:
-        reply = await _password(connection, route)
+    try:
+        reply = await (
+            _password(connection, route) if route.token is None else _xoauth2(connection, route, route.token)
+        )
+    except NotReady as trouble:
+        if trouble.operator:
+            _tell_refused(route)
+        raise
     if reply.code != 235:
         known = is_login_trouble(reply.code) or 500 <= reply.code <= 599
+        if known:
+            _tell_refused(route)
         raise NotReady(f"the smarthost refused our login: {reply.code} {reply.text}", reply, operator=known)
+
+
+def _tell_refused(route: Route) -> None:
+    if route.login_refused is not None:
+        route.login_refused()
 
 
 async def _password(connection: Connection, route: Route) -> Reply:

@@ -59,6 +59,7 @@ class Route:
     # The addresses of `host`, where it is not the system's resolver that finds them. Raises DeliveryError.
     addresses: Callable[[], Awaitable[list[str]]] | None = field(default=None, repr=False)
     provider: Provider | None = field(default=None, repr=False)  # an API instead of SMTP
+    login_refused: Callable[[], None] | None = field(default=None, repr=False)  # told, so that secrets are read again
 
     @property
     def is_limited(self) -> bool:

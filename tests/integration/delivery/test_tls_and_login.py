@@ -266,9 +266,11 @@ class TestLogin:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """The operator's fault, so the mail waits, and the log says so."""
-        server = starttls_server(authority.server("127.0.0.1"), answers={"AUTH": answer})
-        result = await deliver(server, transport_to, **login(authority, "starttls"))
+        server, told = starttls_server(authority.server("127.0.0.1"), answers={"AUTH": answer}), list[int]()
+        options = {**login(authority, "starttls"), "login_refused": lambda: told.append(code)}
+        result = await deliver(server, transport_to, **options)
         assert (result.outcome, result.reply_code) == (Outcome.DEFERRED, code)
+        assert told == ([code] if code != 454 else []), "whoever keeps the password reads it again"
         assert not server.verbs["MAIL"]
         assert any(record.levelno == logging.ERROR for record in caplog.records) == (code != 454)
         assert "pass" not in caplog.text.replace("password", "")

@@ -167,8 +167,11 @@ async def test_no_token_defers_without_asking(
     source: TokenSource, service: TokenService, transport_to: TransportTo
 ) -> None:
     service.status, service.body = 400, {"error": "invalid_scope"}
+    told: list[str] = []
+    options = {"username": "mailer@acme.example", "token": source, "login_refused": lambda: told.append("no token")}
     async with smtp_server("token-1").running() as server:
-        (result,) = await transport_to(server.port, username="mailer@acme.example", token=source).deliver(job())
+        (result,) = await transport_to(server.port, **options).deliver(job())
+        assert told == ["no token"]
         assert b"AUTH" not in b" ".join(server.commands)
     assert result.outcome is Outcome.DEFERRED
     assert "invalid_scope" in result.reply_text

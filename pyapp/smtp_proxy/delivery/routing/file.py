@@ -203,6 +203,19 @@ class RoutesFile(_Strict):
     def default_routes(self) -> tuple[str, ...]:
         return (self.default,) if isinstance(self.default, str) else self.default
 
+    @property
+    def secrets(self) -> list[SecretReference]:
+        """All that it points to."""
+        found = [rule.oauth.client_secret if rule.oauth else rule.password for rule in self.routes.values()]
+        return [secret for secret in found if secret is not None]
+
+    @property
+    def files(self) -> list[Path]:
+        """All that it names: of secrets and of CAs."""
+        rules = self.routes.values()
+        cas = [*(rule.ca_file for rule in rules), *(rule.oauth.ca_file for rule in rules if rule.oauth is not None)]
+        return [path for path in (*cas, *(secret.file for secret in self.secrets)) if path is not None]
+
     @model_validator(mode="after")
     def _names_are_there(self) -> Self:
         for where, names in [

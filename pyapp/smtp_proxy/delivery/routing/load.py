@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from smtp_proxy.delivery.route import Route, tls_context
-from smtp_proxy.delivery.routing.file import SMARTHOST, RouteRule, RoutesFile, read_routes
+from smtp_proxy.delivery.routing.file import SMARTHOST, RouteRule, RoutesFile
 from smtp_proxy.delivery.routing.planner import RoutePlanner
 from smtp_proxy.delivery.routing.table import RouteTable
 from smtp_proxy.delivery.routing.ways import DirectMx, OneRoute, Smarthosts, Way
@@ -15,8 +15,6 @@ from smtp_proxy.delivery.token import ClientCredentials, TokenSource
 from smtp_proxy.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic import SecretStr
 
     from smtp_proxy.clock import Clock
@@ -40,13 +38,8 @@ class Surroundings:
     paces: Paces | None = None  # of providers, over the fleet
 
 
-def load(file: Path, surroundings: Surroundings) -> RoutePlanner:
-    """Read, check and build. Blocks a little. Raises ConfigurationError, CertificateProblem."""
-    return build(read_routes(file), surroundings, str(file))
-
-
 def build(routes: RoutesFile, surroundings: Surroundings, where: str = "the routes file") -> RoutePlanner:
-    """A planner of a file that has been read. Raises as `load`."""
+    """A planner of a file that has been read. Blocks a little. Raises ConfigurationError, CertificateProblem."""
     ways: dict[str, Way] = {SMARTHOST: OneRoute(surroundings.base)}
     asks_tenant = False
     for name, rule in routes.routes.items():

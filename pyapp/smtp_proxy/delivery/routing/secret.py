@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
@@ -13,11 +13,14 @@ from smtp_proxy.aws.logins import password_in
 from smtp_proxy.aws.secrets import managed
 from smtp_proxy.errors import ConfigurationError, SecretUnavailable
 
+_SETTING: Final = "ROUTES_FILE"
+
 
 class SecretReference(BaseModel):
     """`{ file = "/run/secrets/x" }`, `{ env = "X" }` or `{ aws = "ARN#KEY" }`.
 
-    A file's last line end is no part of the secret. Of AWS it is read anew whenever the routes are.
+    A file's last line end is no part of the secret. Of AWS it is read anew whenever the routes are, and looked at again
+    when a login is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,10 +51,21 @@ class SecretReference(BaseModel):
             raise ValueError(f"the secret in {self.env or self.aws or self.file} is empty or holds control characters")
         return SecretStr(value)
 
+    def is_renewed(self) -> bool:
+        """Ask AWS, if it is there, whether it is another by now than the one read last. Blocks; never raises."""
+        if self.aws is None:
+            return False
+        secret = managed(_SETTING, self.aws)
+        try:
+            known = secret.read()  # What was read last: nobody is asked.
+            return secret.fresh() is not known
+        except (ConfigurationError, SecretUnavailable):
+            return False
+
 
 def _managed(reference: str) -> str:
     try:
-        return password_in(managed("ROUTES_FILE", reference).fresh(), "ROUTES_FILE")
+        return password_in(managed(_SETTING, reference).fresh(), _SETTING)
     except (ConfigurationError, SecretUnavailable) as error:
         raise ValueError(str(error)) from None
 

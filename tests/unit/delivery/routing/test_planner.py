@@ -16,7 +16,8 @@ from smtp_proxy.clock import SystemClock
 from smtp_proxy.delivery.mx.resolver import Resolver
 from smtp_proxy.delivery.mx.sts import HttpsFetch, StsPolicies
 from smtp_proxy.delivery.route import Route
-from smtp_proxy.delivery.routing.load import Surroundings, load
+from smtp_proxy.delivery.routing.file import read_routes
+from smtp_proxy.delivery.routing.load import Surroundings, build
 from smtp_proxy.delivery.routing.planner import RoutePlanner
 from smtp_proxy.delivery.routing.watch import RoutesOfFile
 from smtp_proxy.errors import CertificateProblem, ConfigurationError, StoreUnavailable
@@ -63,6 +64,10 @@ def surroundings(tenant_name: object = nobody) -> Surroundings:
     resolver = Resolver([("127.0.0.1", 1)])
     base = Route("smart.example", 587, "none", "proxy.example")
     return Surroundings(base, resolver, StsPolicies(resolver, HttpsFetch(), clock), "proxy.example", clock, tenant_name)  # type: ignore[arg-type]
+
+
+def load(file: Path, around: Surroundings) -> RoutePlanner:
+    return build(read_routes(file), around, str(file))
 
 
 @pytest.fixture
@@ -157,6 +162,125 @@ async def test_a_changed_file_counts_and_a_wrong_one_does_not(file: Path, caplog
     await asyncio.to_thread(file.unlink)
     assert not await routes.look()
     assert (await routes.plan(job()))[0].candidates[0].host == "one.example"
+
+
+SECRET_FILES = """
+default = "one"
+[routes.one]
+hosts = ["one.example"]
+username = "u"
+password = { file = "FOLDER/password" }
+[routes.two]
+hosts = ["two.example"]
+username = "u"
+[routes.two.oauth]
+token_url = "https://tokens.example/"
+client_id = "c"
+client_secret = { file = "FOLDER/client" }
+"""
+
+
+class Watched:
+    """Routes whose secrets lie beside the file, and a clock that is set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.now = folder, 1000.0
+        self.file = self.put("routes.toml", SECRET_FILES.replace("FOLDER", str(folder)))
+        self.put("password", "first")
+        self.put("client", "first")
+        self.routes = RoutesOfFile(self.file, replace(surroundings(), clock=self))  # type: ignore[arg-type]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def put(self, name: str, text: str) -> Path:
+        (self.folder / "new").write_text(text)
+        return (self.folder / "new").replace(self.folder / name)
+
+    async def route(self) -> Route:
+        return (await self.routes.plan(job()))[0].candidates[0]
+
+    async def password(self) -> str:
+        password = (await self.route()).password
+        return password.get_secret_value() if password is not None else ""
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+async def test_a_secret_that_is_not_there_for_a_moment_is_waited_for(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    (watched.folder / "password").unlink()
+    watched.put("routes.toml", watched.file.read_text().replace("one.example", "new.example"))
+    for _ in range(5):
+        assert not await watched.routes.look()
+        watched.now += 30
+    assert caplog.text.count("the routes stay as they were") == 1, "said once"
+    assert (await watched.route()).host == "one.example"
+    watched.put("password", "second")
+    assert await watched.routes.look()
+    assert ((await watched.route()).host, await watched.password()) == ("new.example", "second")
+    assert not await watched.routes.look()
+
+
+async def test_what_nothing_shows_is_tried_again_and_not_all_the_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.put("routes.toml", watched.file.read_text().replace(f'file = "{watched.folder}/password"', 'env = "LATE"'))
+    assert not await watched.routes.look()
+    monkeypatch.setenv("LATE", "there now")
+    assert not await watched.routes.look(), "not at once"
+    watched.now += 60
+    assert await watched.routes.look()
+    assert await watched.password() == "there now"
+
+
+@pytest.mark.parametrize("name", ["password", "client"])
+async def test_a_secret_that_is_rotated_in_its_file_counts(watched: Watched, name: str) -> None:
+    before = await watched.route()
+    watched.put(name, "second")
+    assert await watched.routes.look()
+    assert await watched.route() is not before
+    assert await watched.password() == ("second" if name == "password" else "first")
+    assert not await watched.routes.look()
+
+
+async def test_a_login_that_is_refused_has_secrets_of_aws_read_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, asked = ["old"], []
+
+    class Api:
+        def get_secret_value(self, SecretId: str) -> dict[str, str]:  # noqa: N803 - as boto3 has it
+            asked.append(SecretId)
+            return {"SecretString": said[0]}
+
+    monkeypatch.setattr("smtp_proxy.aws.secrets.client", lambda _: Api())
+    monkeypatch.setattr("smtp_proxy.aws.secrets._SPACING_SECONDS", 0.0)
+    monkeypatch.setattr("smtp_proxy.aws.secrets._secrets", {})
+    text = watched.file.read_text().replace(f'file = "{watched.folder}/password"', 'aws = "relay#"')
+    watched.put("routes.toml", text.replace('"relay#"', '"arn:aws:secretsmanager:eu-central-1:123456789012:secret:r"'))
+    assert await watched.routes.look()
+    assert (await watched.password(), len(asked)) == ("old", 1)
+    said[0] = "new"
+    assert not await watched.routes.look(), "nobody was refused, so nobody is asked"
+    assert len(asked) == 1
+    refused = (await watched.route()).login_refused
+    assert refused is not None
+    refused()
+    assert await watched.routes.look()
+    assert await watched.password() == "new"
+    known = len(asked)
+    for _ in range(5):
+        refused()
+        assert not await watched.routes.look()
+    assert len(asked) == known, "the fleet does not ask for each message that is refused"
+    watched.now += 60
+    assert not await watched.routes.look()
+    assert len(asked) == known + 1, "it says the same, so the connections stay"
 
 
 def test_what_is_missing_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
