@@ -52,8 +52,7 @@ class Shelf:
 
     async def has_content(self, envelope_id: UUID) -> bool:
         """As far as the outside sees: what is looked for in the store."""
-        count, _ = await self.store.forget_contents(self.tenant, datetime(2020, 1, 1, tzinfo=UTC))
-        return bool(count)
+        return bool((await self.store.forget_contents(self.tenant, datetime(2020, 1, 1, tzinfo=UTC))).count)
 
 
 SOON = timedelta(minutes=1)

@@ -19,3 +19,12 @@ class Retention:
     tenant_id: UUID
     days: int | None = None
     keep_bodies: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What came of a look at some messages' content."""
+
+    count: int  # whose content went
+    kept: tuple[UUID, ...] = ()  # whose content is there still: they are not settled
+    after: UUID | None = None  # with which message to go on; None: that was all

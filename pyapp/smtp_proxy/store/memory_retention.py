@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from smtp_proxy.model.retention import Retention
+from smtp_proxy.model.retention import Forgotten, Retention
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.memory_mail import MemoryMail
 
@@ -39,13 +40,18 @@ class MemoryRetention(MemoryMail):
 
     async def forget_contents(
         self, tenant_id: UUID, since: datetime, *, after: UUID | None = None, limit: int = 500
-    ) -> tuple[int, UUID | None]:
+    ) -> Forgotten:
         low = max(first_id(since), after or UUID(int=0))
         ids = [i for i in self._of_tenant(tenant_id) if i > low][:limit]
-        gone = [i for i in ids if self._envelopes[i].body and self._is_settled(i)]
+        return replace(await self.forget_contents_of(ids), after=ids[-1] if len(ids) == limit else None)
+
+    async def forget_contents_of(self, envelope_ids: Sequence[UUID]) -> Forgotten:
+        self._reachable()
+        there = [i for i in envelope_ids if i in self._envelopes and self._envelopes[i].body]
+        gone = [i for i in there if self._is_settled(i)]
         for envelope_id in gone:
             self._envelopes[envelope_id] = replace(self._envelopes[envelope_id], body=b"")
-        return len(gone), ids[-1] if len(ids) == limit else None
+        return Forgotten(len(gone), tuple(sorted(set(there).difference(gone))))
 
     async def drop_days(self, before: datetime) -> list[str]:
         self._reachable()

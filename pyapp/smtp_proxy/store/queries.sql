@@ -810,6 +810,14 @@ SELECT e.id, e.recipient_count, (
 ) AS has_content
 FROM envelopes e WHERE e.tenant_id = $1 AND e.id > $2::uuid ORDER BY e.id LIMIT $3;
 
+-- name: these_and_contents
+-- As messages_and_contents, of these. $1 ids, $2 lowest id, $3 highest id
+SELECT e.id, e.recipient_count, (
+    e.content IS NOT NULL OR EXISTS (SELECT FROM content_parts p WHERE p.envelope_id = e.id)
+    OR EXISTS (SELECT FROM bodies b WHERE b.envelope_id = e.id)
+) AS has_content
+FROM envelopes e WHERE e.id = ANY ($1::uuid[]) AND e.id BETWEEN $2::uuid AND $3::uuid;
+
 -- name: lock_settled
 -- What somebody else has locked is not settled for certain, and not waited for. $1 ids, $2 lowest id, $3 highest id,
 -- $4 settled states

@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from smtp_proxy.model.retention import SETTLED, Retention
+from smtp_proxy.model.retention import SETTLED, Forgotten, Retention
 from smtp_proxy.store.accounts import present
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.locks import Locks
@@ -27,6 +28,8 @@ from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+
+    import asyncpg
 
     from smtp_proxy.clock import Clock
     from smtp_proxy.config import Settings
@@ -92,19 +95,22 @@ class Retentions:
 
     async def forget_contents(
         self, tenant_id: UUID, since: datetime, *, after: UUID | None = None, limit: int = 500
-    ) -> tuple[int, UUID | None]:
-        """Take the content out of a tenant's settled mail accepted since then; as `expire_messages`.
+    ) -> Forgotten:
+        """Take the content out of a tenant's settled mail accepted since then, oldest first, among the next `limit`.
 
         `limit` counts messages, with content or without.
         """
         low = max(first_id(since), after) if after is not None else first_id(since)
         async with self._connection("forgetting content") as connection, connection.transaction():
             rows = await connection.fetch(QUERIES["messages_and_contents"], tenant_id, low, limit)
-            with_content = {row["id"]: row["recipient_count"] for row in rows if row["has_content"]}
-            gone = await _lock_settled(connection, with_content)
-            if gone:
-                await connection.execute(QUERIES["forget_contents"], gone, min(gone), max(gone))
-        return len(gone), rows[-1]["id"] if len(rows) == limit else None
+            found = await _forget(connection, rows)
+        return replace(found, after=rows[-1]["id"] if len(rows) == limit else None)
+
+    async def forget_contents_of(self, envelope_ids: Sequence[UUID]) -> Forgotten:
+        """Take the content out of those of these messages that are settled."""
+        ids, low, high = list(envelope_ids), min(envelope_ids), max(envelope_ids)
+        async with self._connection("forgetting content") as connection, connection.transaction():
+            return await _forget(connection, await connection.fetch(QUERIES["these_and_contents"], ids, low, high))
 
     async def drop_days(self, before: datetime) -> list[str]:
         """Drop the days that ended before then and in which nothing is open; returns the names of the tables.
@@ -140,6 +146,14 @@ async def forget_settled(connection: Connection, envelope_ids: Sequence[UUID]) -
     rows = await connection.fetch(QUERIES["settled_messages"], private, low, high, _SETTLED)
     if rows:
         await connection.execute(QUERIES["forget_contents"], [row["id"] for row in rows], low, high)
+
+
+async def _forget(connection: Connection, rows: Sequence[asyncpg.Record]) -> Forgotten:
+    with_content = {row["id"]: row["recipient_count"] for row in rows if row["has_content"]}
+    gone = await _lock_settled(connection, with_content)
+    if gone:
+        await connection.execute(QUERIES["forget_contents"], gone, min(gone), max(gone))
+    return Forgotten(len(gone), tuple(sorted(set(with_content).difference(gone))))
 
 
 async def _lock_settled(connection: Connection, recipients: Mapping[UUID, int]) -> list[UUID]:

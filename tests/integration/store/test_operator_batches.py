@@ -106,7 +106,7 @@ async def test_content_is_looked_for_in_so_many_messages_at_a_time(store: Store)
     await store.accept([core_envelope(tenant=tenant.bytes) for _ in range(7)], sweep_after_seconds=SWEEP_AFTER)
     after, rounds = None, 0
     while True:
-        _, after = await store.forget_contents(tenant, since, after=after, limit=2)
+        after = (await store.forget_contents(tenant, since, after=after, limit=2)).after
         rounds += 1
         if after is None:
             break

@@ -74,13 +74,16 @@ def values_of(name: str, ids: list[UUID]) -> str:
         "settle_events": f"{some}, {hook}, {zero}, {each('1')}, {zero}, {now}, {text}",
         "settled_messages": f"{some}, {bounds}, ARRAY[2, 3]",
         "replay": f"{some}, {bounds}, NULL",
+        "dead_recipients": f"{some}, {bounds}",
+        "these_and_contents": f"{some}, {bounds}",
         "sweep": f"{count}, '15 seconds', 0",
     }[name]
 
 
 NAMES = (
     "claim", "contents", "sending", "record", "recorded", "postpone", "tell_delay", "tell_webhooks", "tell_changes",
-    "settle_events", "settled_messages", "replay", "sweep",
+    "settle_events", "settled_messages", "replay", "dead_recipients", "these_and_contents",
+    "sweep",
 )  # fmt: skip
 
 
