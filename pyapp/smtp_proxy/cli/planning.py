@@ -57,6 +57,18 @@ def plan(
     retention_days: Annotated[float, typer.Option("--retention-days", min=0.0, help="How long mail is kept.")] = 30.0,
     session_seconds: SessionOption = 2.0,
     delivery_seconds: DeliveryOption = 0.1,
+    web_per_minute: Annotated[
+        float | None,
+        typer.Option(
+            "--web-per-minute",
+            min=0.0,
+            help="Requests to API and dashboard, at the peak; by default what the API's fewest tasks bear.",
+        ),
+    ] = None,
+    web_size_kib: Annotated[float, typer.Option("--web-size-kib", min=0.1, help="Of a request with its answer.")] = 8.0,
+    web_seconds: Annotated[
+        float, typer.Option("--web-seconds", min=0.001, help="For which a client is connected for each request.")
+    ] = 1.0,
     stack_file: StackOption = None,
     environment: EnvironmentOption = "production",
     changes: SetOption = None,
@@ -67,9 +79,13 @@ def plan(
 ) -> None:
     """Size the AWS stack for a load from recorded benchmarks; exit code 1 when it is impossible."""
     peak = per_minute / 60 * (1 + growth_percent / 100) ** months
-    load = Load(peak, peak * average_share, size_kib, recipients, session_seconds, delivery_seconds, retention_days)
-    costs, prices = read_costs(size_kib, results, cpu_factor), read_prices()
     given = stack.load(stack_file, environment, changes)
+    web = (given.web_per_minute if web_per_minute is None else web_per_minute) / 60
+    load = Load(
+        peak, peak * average_share, size_kib, recipients, session_seconds, delivery_seconds, retention_days,
+        web, web * average_share, web_size_kib, web_seconds,
+    )  # fmt: skip
+    costs, prices = read_costs(size_kib, results, cpu_factor), read_prices()
     made = planned(load, given, costs, prices)
     note = (
         f"list prices of {prices.as_of} in {prices.region}, to be checked; CPU of a message from {costs.source}; "
@@ -145,6 +161,8 @@ def simulate(
 def _show_plan(made: Plan, load: Load, note: str) -> None:
     table = make_table("what", "how much")
     table.add_row("peak, average", f"{load.peak:,.0f} and {load.average:,.0f} messages a second")
+    if load.web_peak:
+        table.add_row("API and dashboard", f"{load.web_peak:,.0f} and {load.web_average:,.0f} requests a second")
     for name, tasks in made.tasks.items():
         table.add_row(f"tasks: {name}", f"{tasks:,}")
     table.add_row("stream shards", str(made.stream_shards))

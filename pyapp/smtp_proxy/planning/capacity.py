@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from smtp_proxy.planning.balancers import Carried, alb_units, nlb_units
 from smtp_proxy.planning.prices import HOURS_PER_MONTH, DatabaseClass
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Load:
     session_seconds: float = 2.0
     delivery_seconds: float = 0.1
     retention_days: float = 30.0
+    # Of the API and the dashboard together, requests a second, each on a connection of its own.
+    web_peak: float = 0.0
+    web_average: float = 0.0
+    web_kib: float = 8.0  # with the answer
+    web_seconds: float = 1.0  # for which a connection is there
 
     def at(self, peak: float) -> Load:
         """The same mail at another peak, messages a second."""
@@ -81,6 +87,9 @@ def plan(load: Load, stack: Stack, costs: MessageCosts, prices: Prices, worker_c
     for name in ("certs", "api", "dashboard"):
         if name in stack.services:
             made.tasks[name] = stack.services[name].min_tasks
+    if "api" in made.tasks:
+        by_requests = round(load.web_peak * 60 / stack.api_requests_per_task, 6)  # 2,000 / 60 * 60 are 2,000
+        made.tasks["api"] = max(made.tasks["api"], math.ceil(by_requests))
     made.stream_shards = max(1, math.ceil(load.peak * costs.valkey / _BUSY))
     _judge_tasks(made, stack)
     _judge_sessions(made, stack)
@@ -215,9 +224,8 @@ def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, fl
     found["database storage"] = copies * made.storage_gib * table["rds_storage_gb_month"]["gp3"]
     nodes = stack.cache_nodes * max(1, math.ceil(made.stream_shards / stack.cache_groups))
     found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class)
-    units = max(load.average / 800, load.average * load.session_seconds / 100_000, gb / HOURS_PER_MONTH)
     found["load balancers"] = HOURS_PER_MONTH * (
-        prices.balancers(stack) + units * table["load_balancer_hour"]["nlb_unit"]
+        prices.balancers(stack) + _carried(load, stack, gb / HOURS_PER_MONTH, table["load_balancer_hour"])
     )
     out = gb * load.recipients
     found["NAT"] = HOURS_PER_MONTH * stack.nat_gateways * table["nat"]["hour"] + out * table["nat"]["gb"]
@@ -226,3 +234,14 @@ def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, fl
     # A line for each message that is not delivered at once, and the metrics: a twentieth of a KiB a message.
     found["logs"] = load.average * _SECONDS_PER_MONTH * 0.05 / 2**20 * table["logs"]["gb"]
     return found
+
+
+def _carried(load: Load, stack: Stack, gb_per_hour: float, prices: Mapping[str, float]) -> float:
+    """An hour, beside what a load balancer costs by being there."""
+    mail = Carried(load.average, load.session_seconds, gb_per_hour)
+    dollars = nlb_units(mail) * prices["nlb_unit"]
+    if stack.alb:
+        web_gb_per_hour = load.web_average * load.web_kib * 1024 * 3600 / 1e9
+        web = Carried(load.web_average, load.web_seconds, web_gb_per_hour, load.web_average)
+        dollars += alb_units(web) * prices["alb_unit"]
+    return dollars

@@ -73,6 +73,14 @@ class Stack:
     nat_gateways: int
     interface_endpoints: int  # network interfaces of them: each has one in each zone
     alb: bool
+    api_requests_per_task: float  # a minute, which the API scales by
+
+    @property
+    def web_per_minute(self) -> float:
+        """What the fewest tasks of the API bear as it scales; 0: it is off, or has no load balancer."""
+        if not self.alb or "api" not in self.services:
+            return 0.0
+        return self.services["api"].min_tasks * self.api_requests_per_task
 
     @property
     def smtp(self) -> list[Service]:
@@ -150,6 +158,7 @@ def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
         nat_gateways=len(sections["vpc"]["nat_zones"]),
         interface_endpoints=len(sections["vpc"]["endpoints"]) * len(sections["general"]["zones"]),
         alb=bool(sections["alb"]["enabled"]),
+        api_requests_per_task=_positive(sections["api"], "requests_per_task"),
     )
 
 
@@ -173,6 +182,13 @@ def _scaling(section: dict[str, Any]) -> Scaling:
     values |= {name: _number(section, name) for name in plain}
     values |= {name: int(_number(section, name)) for name in counts}
     return Scaling(**values)
+
+
+def _positive(section: dict[str, Any], key: str) -> float:
+    value = _number(section, key)
+    if not value:
+        raise ValueError(f"{key}: 0 is not more than 0")
+    return value
 
 
 def _number(section: dict[str, Any], key: str) -> float:

@@ -97,6 +97,18 @@ def test_a_drawing_says_from_where_on_a_load_can_not_be_had(shell: Shell, tmp_pa
     assert "<li>asked for: 10,000,000 a minute</li>" in page.read_text()
 
 
+def test_a_plan_with_the_web(shell: Shell) -> None:
+    """By default what the API's two tasks bear, a thousand requests a minute each: 0.4 units of 0.8 cents."""
+    web = ("--set", "alb.enabled=true", "--set", "api.enabled=true")
+    made, quiet = shell.json("plan", *web), shell.json("plan", *web, "--web-per-minute", "0")
+    assert made["tasks"]["api"] == quiet["tasks"]["api"] == 2
+    more = made["dollars_per_month"]["load balancers"] - quiet["dollars_per_month"]["load balancers"]
+    assert abs(more - 730 * 0.4 * 0.008) < 1e-9
+    assert shell.json("plan", *web, "--web-per-minute", "2001")["tasks"]["api"] == 3
+    assert shell("plan", *web) == 0
+    assert "33 and 10 requests a second" in shell.out
+
+
 def test_what_can_not_be_ends_with_1(shell: Shell) -> None:
     assert shell("plan", "--set", "rds.instance_class=db.t4g.medium", "--set", "rds.max_connections=1200") == 1
     assert "impossible: rds.max_connections is 1,200" in shell.err

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.errors import ConfigurationError
+from smtp_proxy.planning.balancers import Carried, alb_units, nlb_units
 from smtp_proxy.planning.capacity import Load, plan, spec_formulas
 from smtp_proxy.planning.message_costs import MessageCosts, read_costs
 from smtp_proxy.planning.prices import Prices, read_prices
@@ -81,6 +82,52 @@ def test_every_endpoint_and_load_balancer_costs(costs: MessageCosts, prices: Pri
     assert more == pytest.approx(730 * prices.table["load_balancer_hour"]["alb"])
     assert prices.standing(web) - prices.standing(of) == pytest.approx(prices.table["load_balancer_hour"]["alb"])
     assert "KMS keys" in prices.left_out
+
+
+# AWS's own example of an application load balancer: a new connection a second for 2 minutes, 5 requests a second,
+# 300 KB/s and 60 rules are 0.04, 0.04, 1.08 and 0.25 units, so 1.08. The others: one kind the greatest in turn.
+@pytest.mark.parametrize(
+    ("carried", "rules", "units"),
+    [
+        (Carried(1, 120, 1.08, 5), 60, 1.08),
+        (Carried(100, 2, 0.5, 100), 2, 4.0),
+        (Carried(10, 900, 0.5, 10), 2, 3.0),
+        (Carried(1, 1, 0.5, 80), 60, 4.0),
+        (Carried(1, 1, 0.1, 10_000), 10, 0.1),
+        (Carried(0, 1, 0, 0), 60, 0.0),
+    ],
+)
+def test_units_of_an_application_load_balancer(carried: Carried, rules: int, units: float) -> None:
+    assert alb_units(carried, rules) == pytest.approx(units)
+
+
+@pytest.mark.parametrize(
+    ("carried", "units"), [(Carried(1_600, 2, 0.5), 2.0), (Carried(100, 3_000, 1), 3.0), (Carried(1, 2, 2.5), 2.5)]
+)
+def test_units_of_a_network_load_balancer(carried: Carried, units: float) -> None:
+    assert nlb_units(carried) == pytest.approx(units)
+
+
+def test_what_the_web_costs_by_hand(costs: MessageCosts, prices: Prices) -> None:
+    """100 requests a second of 20 KiB are 7.3728 GB an hour, at 0.8 cents 43.06 $ in 730 hours."""
+    of = load(None, "production", ["alb.enabled=true", "api.enabled=true"])
+    quiet = plan(FLOOR, of, costs, prices)
+    made = plan(replace(FLOOR, web_peak=150, web_average=100, web_kib=20, web_seconds=2), of, costs, prices)
+    more = made.dollars_per_month["load balancers"] - quiet.dollars_per_month["load balancers"]
+    assert more == pytest.approx(43.057152)
+    assert (quiet.tasks["api"], made.tasks["api"]) == (2, 9)
+    assert plan(replace(FLOOR, web_average=100), PRODUCTION, costs, prices).total == pytest.approx(
+        plan(FLOOR, PRODUCTION, costs, prices).total
+    ), "there is no such load balancer"
+    assert not any("ALB" in each for each in prices.left_out)
+
+
+def test_the_web_is_reckoned_with_what_its_fewest_tasks_bear() -> None:
+    both = ["alb.enabled=true", "api.enabled=true"]
+    assert load(None, "production", both).web_per_minute == 2 * 1000
+    assert load(None, "production", both[:1]).web_per_minute == PRODUCTION.web_per_minute == 0
+    with pytest.raises(ConfigurationError, match="requests_per_task: 0 is not more than 0"):
+        load(None, "production", ["api.requests_per_task=0"])
 
 
 def test_more_than_any_database_bears_is_refused_with_the_reason(costs: MessageCosts, prices: Prices) -> None:
