@@ -1,7 +1,7 @@
 # `make help` lists the targets. `make check` and then `make fuzz` is exactly what CI runs.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-infra setup-checkov setup-policy infra-full run test test-rust test-python lint lint-python lint-rust check format guard bench bench-quick bench-e2e bench-tls bench-reload bench-idle \
-    bench-memory bench-border bench-scaling diagram lock deny audit fuzz soak clean
+    bench-memory bench-border bench-scaling diagram charts lock deny audit fuzz soak clean
 
 PYTHON_BIN := .venv/bin
 # As setup.sh finds it: rustup may not have reached PATH yet.
@@ -89,6 +89,9 @@ bench-border: setup ## pytest-benchmark: the border and the parser
 
 diagram: setup setup-infra ## docs/aws.svg anew: the AWS stack of production, drawn from its graph
 	PYTHONPATH=tests $(PYTHON_BIN)/python -P -m infra_graph.diagram docs/aws.svg
+
+charts: setup ## docs/charts anew: the simulations of docs/CAPACITY.md
+	PYTHONPATH=tests $(PYTHON_BIN)/python -P -m capacity_charts
 
 lock: ## make the constraints*.txt anew: every package pinned with hashes, no index address
 	@sh devstack/lock.sh
