@@ -11,22 +11,24 @@ as it, and what they make meanwhile is taken over by the next run.
 The owner is no login, since the master must not be a member of what is a member of `rds_iam`: RDS would want a token
 of the master too, however far away the membership is, and no password any more. Who makes a role is a member of it
 since Postgres 16, though one without its rights; whether that counts is RDS's business and not written down, so it is
-tried: if the master's next login is refused, `rds_iam` is taken back.
+tried: the server gives `rds_iam` for some seconds, and it stays if the master's next login is not refused meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from smtp_proxy.errors import StoreMisconfigured
+from smtp_proxy.errors import StoreMisconfigured, StoreUnavailable
 from smtp_proxy.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -41,6 +43,26 @@ _MEMBERSHIP_HAS_OPTIONS: Final = 16
 # RFC 5802 3, as Postgres has it by default (scram_iterations).
 _SCRAM_ITERATIONS: Final = 4096
 _SCRAM_SALT_BYTES: Final = 16
+# Long enough for one login. Once in the life of a database, so that nothing is gained by ending it sooner.
+_TRIAL_SECONDS: Final = 3
+_TRIAL_MORE_SECONDS: Final = 30
+_GRANTED: Final = "smtp-proxy: granted for a moment"
+# What is committed others see. Who cancels it hastens the end alone; and a server whose client is gone goes on to it,
+# with the lock of the migration, so that another one waits.
+_TRIAL: Final = """
+DO $$
+BEGIN
+    GRANT {granted} TO {role};
+    COMMIT;
+    RAISE WARNING '{said}';
+    BEGIN
+        PERFORM pg_sleep({seconds});
+    EXCEPTION WHEN query_canceled THEN
+        NULL;
+    END;
+    REVOKE {granted} FROM {role};
+END
+$$"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +160,47 @@ async def _let_in_by_token(connection: Connection, role: str, try_login: Callabl
     # None, where there is no such role: this is no RDS.
     if await connection.fetchval(QUERIES["is_member"], role, _RDS_IAM) is not False:
         return
-    await connection.execute(f"GRANT {_RDS_IAM} TO {role}")
     try:
-        await try_login()
-    except BaseException as error:
-        await connection.execute(f"REVOKE {_RDS_IAM} FROM {role}")
-        if not isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-            raise
+        async with _member_for_a_moment(connection, role) as moment:
+            await try_login()
+            if moment.done():
+                raise StoreUnavailable("the trial login took longer than the trial; run `smtp-proxy migrate` again")
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise _locks_out_the_master(connection, role) from error
+    await connection.execute(f"GRANT {_RDS_IAM} TO {role}")
+
+
+@asynccontextmanager
+async def _member_for_a_moment(connection: Connection, role: str) -> AsyncIterator[asyncio.Task[str]]:
+    """From here to the end of the task that is given, which the end of the block waits for.
+
+    The server itself takes the grant back. Were that ours to do, and this process ended before, nobody could log in
+    any more to do it, where the grant locks the master out.
+    """
+    granted = asyncio.Event()
+
+    def told(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        if message.message == _GRANTED:
+            granted.set()
+
+    trial = _TRIAL.format(granted=_RDS_IAM, role=role, said=_GRANTED, seconds=_TRIAL_SECONDS)
+    connection.add_log_listener(told)
+    await connection.execute("SET client_min_messages = warning")
+    await connection.execute("SET statement_timeout = 0")
+    moment = asyncio.create_task(connection.execute(trial, timeout=_TRIAL_SECONDS + _TRIAL_MORE_SECONDS))
+    waiting = asyncio.create_task(granted.wait())
+    try:
+        await asyncio.wait([moment, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not granted.is_set():
+            await moment  # It failed before, and says why.
+        yield moment
+    finally:
+        waiting.cancel()
+        # Not cancelled with us: asyncpg would have the server cancel it.
+        await asyncio.shield(moment)
+        connection.remove_log_listener(told)
+        await connection.execute("RESET statement_timeout")
+        await connection.execute("RESET client_min_messages")
 
 
 def _locks_out_the_master(connection: Connection, role: str) -> StoreMisconfigured:

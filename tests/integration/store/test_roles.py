@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -276,6 +278,78 @@ async def test_where_the_master_would_be_locked_out_the_token_is_taken_back(fres
             await Store.migrate(fresh.migration)
         assert not await server.sql("SELECT FROM pg_auth_members WHERE roleid = 'rds_iam'::regrole")
         await (await fresh.as_login()).close()
+
+
+IAM_MEMBERS = (
+    "SELECT FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = member"
+    " WHERE roleid = 'rds_iam'::regrole AND rolname = $1"
+)
+
+
+async def migrate_killed_in_the_trial(database: Database) -> None:
+    """The real process, as `kill -9` or a lost machine ends it, while the login is a member of rds_iam for a moment."""
+    said = database.migration
+    environ = {
+        "PATH": os.environ["PATH"],
+        "DB_HOST": said.db_host,
+        "DB_PORT": str(said.db_port),
+        "DB_NAME": said.db_name,
+        "DB_USER": said.db_user,
+        "DB_SSLMODE": "disable",
+        "MIGRATE_OWNER": OWNER,
+        "MIGRATE_LOGIN": LOGIN,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "smtp_proxy", "migrate", env=environ, stdout=-3, stderr=-3
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not await members(database):
+                await asyncio.sleep(0.02)
+    finally:
+        process.kill()
+    assert await process.wait() == -9, "it had not ended by itself"
+
+
+async def members(database: Database) -> bool:
+    return bool(await database.server.sql(IAM_MEMBERS, LOGIN))
+
+
+async def test_a_migration_that_is_killed_in_its_trial_locks_nobody_out(fresh: Database) -> None:
+    """Nobody could log in to take it back, so the server does, whose client is gone; the next run tells why."""
+    await Store.migrate(fresh.migration)  # the master makes the roles, and would be locked out
+    async with rds(fresh.server, "reject"):
+        await migrate_killed_in_the_trial(fresh)
+        with pytest.raises(StoreMisconfigured, match="reject"):
+            await Store.migrate(fresh.migration)
+        async with asyncio.timeout(10):
+            while await members(fresh):
+                await asyncio.sleep(0.05)
+        assert await Store.migrate(fresh.master) == []
+        with pytest.raises(StoreMisconfigured, match="so the grant was taken back"):
+            await Store.migrate(fresh.migration)
+        assert not await members(fresh)
+
+
+async def test_the_next_migration_finishes_what_was_killed_in_its_trial(fresh: Database) -> None:
+    async with rds(fresh.server, "reject"):
+        await migrate_killed_in_the_trial(fresh)
+        assert await Store.migrate(fresh.migration)  # which waits until the server is through with the first
+        assert await members(fresh)
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await fresh.as_login()
+
+
+async def test_a_migration_that_is_told_to_stop_in_its_trial_takes_the_token_back(fresh: Database) -> None:
+    async with rds(fresh.server, "reject"):
+        running = asyncio.create_task(Store.migrate(fresh.migration))
+        async with asyncio.timeout(30):
+            while not await members(fresh):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await members(fresh)
 
 
 @pytest.mark.parametrize(
