@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import pytest
+
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.change import Change, Reroute
 from smtp_proxy.model.envelope import DeliveryState
@@ -63,6 +65,13 @@ class RerouteSuite:
         assert await routes(stores, mixed) == ["spare", None, None]
         assert await routes(stores, fresh) == [None]
         assert await stores.store.reroute(there, []) == []
+
+    @pytest.mark.parametrize("domain", ["b\u00fccher.example", "xn--bcher-kva.EXAMPLE"])
+    async def test_a_domain_is_one_in_any_spelling(self, stores: Stores, domain: str) -> None:
+        spelt = ("a@B\u00dcCHER.example", "b@b\u00fccher.example", "c@XN--bcher-kva.example", "d@bucher.example")
+        mixed = await deferred(stores, *spelt)
+        assert await stores.store.reroute(Reroute("spare", domains=(domain,)), [mixed]) == [mixed]
+        assert await routes(stores, mixed) == ["spare", "spare", "spare", None]
 
     async def test_what_was_never_tried_keeps_its_time(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope())

@@ -23,4 +23,4 @@ class Reroute:
     route: str | None
     states: tuple[DeliveryState, ...] = (DeliveryState.QUEUED, DeliveryState.HELD)
     deferred_alone: bool = False  # only what an attempt was made of
-    domains: tuple[str, ...] = ()  # of the recipients, in lower case, each way to write it; none: all
+    domains: tuple[str, ...] = ()  # of the recipients, in any spelling; none: all

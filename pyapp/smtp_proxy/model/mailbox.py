@@ -24,6 +24,11 @@ def mailbox_key(address: str) -> str:
     return f"{local}@{_ascii(domain)}" if at else domain
 
 
+def domain_key(address: str) -> str:
+    """Of its domain, or of a domain alone."""
+    return mailbox_key("@" + address.rpartition("@")[2])[1:]
+
+
 def has_one_spelling(address: str) -> bool:
     """Whether no other address is the same but for the case of ASCII letters, which any database knows."""
     return address.isascii() and _ACE not in address.lower()

@@ -9,7 +9,7 @@ from smtp_proxy.model.attempt import Kind
 from smtp_proxy.model.change import Change, Reroute
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import Held
-from smtp_proxy.model.mailbox import mailbox_key
+from smtp_proxy.model.mailbox import domain_key, mailbox_key
 from smtp_proxy.model.outcome import DeadLetter
 from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.held import EVENT_OF
@@ -66,13 +66,14 @@ class MemoryChanges(MemoryMail):
 
     async def reroute(self, reroute: Reroute, envelope_ids: Sequence[UUID]) -> list[UUID]:
         self._reachable()
+        domains = set(map(domain_key, reroute.domains))
         found = [
             row
             for row in self._all_rows()
             if row.envelope_id in envelope_ids
             and row.state in reroute.states
             and (row.attempt_count or not reroute.deferred_alone)
-            and (not reroute.domains or row.recipient.rpartition("@")[2].lower() in reroute.domains)
+            and (not domains or domain_key(row.recipient) in domains)
         ]
         for row in found:
             row.route = reroute.route

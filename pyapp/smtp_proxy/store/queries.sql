@@ -422,16 +422,22 @@ FROM (
 ) d
 WHERE $2::uuid IS NULL OR $2::uuid = (SELECT e.tenant_id FROM envelopes e WHERE e.id = d.envelope_id);
 
+-- name: waiting_recipients
+-- $1 ids, $2 lowest id, $3 highest id, $4 states
+SELECT DISTINCT recipient FROM deliveries
+WHERE state + 0 = ANY ($4::smallint[]) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid;
+
 -- name: reroute
 -- Those of these messages that wait go by another route. What was tried is due now; what waits for its tenant's rate, or is
--- held, waits on. $1 ids, $2 lowest id, $3 highest id, $4 route or null, $5 states, $6 only what was tried, $7 domains or null
+-- held, waits on. $1 ids, $2 lowest id, $3 highest id, $4 route or null, $5 states, $6 only what was tried, $7 only to
+-- these, as they stand there, or null
 UPDATE deliveries d
 SET route = $4::text,
     next_attempt_at = CASE WHEN state + 0 = 0 AND attempt_count > 0 THEN now() ELSE next_attempt_at END,
     sweep_at = CASE WHEN state + 0 = 0 AND attempt_count > 0 THEN now() ELSE sweep_at END
 WHERE state + 0 = ANY ($5::smallint[]) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid
     AND (attempt_count > 0 OR NOT $6::boolean)
-    AND ($7::text[] IS NULL OR lower(substring(recipient FROM '[^@]*$')) = ANY ($7))
+    AND ($7::text[] IS NULL OR recipient = ANY ($7))
 RETURNING envelope_id, recipient_number;
 
 -- name: messages_of_tenant

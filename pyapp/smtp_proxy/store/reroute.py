@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from smtp_proxy.model.mailbox import domain_key
 from smtp_proxy.model.webhook import Event
 from smtp_proxy.store.held import FIRST, tell_of
 from smtp_proxy.store.ids import first_id
@@ -59,15 +60,12 @@ class Reroutes:
 
 
 async def _reroute(connection: Connection, reroute: Reroute, envelope_ids: Sequence[UUID]) -> list[UUID]:
-    values = (
-        list(envelope_ids),
-        min(envelope_ids),
-        max(envelope_ids),
-        reroute.route,
-        list(reroute.states),
-        reroute.deferred_alone,
-        list(reroute.domains) or None,
-    )
+    ids = (list(envelope_ids), min(envelope_ids), max(envelope_ids))
+    states, only = list(reroute.states), None
     async with connection.transaction():
-        rows = await connection.fetch(QUERIES["reroute"], *values)
+        if reroute.domains:
+            wanted = set(map(domain_key, reroute.domains))
+            waiting = await connection.fetch(QUERIES["waiting_recipients"], *ids, states)
+            only = [row["recipient"] for row in waiting if domain_key(row["recipient"]) in wanted]
+        rows = await connection.fetch(QUERIES["reroute"], *ids, reroute.route, states, reroute.deferred_alone, only)
         return await tell_of(connection, Event.REROUTED, rows)

@@ -76,6 +76,7 @@ def values_of(name: str, ids: list[UUID]) -> str:
         "replay": f"{some}, {bounds}, NULL",
         "dead_recipients": f"{some}, {bounds}",
         "these_and_contents": f"{some}, {bounds}",
+        "waiting_recipients": f"{some}, {bounds}, ARRAY[0, 4]",
         "sweep": f"{count}, '15 seconds', 0",
     }[name]
 
@@ -83,7 +84,7 @@ def values_of(name: str, ids: list[UUID]) -> str:
 NAMES = (
     "claim", "contents", "sending", "record", "recorded", "postpone", "tell_delay", "tell_webhooks", "tell_changes",
     "settle_events", "settled_messages", "replay", "dead_recipients", "these_and_contents",
-    "sweep",
+    "waiting_recipients", "sweep",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_suite.outcomes import KEY, SPELLINGS
 
-from smtp_proxy.model.mailbox import has_one_spelling, mailbox_key, mailbox_spellings
+from smtp_proxy.model.mailbox import domain_key, has_one_spelling, mailbox_key, mailbox_spellings
 
 
 @pytest.mark.parametrize("spelling", [*SPELLINGS, KEY])
@@ -30,6 +30,12 @@ def test_what_is_no_domain_stays_as_it_is() -> None:
     assert mailbox_key("A@B\u00fc\u2603..") == "a@b\u00fc\u2603.."
     assert mailbox_key("\u00c9") == "\u00e9"
     assert mailbox_spellings("a@xn--\x7f") == ["a@xn--\x7f"]
+
+
+def test_a_domain_alone_has_the_key_of_its_addresses() -> None:
+    for spelling in (*SPELLINGS, KEY):
+        assert domain_key(spelling) == domain_key(spelling.rpartition("@")[2]) == "xn--bcher-kva.example"
+    assert domain_key("A@[IPv6:2001:DB8::1]") == "[ipv6:2001:db8::1]"
 
 
 def test_other_letters_are_other_people() -> None:
