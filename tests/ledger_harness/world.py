@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,22 @@ from ledger_harness.proxy import Link
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.store import Store
+from smtp_proxy.worker.sweeper import LEADER_NAME
 
 _USERNAME = "ledger"
 _READY_SECONDS = 40.0
+# Whoever takes over looks twice a second, and Postgres may just be back.
+_LEADER_SECONDS = 20.0
+WORKERS = frozenset({"worker-a", "worker-b"})
 # Short, so that much happens in little time; production's are longer by the same measure.
 LEASE_SECONDS = 6.0
+# Where whoever leads something is connected from. Of one bigint, half is in classid and half in objid; webhooks and
+# retention are led by locks of the same kind. $1 what is led
+LEADER_PORTS = (
+    "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = current_database()"
+    " AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended($1, 0)"
+)
 _QUICK: Mapping[str, object] = {
     "log_level": "info",
     "db_timeout_seconds": 2.0,
@@ -249,15 +261,19 @@ class World:
             writer.transport.abort()
 
     async def sweeper(self) -> Service:
-        """The worker that leads the sweep: it holds the only advisory lock that lasts."""
-        rows = await self.sql(
-            "SELECT a.client_port FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = 'ledger'"
-        )
-        for name in ("worker-a", "worker-b"):
+        """The worker that leads the sweep, by its lock. After another fault it may take a moment until one does."""
+        deadline = time.monotonic() + _LEADER_SECONDS
+        while (leader := await self._sweeper()) is None:
+            assert time.monotonic() < deadline, f"nobody led the sweep for {_LEADER_SECONDS:g} s\n{self.logs()}"
+            await asyncio.sleep(0.1)
+        return leader
+
+    async def _sweeper(self) -> Service | None:
+        rows = await self.sql(LEADER_PORTS, LEADER_NAME)
+        for name in sorted(WORKERS):
             if any(self.links[f"{name} to Postgres"].is_from_here(row["client_port"]) for row in rows):
                 return self.services[name]
-        return self.services["worker-a"]
+        return None
 
     async def sql(self, statement: str, *arguments: Any) -> list[Any]:
         return list(await self.postgres.sql(statement, *arguments, database="ledger"))
