@@ -47,7 +47,8 @@ def possible(world: World) -> list[Fault]:
         _sweeper_killed(),
         *_postgres(),
         *_valkey(),
-        *(_cut(name, wire) for name in _links(world) for wire in (Wire.CUT, Wire.STALLED, Wire.DEAF)),
+        *_whole_cluster(world),
+        *(_cut(name, wire) for name in world.links for wire in (Wire.CUT, Wire.STALLED, Wire.DEAF)),
         *(_misbehaving(behaviour) for behaviour in BEHAVIOURS),
     ]
     if world.disk.can_be_full:
@@ -55,11 +56,6 @@ def possible(world: World) -> list[Fault]:
     if FakeClock.library is not None:
         faults += [_clock(name, seconds) for name in world.clocks for seconds in (HOUR_SECONDS, -HOUR_SECONDS)]
     return faults
-
-
-def _links(world: World) -> list[str]:
-    """Those that are in use."""
-    return [name for name in world.links if not (world.stream and name.endswith("Valkey"))]
 
 
 async def _nothing(_: World, __: Sink) -> None:
@@ -135,6 +131,18 @@ def _valkey() -> list[Fault]:
         Fault("kill -9 of Valkey, away for long", kill, start, (2.0, 6.0), unknown=False),
         Fault("Valkey stands still", pause, resume, (1.0, 4.0), unknown=False),
     ]
+
+
+def _whole_cluster(world: World) -> list[Fault]:
+    """The others are for one node of a cluster, in turn."""
+
+    async def kill(world: World, _: Sink) -> None:
+        world.valkey.kill_all()
+
+    async def start(world: World, _: Sink) -> None:
+        await asyncio.to_thread(world.valkey.start)
+
+    return [Fault("kill -9 of every Valkey node", kill, start, (0.5, 4.0), unknown=False)] if world.is_cluster else []
 
 
 def _cut(name: str, wire: Wire) -> Fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+from collections.abc import Sequence
 
 
 class Wire(enum.Enum):
@@ -30,6 +31,7 @@ class Link:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._local_ports: set[int] = set()
+        self.rewritten: dict[bytes, bytes] = {}  # in answers; each is sent in one piece
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -92,8 +94,45 @@ class Link:
             await self._whole.wait()
             if answers and self.wire is Wire.DEAF:
                 continue
+            for told, instead in self.rewritten.items() if answers else ():
+                content = content.replace(told, instead)
             writer.write(content)
             await writer.drain()
         await self._whole.wait()
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+
+class ClusterLink:
+    """Links to each node of a Valkey cluster, as one. The nodes tell where they are: here they tell of the links."""
+
+    def __init__(self, name: str, targets: Sequence[int]) -> None:
+        self.name = name
+        self._links = [Link(name, target) for target in targets]
+
+    @property
+    def port(self) -> int:
+        return self._links[0].port
+
+    async def start(self) -> None:
+        for link in self._links:
+            await link.start()
+        rewritten = {_address(link.target): _address(link.port) for link in self._links}
+        for link in self._links:
+            link.rewritten = rewritten
+
+    async def stop(self) -> None:
+        for link in self._links:
+            await link.stop()
+
+    def set(self, wire: Wire) -> None:
+        for link in self._links:
+            link.set(wire)
+
+    def is_from_here(self, port: int) -> bool:
+        return any(link.is_from_here(port) for link in self._links)
+
+
+def _address(port: int) -> bytes:
+    """As it stands in the answer to CLUSTER SLOTS."""
+    return b"127.0.0.1\r\n:%d\r\n" % port

@@ -21,7 +21,7 @@ from fix_valkey import ValkeyCluster, ValkeyServer
 
 from ledger_harness.clock import FakeClock
 from ledger_harness.disk import Disk
-from ledger_harness.proxy import Link
+from ledger_harness.proxy import ClusterLink, Link
 from smtp_proxy.config import Settings, environment_name
 from smtp_proxy.model.policy import OnUnknown
 from smtp_proxy.store import Store
@@ -136,8 +136,6 @@ class Postgres(PostgresServer):
 class World:
     """All of it. `sink_port` is where the workers deliver to; with `cluster_shards` Valkey is a cluster of three nodes,
     and `worker_b` is the folder of another release, which worker-b runs.
-
-    A cluster's nodes tell their own addresses, so the links to Valkey are passed by there.
     """
 
     def __init__(
@@ -159,23 +157,29 @@ class World:
         self.stream: dict[str, object] = {}
         if cluster_shards:
             self.valkey = ValkeyCluster(folder / "valkey")
-            self.stream = {"redis_url": self.valkey.url, "redis_cluster": True, "stream_shards": cluster_shards}
+            self.stream = {"redis_cluster": True, "stream_shards": cluster_shards}
         self.smtp_port = free_port()
         self.links = {
-            name: Link(name, port)
-            for name, port in {
-                "application to ingress": self.smtp_port,
-                "ingress to Postgres": self.postgres.port,
-                "ingress to Valkey": self.valkey.port,
-                "worker-a to Postgres": self.postgres.port,
-                "worker-b to Postgres": self.postgres.port,
-                "workers to Valkey": self.valkey.port,
-                "workers to sink": sink_port,
-            }.items()
+            "application to ingress": Link("application to ingress", self.smtp_port),
+            "ingress to Postgres": Link("ingress to Postgres", self.postgres.port),
+            "ingress to Valkey": self._link_to_valkey("ingress to Valkey"),
+            "worker-a to Postgres": Link("worker-a to Postgres", self.postgres.port),
+            "worker-b to Postgres": Link("worker-b to Postgres", self.postgres.port),
+            "workers to Valkey": self._link_to_valkey("workers to Valkey"),
+            "workers to sink": Link("workers to sink", sink_port),
         }
         self.services: dict[str, Service] = {}
         self._worker_b = worker_b
         self._on_unknown = on_unknown
+
+    @property
+    def is_cluster(self) -> bool:
+        return isinstance(self.valkey, ValkeyCluster)
+
+    def _link_to_valkey(self, name: str) -> Link | ClusterLink:
+        if isinstance(self.valkey, ValkeyCluster):
+            return ClusterLink(name, [node.port for node in self.valkey.nodes])
+        return Link(name, self.valkey.port)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
