@@ -30,6 +30,7 @@ async def test_nothing_acknowledged_is_lost_under_random_faults(tmp_path: Path) 
     plan = Plan(seed=_seed(), seconds=60, min_messages=_MESSAGES, per_second=105, gap_seconds=(0.3, 1.5))
     account = await run(tmp_path, plan)
     assert account.lost == [], f"seed {plan.seed}"
+    assert account.altered == [], f"seed {plan.seed}"
     assert account.unexplained == [], f"seed {plan.seed}"
     assert account.total.sent >= _MESSAGES
     assert account.total.times > _FAULTS
@@ -47,6 +48,7 @@ async def test_those_that_a_short_run_may_not_come_to(tmp_path: Path) -> None:
     plan = Plan(seed=_seed(), seconds=30, per_second=60, choose=choose, gap_seconds=(0.3, 1.0))
     account = await run(tmp_path, plan)
     assert account.lost == [], f"seed {plan.seed}"
+    assert account.altered == [], f"seed {plan.seed}"
     assert account.unexplained == [], f"seed {plan.seed}"
     faults = {line.fault for line in account.lines if line.sent}
     assert sum(fault.startswith("sink: takes it and") for fault in faults) >= 1
@@ -65,7 +67,9 @@ async def test_a_tenant_that_would_rather_hold_gets_nothing_twice(tmp_path: Path
     )
     account = await run(tmp_path, plan)
     assert account.lost == [], f"seed {plan.seed}"
-    assert (account.total.allowed, account.total.unexplained) == (0, 0), f"seed {plan.seed}"
+    assert account.altered == [], f"seed {plan.seed}"
+    assert (account.total.recorded, account.total.unrecorded) == (0, 0)
+    assert account.unexplained == [], f"seed {plan.seed}"
 
 
 @pytest.mark.timeout(240)
@@ -79,6 +83,7 @@ async def test_on_a_redis_cluster_of_three_nodes(tmp_path: Path) -> None:
     plan = Plan(seed=_seed(), seconds=30, per_second=60, choose=choose, gap_seconds=(0.3, 1.5), cluster_shards=4)
     account = await run(tmp_path, plan)
     assert account.lost == [], f"seed {plan.seed}"
+    assert account.altered == [], f"seed {plan.seed}"
     assert account.unexplained == [], f"seed {plan.seed}"
     assert account.total.times > 4
 
@@ -101,6 +106,7 @@ async def test_a_worker_of_the_release_before_beside_one_of_this(tmp_path: Path)
     )
     account = await run(tmp_path / "world", plan)
     assert account.lost == [], f"seed {plan.seed}"
+    assert account.altered == [], f"seed {plan.seed}"
     assert account.unexplained == [], f"seed {plan.seed}"
     old = (tmp_path / "world" / "worker-b.log").read_text()
     assert '"action":"ready"' in old

@@ -9,12 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ledger_harness.document import in_words, kind, put_into
 from ledger_harness.run import Plan, run
 from smtp_proxy.model.policy import OnUnknown
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="ledger_harness", description="mail under faults; exit 1 if any is lost")
+    parser = argparse.ArgumentParser(
+        prog="ledger_harness",
+        description="mail under faults; exit 1 if any is lost, altered, or sent twice for no reason",
+    )
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--per-second", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None, help="of an earlier run, to see it again")
@@ -23,13 +27,16 @@ def main() -> int:
     parser.add_argument("--cluster", type=int, default=0, metavar="SHARDS", help="a Valkey cluster of three nodes")
     parser.add_argument("--on-unknown", choices=list(OnUnknown), default=OnUnknown.RETRY, help="the tenant's policy")
     parser.add_argument("--report", type=Path, help="the table goes into this file too")
+    parser.add_argument(
+        "--document", type=Path, help="the table goes into this document, as it ended, in the place of this kind of run"
+    )
     parser.add_argument("--folder", type=Path, help="logs and the ledger stay here; else they are thrown away")
     given = parser.parse_args()
     plan = Plan(
         seed=given.seed if given.seed is not None else secrets.randbelow(10**6),
         seconds=given.minutes * 60,
         per_second=given.per_second,
-        choose=lambda fault: given.only in fault.name,
+        only=given.only,
         disk_mb=given.disk_mb,
         on_unknown=OnUnknown(given.on_unknown),
         cluster_shards=given.cluster,
@@ -39,12 +46,16 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         account = asyncio.run(run(folder, plan))
     if given.report:
-        given.report.write_text(f"seed {plan.seed}, {given.minutes:g} minutes\n\n{account.markdown()}")
+        given.report.write_text(in_words(plan, account))
+    if given.document:
+        put_into(given.document, kind(plan), in_words(plan, account))
     for copy in account.lost:
         plan.say(f"lost: {copy}")
+    for copy in account.altered:
+        plan.say(f"altered: {copy}")
     for copy, name in account.unexplained:
         plan.say(f"duplicate: {copy}, in {name}")
-    return 1 if account.lost or account.unexplained else 0
+    return 0 if account.is_clean else 1
 
 
 if __name__ == "__main__":

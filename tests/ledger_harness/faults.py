@@ -1,4 +1,4 @@
-"""What can break. Each fault breaks one thing, waits a while, and mends it; where outcomes may get lost, it says so."""
+"""What can break. Each fault breaks one thing, waits a while, and mends it; what may get lost with it, it says."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from dataclasses import dataclass
 from ledger_harness.clock import FakeClock
 from ledger_harness.proxy import Wire
 from ledger_harness.sink import BEHAVIOURS, GOOD, Sink
-from ledger_harness.world import LEASE_SECONDS, World
+from ledger_harness.world import LEASE_SECONDS, WORKERS, World
 
 HOUR_SECONDS = 3600
 AHEAD = "clock an hour ahead"
+_NOBODY: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """`seconds` bounds how long it lasts, chosen at random.
 
-    `unknown`: an outcome may be lost before it is recorded. `delays`: outcomes wait in their worker while it lasts.
+    `hides`: workers whose outcomes may be lost before they are recorded. `delays`: outcomes wait in their worker while
+    it lasts. `crashes`: Postgres loses what it has committed and not flushed.
     """
 
     name: str
     break_it: Callable[[World, Sink], Awaitable[None]]
     mend_it: Callable[[World, Sink], Awaitable[None]]
     seconds: tuple[float, float]
-    unknown: bool
+    hides: frozenset[str] = _NOBODY
     delays: bool = False
+    crashes: bool = False
 
     async def happen(self, world: World, sink: Sink, chance: random.Random) -> None:
         await self.break_it(world, sink)
@@ -69,7 +72,7 @@ def _killed(name: str) -> Fault:
     async def start(world: World, _: Sink) -> None:
         world.services[name].start()
 
-    return Fault(f"kill -9 of {name}", kill, start, (0.2, 3.0), unknown=name != "ingress")
+    return Fault(f"kill -9 of {name}", kill, start, (0.2, 3.0), hides=WORKERS & {name})
 
 
 def _sweeper_killed() -> Fault:
@@ -83,7 +86,7 @@ def _sweeper_killed() -> Fault:
     async def start(world: World, _: Sink) -> None:
         world.services[killed.pop()].start()
 
-    return Fault("kill -9 of the sweeper's leader", kill, start, (0.5, 3.0), unknown=True)
+    return Fault("kill -9 of the sweeper's leader", kill, start, (0.5, 3.0), hides=WORKERS)
 
 
 def _postgres() -> list[Fault]:
@@ -103,9 +106,9 @@ def _postgres() -> list[Fault]:
         world.postgres.resume()
 
     return [
-        Fault("kill -9 of Postgres", kill, start, (0.1, 2.0), unknown=False, delays=True),
-        Fault("restart of Postgres", stop, start, (0.0, 2.0), unknown=False, delays=True),
-        Fault("Postgres stands still", pause, resume, (1.0, 4.0), unknown=False, delays=True),
+        Fault("kill -9 of Postgres", kill, start, (0.1, 2.0), delays=True, crashes=True),
+        Fault("restart of Postgres", stop, start, (0.0, 2.0), delays=True),
+        Fault("Postgres stands still", pause, resume, (1.0, 4.0), delays=True),
     ]
 
 
@@ -126,10 +129,10 @@ def _valkey() -> list[Fault]:
         world.valkey.resume()
 
     return [
-        Fault("FLUSHALL", flush, _nothing, (0.0, 0.5), unknown=False),
-        Fault("kill -9 of Valkey, back at once and empty", kill, start, (0.0, 0.1), unknown=False),
-        Fault("kill -9 of Valkey, away for long", kill, start, (2.0, 6.0), unknown=False),
-        Fault("Valkey stands still", pause, resume, (1.0, 4.0), unknown=False),
+        Fault("FLUSHALL", flush, _nothing, (0.0, 0.5)),
+        Fault("kill -9 of Valkey, back at once and empty", kill, start, (0.0, 0.1)),
+        Fault("kill -9 of Valkey, away for long", kill, start, (2.0, 6.0)),
+        Fault("Valkey stands still", pause, resume, (1.0, 4.0)),
     ]
 
 
@@ -142,7 +145,7 @@ def _whole_cluster(world: World) -> list[Fault]:
     async def start(world: World, _: Sink) -> None:
         await asyncio.to_thread(world.valkey.start)
 
-    return [Fault("kill -9 of every Valkey node", kill, start, (0.5, 4.0), unknown=False)] if world.is_cluster else []
+    return [Fault("kill -9 of every Valkey node", kill, start, (0.5, 4.0))] if world.is_cluster else []
 
 
 def _cut(name: str, wire: Wire) -> Fault:
@@ -154,8 +157,8 @@ def _cut(name: str, wire: Wire) -> Fault:
 
     # A worker without Postgres for longer than its lease loses its claims, and with them what it could not record.
     longest = LEASE_SECONDS + 3.0 if name.startswith("worker-") else 5.0
-    unknown = name.startswith("worker-") or name == "workers to sink"
-    return Fault(f"network {wire.value}: {name}", cut, mend, (1.0, longest), unknown=unknown)
+    hides = WORKERS if name == "workers to sink" else WORKERS & {name.partition(" ")[0]}
+    return Fault(f"network {wire.value}: {name}", cut, mend, (1.0, longest), hides=hides)
 
 
 def _misbehaving(behaviour: str) -> Fault:
@@ -165,7 +168,7 @@ def _misbehaving(behaviour: str) -> Fault:
     async def behave(_: World, sink: Sink) -> None:
         sink.behaviour = GOOD
 
-    return Fault(f"sink: {behaviour}", misbehave, behave, (1.5, 4.0), unknown=False)
+    return Fault(f"sink: {behaviour}", misbehave, behave, (1.5, 4.0))
 
 
 def _disk_full() -> Fault:
@@ -178,7 +181,7 @@ def _disk_full() -> Fault:
         await asyncio.to_thread(world.postgres.kill)
         await asyncio.to_thread(world.postgres.start)
 
-    return Fault("disk full for Postgres", fill, free, (2.0, 5.0), unknown=False, delays=True)
+    return Fault("disk full for Postgres", fill, free, (2.0, 5.0), delays=True, crashes=True)
 
 
 def _clock(name: str, seconds: int) -> Fault:
@@ -189,6 +192,6 @@ def _clock(name: str, seconds: int) -> Fault:
         world.clocks[name].shift(0)
 
     # Postgres's clock says when a lease has run out.
-    unknown = name == "postgres"
+    hides = WORKERS if name == "postgres" else _NOBODY
     way = AHEAD if seconds > 0 else "clock an hour back"
-    return Fault(f"{way}: {name}", jump, jump_back, (3.5, 6.0), unknown=unknown)
+    return Fault(f"{way}: {name}", jump, jump_back, (3.5, 6.0), hides=hides)

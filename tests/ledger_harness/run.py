@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger_harness.account import QUIET, Account, Arrivals, Copy, Ledger, Period, settle
+from ledger_harness.account import QUIET, Account, Arrivals, Copy, Ledger, Period, Rules, settle
 from ledger_harness.faults import AHEAD, HOUR_SECONDS, Fault, possible
-from ledger_harness.senders import Applications
+from ledger_harness.senders import RECIPIENTS_AT, Applications
 from ledger_harness.sink import Sink
-from ledger_harness.world import LEASE_SECONDS, World
+from ledger_harness.world import DATA_SECONDS, LEASE_SECONDS, World
 from smtp_proxy.model.policy import OnUnknown
 
 # Longer than what is kept off a busy next hop waits (delivery/governor.py: 120 s and a quarter).
@@ -32,6 +32,7 @@ class Plan:
     per_second: float = 60.0
     connections: int = 12
     choose: Callable[[Fault], bool] = lambda _: True
+    only: str = ""  # of these, faults whose name contains this
     gap_seconds: tuple[float, float] = (0.5, 2.5)
     disk_mb: int = 700
     on_unknown: OnUnknown = OnUnknown.RETRY  # the tenant's policy
@@ -58,17 +59,30 @@ async def run(folder: Path, plan: Plan) -> Account:
     plan.say(f"seed {plan.seed}: the same again with --seed {plan.seed}")
     arrivals = Arrivals()
     with contextlib.closing(Ledger(folder / "ledger.jsonl")) as ledger:
-        periods, held, said = await _mail_and_faults(folder, plan, ledger, arrivals)
-    account = settle(ledger.acknowledged, arrivals, periods, held, grace_seconds=3.0)
-    plan.say(f"{said}; seed {plan.seed}")
+        came = await _mail_and_faults(folder, plan, ledger, arrivals)
+    rules = Rules(
+        grace_seconds=3.0,
+        data_seconds=DATA_SECONDS,
+        holds=plan.on_unknown is OnUnknown.HOLD,
+        unledgered="worker-b" if plan.worker_b else "",
+    )
+    account = settle(ledger.acknowledged, arrivals, came.periods, came.held, came.unknown, rules)
+    plan.say(f"{came.said}; seed {plan.seed}")
     plan.say(account.markdown())
     return account
 
 
-async def _mail_and_faults(
-    folder: Path, plan: Plan, ledger: Ledger, arrivals: Arrivals
-) -> tuple[list[Period], set[Copy], str]:
-    """Returns the faults, what is held at the end, and how much was sent, in words."""
+@dataclass(frozen=True)
+class _Came:
+    """What came of it."""
+
+    periods: list[Period]
+    held: set[Copy]  # at the end
+    unknown: dict[Copy, int]  # attempts of unknown outcome that Postgres has
+    said: str  # how much was sent, in words
+
+
+async def _mail_and_faults(folder: Path, plan: Plan, ledger: Ledger, arrivals: Arrivals) -> _Came:
     chance = random.Random(plan.seed)
     sink = Sink(arrivals, random.Random(plan.seed + 1))
     async with sink.running():
@@ -96,13 +110,15 @@ async def _mail_and_faults(
             held = await _drain(world, ledger, arrivals, plan, was_ahead=was_ahead)
             for service in world.services.values():
                 assert service.stayed, f"{service.name} ended by itself:\n{service.tail()}"
-    return periods, held, f"{applications.messages} messages acknowledged, {applications.tries} tried"
+            unknown = await _unknown(world, arrivals)
+    said = f"{applications.messages} messages acknowledged, {applications.tries} tried"
+    return _Came(periods, held, unknown, said)
 
 
 async def _inject(
     world: World, sink: Sink, plan: Plan, chance: random.Random, applications: Applications
 ) -> list[Period]:
-    faults = [fault for fault in possible(world) if plan.choose(fault)]
+    faults = [fault for fault in possible(world) if plan.only in fault.name and plan.choose(fault)]
     assert faults, "no fault was chosen"
     began = time.monotonic()
     periods = [Period(QUIET, began, began)]
@@ -113,11 +129,13 @@ async def _inject(
         waiting = waiting or order(faults, chance)
         fault = waiting.pop(0)
         plan.say(f"{time.monotonic() - began:7.1f} s  {applications.messages:6d} acknowledged  {fault.name}")
-        period = Period(fault.name, time.monotonic(), float("inf"), unknown=fault.unknown, delays=fault.delays)
+        period = Period(
+            fault.name, time.monotonic(), float("inf"), hides=fault.hides, delays=fault.delays, crashes=fault.crashes
+        )
         periods[-1].ended = period.began
         periods.append(period)
         await fault.happen(world, sink, chance)
-        period.healed = time.monotonic() + (LEASE_SECONDS if fault.unknown else 0)
+        period.healed = time.monotonic() + (LEASE_SECONDS if fault.hides else 0)
     return periods
 
 
@@ -141,14 +159,39 @@ async def _drain(world: World, ledger: Ledger, arrivals: Arrivals, plan: Plan, *
         await asyncio.sleep(0.5)
         held = await _held(world, ledger)
     await asyncio.sleep(LEASE_SECONDS + 2.0)
-    return held
+    return await _held(world, ledger)
 
 
 async def _held(world: World, ledger: Ledger) -> set[Copy]:
-    """Recipients are unique, so each names its copy."""
-    rows = await world.sql("SELECT recipient FROM deliveries WHERE state = 4")
+    """For an outcome that is on record as unknown, and nothing else. Recipients are unique, so each names its copy."""
+    rows = await world.sql(
+        "SELECT recipient FROM deliveries d WHERE state = 4 AND EXISTS (SELECT FROM attempts a WHERE a.outcome = 4"
+        " AND a.envelope_id = d.envelope_id AND a.recipient_number = d.recipient_number AND a.finished_at IS NOT NULL)"
+    )
     recipients = {row["recipient"] for row in rows}
     return {copy for copy in ledger.acknowledged if copy[1] in recipients} if recipients else set()
+
+
+async def _unknown(world: World, arrivals: Arrivals) -> dict[Copy, int]:
+    """How many attempts of each duplicated copy Postgres has as of unknown outcome.
+
+    A report of ours has its envelope's id in its Message-ID, and goes to a sender, who has many of them.
+    """
+    rows = await world.sql(
+        "SELECT d.envelope_id::text AS id, d.recipient, count(*) AS count FROM attempts a"
+        " JOIN deliveries d USING (envelope_id, recipient_number)"
+        " WHERE a.outcome = 4 AND a.finished_at IS NOT NULL GROUP BY 1, 2"
+    )
+    of_mail = {row["recipient"]: row["count"] for row in rows}
+    of_reports = {(row["id"], row["recipient"]): row["count"] for row in rows}
+    found = {}
+    for (message_id, recipient), taken in arrivals.taken.items():
+        if len(taken) > 1:
+            report_id = message_id.strip("<>").partition("@")[0]
+            is_mail = recipient.endswith(RECIPIENTS_AT)
+            count = of_mail.get(recipient, 0) if is_mail else of_reports.get((report_id, recipient), 0)
+            found[message_id, recipient] = count
+    return found
 
 
 async def _wait_for_the_hour(world: World, missing: set[Copy]) -> bool:

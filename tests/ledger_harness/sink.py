@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import random
 import re
 from collections.abc import AsyncIterator
 
-from ledger_harness.account import Arrivals
+from ledger_harness.account import Arrivals, Copy
 
 GOOD = "good"
 BEHAVIOURS = (
@@ -24,6 +25,7 @@ BEHAVIOURS = (
     "drops in DATA",
 )
 _SHARE = 0.4  # of the transactions that meet the misbehaviour, so that some mail goes on
+_DIGEST = re.compile(rb"(?im)^X-Content-SHA256:[ \t]*([0-9a-f]{64})\r$")
 _MESSAGE_ID = re.compile(rb"(?im)^Message-ID:[ \t]*(<[^>]+>)")
 
 
@@ -74,23 +76,32 @@ class Sink:
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         recipients: list[str] = []
+        by = reverse_path = ""
         while line := await reader.readline():
             verb, _, argument = line.strip().decode("ascii", "replace").partition(" ")
             match verb.upper():
                 case "EHLO":
+                    by = argument
                     answer = "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES"
                 case "MAIL" | "RSET":
                     recipients, answer = [], "250 2.1.0 ok"
+                    reverse_path = _path(argument)
                 case "RCPT" if self._does("451 at RCPT"):
                     answer = "451 4.2.1 try again"
                 case "RCPT":
-                    recipients.append(argument.partition("<")[2].partition(">")[0])
+                    recipients.append(_path(argument))
                     answer = "250 2.1.5 ok"
                 case "DATA" if not recipients:
                     answer = "554 5.5.1 no recipients"
                 case "DATA":
                     writer.write(b"354 go on\r\n")
-                    answer = await self._data(reader, writer, recipients)
+                    content = await self._data(reader)
+                    copies = _copies(content, recipients)
+                    # To the null reverse-path goes nothing, and from it come reports of our own, which have no digest.
+                    if reverse_path and not is_whole(content):
+                        for copy in copies:
+                            self.arrivals.alter(copy)
+                    answer = await self._answer(reader, writer, copies, by)
                 case "QUIT":
                     writer.write(b"221 2.0.0 bye\r\n")
                     return
@@ -99,7 +110,8 @@ class Sink:
             writer.write(f"{answer}\r\n".encode())
             await writer.drain()
 
-    async def _data(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, recipients: list[str]) -> str:
+    async def _data(self, reader: asyncio.StreamReader) -> bytes:
+        """The message, as RFC 5321 4.5.2 has it without the dots that were put in front of dots."""
         if self._does("drops in DATA"):
             await reader.readline()
             raise _Drop
@@ -107,13 +119,11 @@ class Sink:
         while (line := await reader.readline()) != b".\r\n":
             if not line:
                 raise _Drop
-            content += line
-        found = _MESSAGE_ID.search(bytes(content).partition(b"\r\n\r\n")[0] + b"\r\n")
-        copies = [(found[1].decode() if found else "", recipient) for recipient in recipients]
-        return await self._answer(reader, writer, copies)
+            content += line.removeprefix(b".")
+        return bytes(content)
 
     async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, copies: list[tuple[str, str]]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, copies: list[Copy], by: str
     ) -> str:
         if self._does("451 after the dot"):
             return "451 4.3.0 try again"
@@ -128,7 +138,7 @@ class Sink:
             raise _Drop
         unanswered = next((b for b in BEHAVIOURS if b.startswith("takes it") and self._does(b)), None)
         for copy in copies:
-            self.arrivals.take(copy, answered=unanswered is None)
+            self.arrivals.take(copy, answered=unanswered is None, by=by)
         if unanswered == "takes it and stalls":
             await reader.read()
             raise _Drop
@@ -138,3 +148,19 @@ class Sink:
         if unanswered is not None:
             raise _Drop
         return "250 2.0.0 taken"
+
+
+def is_whole(content: bytes) -> bool:
+    """Is the body the one that its sender put the digest of into the header?"""
+    head, _, body = content.partition(b"\r\n\r\n")
+    found = _DIGEST.search(head + b"\r\n")
+    return found is not None and hashlib.sha256(body).hexdigest().encode() == found[1]
+
+
+def _copies(content: bytes, recipients: list[str]) -> list[Copy]:
+    found = _MESSAGE_ID.search(content.partition(b"\r\n\r\n")[0] + b"\r\n")
+    return [(found[1].decode() if found else "", recipient) for recipient in recipients]
+
+
+def _path(argument: str) -> str:
+    return argument.partition("<")[2].partition(">")[0]

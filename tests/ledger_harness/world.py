@@ -34,6 +34,7 @@ _LEADER_SECONDS = 20.0
 WORKERS = frozenset({"worker-a", "worker-b"})
 # Short, so that much happens in little time; production's are longer by the same measure.
 LEASE_SECONDS = 6.0
+DATA_SECONDS = 2.0
 # Where whoever leads something is connected from. Of one bigint, half is in classid and half in objid; webhooks and
 # retention are led by locks of the same kind. $1 what is led
 LEADER_PORTS = (
@@ -55,7 +56,7 @@ _QUICK: Mapping[str, object] = {
     "smarthost_tls": "none",
     "smarthost_connect_timeout_seconds": 2.0,
     "smarthost_command_timeout_seconds": 2.0,
-    "smarthost_data_timeout_seconds": 2.0,
+    "smarthost_data_timeout_seconds": DATA_SECONDS,
     "shutdown_timeout_seconds": 5.0,
 }
 
@@ -212,6 +213,7 @@ class World:
         self._add("ingress", "smtp", "ingress to Postgres", "ingress to Valkey", {**ports, **tls})
         for name in ("worker-a", "worker-b"):
             hop = {"smarthost_host": "127.0.0.1", "smarthost_port": self.links["workers to sink"].port}
+            hop["hostname"] = name  # by which the sink knows who sends
             self._add(name, "worker", f"{name} to Postgres", "workers to Valkey", hop)
         if self._worker_b is not None:
             self.services["worker-b"].python_path = str(self._worker_b)
