@@ -109,6 +109,11 @@ class Service:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def stayed(self) -> bool:
         """Not of another release: that one ends where Postgres is slow at its start, and is started again like this."""
         return self.runs or self.python_path is not None
