@@ -1,0 +1,3 @@
+from fix_deploy import aws, stack
+
+__all__ = ["aws", "stack"]
