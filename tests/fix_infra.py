@@ -21,6 +21,9 @@ Edits = Mapping[str, list[tuple[str, str]]]
 # Variables of Terraform that have a default, and fields of Pulumi's `stack.Own`, which are called alike.
 Own = Mapping[str, str | list[str]]
 NOTHING: Own = MappingProxyType({})
+# What renders one of the two descriptions.
+Side = Callable[[str], list[Resource]]
+SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 
 # What production leaves off, switched on, and what it has, off; and what an account may give beside its number.
 SWITCHED: Edits = {
@@ -137,4 +140,10 @@ def switched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[R
             )
         return rendered[name]
 
+    return side
+
+
+@pytest.fixture(params=["production", "switched"])
+def stack(request: pytest.FixtureRequest) -> Side:
+    side: Side = request.getfixturevalue(request.param)
     return side

@@ -1,3 +1,3 @@
-from fix_infra import production, switched
+from fix_infra import production, stack, switched
 
-__all__ = ["production", "switched"]
+__all__ = ["production", "stack", "switched"]

@@ -6,12 +6,12 @@ Production, and dev with every switch turned (which has the API, the dashboard a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fix_infra import ROOT
+from fix_infra import ROOT, SIDES, Side
 from infra_graph.canonical import Resource, argument_name
 
 from smtp_proxy.config import Settings
@@ -23,8 +23,6 @@ from smtp_proxy_infra.cloudwatch_dashboard import line
 # As in test_parity.py: the first test waits for what the fixture renders.
 pytestmark = pytest.mark.timeout(600)
 
-Side = Callable[[str], list[Resource]]
-SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 NAMESPACE = Settings.model_fields["metrics_namespace"].default
 TOPIC = "arn:aws:mock:us-east-1:123456789012:<aws_sns_topic|cloudwatch-alerts|arn>"
 
@@ -54,12 +52,6 @@ OF_AWS: Mapping[str, tuple[set[str], set[str]]] = {
         {"cache_cluster_id"},
     ),
 }
-
-
-@pytest.fixture(params=["production", "switched"])
-def stack(request: pytest.FixtureRequest) -> Side:
-    side: Side = request.getfixturevalue(request.param)
-    return side
 
 
 def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:

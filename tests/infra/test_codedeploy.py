@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fix_infra import SIDES, Side
 from infra_graph.canonical import Resource
 
 from smtp_proxy.deploy.check import CHECKS
@@ -15,8 +16,6 @@ from smtp_proxy_infra.codedeploy import CodeDeploySettings
 # As in test_parity.py: the first test waits for what the fixture renders.
 pytestmark = pytest.mark.timeout(600)
 
-Side = Callable[[str], list[Resource]]
-SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 # What CodeDeploy may do to anything: AWS knows no resources for these, and all of them only read.
 READS = {
     "cloudwatch:DescribeAlarms",

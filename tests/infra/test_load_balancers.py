@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fix_infra import SIDES, Side
 from infra_graph.canonical import Resource
 
 from smtp_proxy.config import Settings
@@ -19,9 +20,6 @@ pytestmark = pytest.mark.timeout(600)
 ENVIRONMENTS = ("dev", "staging", "production")
 FAILOVER_SECONDS = 120  # the longest that RDS names for a fail-over of a Multi-AZ instance
 DRAINING_SECONDS = 120  # how long a network load balancer goes on sending connections to a target that was deregistered
-
-Side = Callable[[str], list[Resource]]
-SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 
 
 def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:

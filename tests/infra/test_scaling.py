@@ -5,10 +5,11 @@ Production, and dev with every switch turned (which has the API, the dashboard a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from fix_infra import SIDES, Side
 from infra_graph.canonical import Resource
 
 from smtp_proxy.config import Settings
@@ -17,15 +18,7 @@ from smtp_proxy.telemetry.emf import DIMENSION, TABLE
 # As in test_parity.py: the first test waits for what the fixture renders.
 pytestmark = pytest.mark.timeout(600)
 
-Side = Callable[[str], list[Resource]]
-SIDES = pytest.mark.parametrize("side", ["terraform", "pulumi"])
 SCALED = {"submission", "submissions", "worker"}
-
-
-@pytest.fixture(params=["production", "switched"])
-def stack(request: pytest.FixtureRequest) -> Side:
-    side: Side = request.getfixturevalue(request.param)
-    return side
 
 
 def of_kind(resources: list[Resource], kind: str) -> dict[str, Mapping[str, Any]]:

@@ -1,0 +1,184 @@
+"""What roles may do: no more than their services use, and each wildcard has its reason."""
+
+from __future__ import annotations
+
+import pytest
+from fix_infra import OWN, ROOT, SIDES, Side, pulumi_side
+from infra_graph.canonical import argument_name
+from infra_graph.services import as_list, containers, environment, of_kind, role_policies, task_policies
+
+# As in test_parity.py: the first test waits for what the fixture renders.
+pytestmark = pytest.mark.timeout(600)
+
+# What AWS gives no resource for, and resources of which a part is known to AWS alone: what, and why.
+WILDCARDS = {
+    "ecr:GetAuthorizationToken": "has no resource",
+    "ssmmessages:CreateControlChannel": "has no resource",
+    "ssmmessages:CreateDataChannel": "has no resource",
+    "ssmmessages:OpenControlChannel": "has no resource",
+    "ssmmessages:OpenDataChannel": "has no resource",
+    "logs:DescribeLogGroups": "is asked for all groups by the agent of ECS Exec",
+    "logs:CreateLogStream": "streams of one group",
+    "logs:DescribeLogStreams": "streams of one group",
+    "logs:PutLogEvents": "streams of one group",
+    "s3:GetObject": "objects of one bucket",
+    "s3:PutObject": "objects of one bucket",
+    "ecs:GetTaskProtection": "tasks of one cluster",
+    "ecs:UpdateTaskProtection": "tasks of one cluster",
+    "route53:GetChange": "the id of a change is not known before",
+    "cloudwatch:DescribeAlarms": "has no resource",
+    "ses:GetAccount": "has no resource",
+    "elasticloadbalancing:DescribeListeners": "has no resource",
+    "elasticloadbalancing:DescribeRules": "has no resource",
+    "elasticloadbalancing:DescribeTargetGroups": "has no resource",
+    "elasticloadbalancing:ModifyListener": "allowed with ModifyRule, of one listener",
+    "elasticloadbalancing:ModifyRule": "rules of one listener",
+    "ecs:CreateTaskSet": "a condition says of which cluster and services",
+    "ecs:DeleteTaskSet": "a condition says of which cluster and services",
+}
+BARE = {name for name, why in WILDCARDS.items() if why == "has no resource"} | {"logs:DescribeLogGroups"}
+TASK_SETS = {"ecs:CreateTaskSet", "ecs:DeleteTaskSet"}
+
+
+@SIDES
+def test_roles_may_do_no_more_than_they_must(side: str, stack: Side) -> None:
+    """Least privilege: no action with a wildcard, no resource with one outside the list."""
+    policies = role_policies(stack(side))
+    assert {"codedeploy-main", "vpc-flow", "ecs-execution"} < policies.keys()
+    for role, statements in policies.items():
+        for statement in statements:
+            assert statement["effect"] == "Allow", role
+            actions, resources = as_list(statement["action"]), as_list(statement["resource"])
+            assert not [action for action in actions if "*" in action], role
+            if any("*" in resource for resource in resources):
+                assert set(actions) <= WILDCARDS.keys(), (role, actions)
+            if "*" in resources:
+                bound = "ecs:cluster" in statement.get("condition", {}).get("arn_equal", {})
+                assert set(actions) <= (TASK_SETS if bound else BARE), (role, actions)
+
+
+# Which of the things that matter each service reaches: nothing that it does not use.
+REACH = {
+    "submission": {"rds", "sealing", "cache", "protection"},
+    "submissions": {"rds", "sealing", "cache", "protection"},
+    "worker": {"rds", "sealing", "cache", "protection"},
+    "certs": {"rds", "sealing", "backup"},
+    "api": {"rds", "sealing", "cache"},
+    "dashboard": set(),
+}
+SIGNS = {
+    "rds": ":dbuser:<aws_db_instance|rds-primary|resource_id>/smtp_proxy_app",
+    "sealing": "<aws_secretsmanager_secret|ecs-sealing|arn>",
+    "cache": "<aws_elasticache_replication_group|elasticache-main|arn>",
+    "protection": ":task/",
+    "backup": "<aws_s3_bucket|ecs-certificates|arn>",
+}
+
+
+@SIDES
+def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None:
+    for role, statements in task_policies(stack(side)).items():
+        service = role.removeprefix("ecs-task-")
+        if service == role:
+            continue  # of what starts tasks, and of migrations
+        resources = " ".join(str(resource) for each in statements for resource in as_list(each["resource"]))
+        assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
+
+
+@SIDES
+def test_the_worker_alone_sends_by_ses_and_only_with_what_is_named(side: str, production: Side, switched: Side) -> None:
+    """Off unless ses_arns is given; and then no more than SendEmail, with these identities and configuration sets, and
+    GetAccount, which `smtp-proxy deploy` asks for in the check of the worker: refused, nothing would be deployed."""
+    assert ":ses:" not in str(task_policies(production(side)))
+    found = {
+        role: [each for each in statements if "ses:" in str(each["action"])]
+        for role, statements in task_policies(switched(side)).items()
+    }
+    asks, sends = sorted(found.pop("ecs-task-worker"), key=lambda each: as_list(each["action"]))
+    assert sorted(sends["action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
+    assert sorted(sends["resource"]) == sorted(OWN["ses_arns"])
+    assert as_list(asks["action"]) == ["ses:GetAccount"]
+    assert as_list(asks["resource"]) == ["*"]
+    assert not any(found.values())
+
+
+def test_ses_by_a_wildcard_is_refused_by_pulumi_too() -> None:
+    """As terraform/tests/stack.tftest.hcl has it of Terraform."""
+    with pytest.raises(AssertionError, match="ses_arns must be whole ARNs of SES, without wildcards"):
+        pulumi_side(ROOT, "dev", {"ses_arns": ["arn:aws:ses:us-east-1:123456789012:identity/*"]})
+
+
+@SIDES
+def test_the_issuer_alone_tells_people_itself(side: str, stack: Side) -> None:
+    """REQ-INFRA-TLS-006: of certificates that can not be had, to the topic of the alarms, with the right to its key."""
+    topic = "<aws_sns_topic|cloudwatch-alerts|arn>"
+    for name, container in containers(stack(side)).items():
+        assert environment(container).get("CERT_ALERT_SNS_TOPIC", "").endswith(topic) == (name == "certs"), name
+    for role, statements in task_policies(stack(side)).items():
+        may = {
+            action: each["resource"]
+            for each in statements
+            for action in as_list(each["action"])
+            if action == "sns:Publish" or "cloudwatch-" in str(each["resource"])
+        }
+        assert may.keys() == (
+            {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"} if role == "ecs-task-certs" else set()
+        ), role
+        assert not may or (may["sns:Publish"].endswith(topic) and "cloudwatch-main" in may["kms:GenerateDataKey"])
+
+
+@SIDES
+def test_the_issuer_may_write_one_name_of_the_zone(side: str, switched: Side) -> None:
+    """And of it the records of DNS-01 alone: MX, SPF and everything else of the zone are not its business."""
+    change = "route53:ChangeResourceRecordSets"
+    for role, statements in task_policies(switched(side)).items():
+        found = [each for each in statements if change in as_list(each["action"])]
+        assert bool(found) == (role == "ecs-task-certs"), role
+        for each in found:
+            said = each["condition"][argument_name("ForAllValues:StringEquals")]
+            assert said == {
+                argument_name(f"{change}NormalizedRecordNames"): f"_acme-challenge.{OWN['smtp_hostname']}",
+                argument_name(f"{change}RecordTypes"): "TXT",
+                argument_name(f"{change}Actions"): ["DELETE", "UPSERT"],
+            }
+
+
+@SIDES
+def test_keys_are_used_by_way_of_a_service(side: str, stack: Side) -> None:
+    """Whoever has a task's role decrypts nothing that Secrets Manager, S3 or SNS does not hand out for itself."""
+    via = {}
+    for role, statements in task_policies(stack(side)).items():
+        for each in statements:
+            if role.startswith("ecs-") and any(action.startswith("kms:") for action in as_list(each["action"])):
+                said = each["condition"][argument_name("StringEquals")]["kms:via_service"]
+                via[role, each["resource"]] = said
+    assert via
+    assert set(via.values()) <= {f"{name}.us-east-1.amazonaws.com" for name in ("secretsmanager", "s3", "sns")} | {
+        "secretsmanager.eu-west-1.amazonaws.com"
+    }
+
+
+@SIDES
+def test_a_smarthosts_secret_may_have_a_key_of_its_own(side: str, switched: Side) -> None:
+    """Without kms:Decrypt a secret under a customer's key can not be read: the worker alone may, in its region."""
+    found = {
+        role: each
+        for role, statements in task_policies(switched(side)).items()
+        for each in statements
+        if OWN["smarthost_kms_key_arn"] in as_list(each["resource"])
+    }
+    assert found.keys() == {"ecs-task-worker"}
+    assert found["ecs-task-worker"]["action"] == "kms:Decrypt"
+    assert "secretsmanager.eu-west-1.amazonaws.com" in str(found["ecs-task-worker"]["condition"])
+
+
+@SIDES
+def test_certificates_are_kept_closed_and_in_versions(side: str, stack: Side) -> None:
+    resources = stack(side)
+    closed = of_kind(resources, "aws_s3_bucket_public_access_block")["ecs-certificates"]
+    assert {closed[key] for key in closed if key != "bucket"} == {"true"}
+    assert len(closed) == 5
+    versions = of_kind(resources, "aws_s3_bucket_versioning")["ecs-certificates"]
+    assert versions["versioning_configuration"]["statu"] == "Enabled"  # argument_name takes the last s
+    statement = of_kind(resources, "aws_s3_bucket_policy")["ecs-certificates"]["policy"]["statement"]
+    assert (statement["effect"], statement["condition"]) == ("Deny", {"bool": {"aws:secure_transport": "false"}})
