@@ -1,3 +1,4 @@
 from fix_infra import production, stack, switched
+from fix_policies import graphs, pack, switched_tree
 
-__all__ = ["production", "stack", "switched"]
+__all__ = ["graphs", "pack", "production", "stack", "switched", "switched_tree"]
