@@ -153,9 +153,9 @@ class PostgresServer:
         finally:
             await connection.close()
 
-    async def new_database(self, *, migrated: bool = True) -> str:
+    async def new_database(self, *, migrated: bool = True, template: str = TEMPLATE) -> str:
         name = next(self._names)
-        source = f" TEMPLATE {TEMPLATE}" if migrated else ""
+        source = f" TEMPLATE {template}" if migrated else ""
         self._to_drop.append(name)
         await self.sql(f"CREATE DATABASE {name}{source}")
         return name

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 OWNER, LOGIN = "smtp_proxy_owner", "smtp_proxy_app"
+HANDED_OVER = "smtp_proxy_handed_over"
 OWNERS = (
     "SELECT relname AS name, relowner::regrole::text AS owner FROM pg_class"
     " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S')"
@@ -51,39 +52,53 @@ class Database:
         return await open_connection(self.services, "test")
 
 
-@pytest.fixture
-async def database(postgres: PostgresServer) -> Database:
+async def of_the_master(server: PostgresServer, name: str) -> Database:
     """Roles are the server's, of all its databases: made by the first test, and found by the others."""
-    if not await postgres.sql("SELECT FROM pg_roles WHERE rolname = 'smtp_admin'"):
-        await postgres.sql("CREATE ROLE smtp_admin LOGIN CREATEROLE CREATEDB")
-    name = await postgres.new_database(migrated=False)
-    await postgres.sql(f"ALTER DATABASE {name} OWNER TO smtp_admin")
+    if not await server.sql("SELECT FROM pg_roles WHERE rolname = 'smtp_admin'"):
+        await server.sql("CREATE ROLE smtp_admin LOGIN CREATEROLE CREATEDB")
+    await server.sql(f"ALTER DATABASE {name} OWNER TO smtp_admin")
     roles: dict[str, Any] = {"migrate_owner": OWNER, "migrate_login": LOGIN}
     return Database(
-        postgres,
-        master=postgres.settings(name, db_user="smtp_admin"),
-        migration=postgres.settings(name, db_user="smtp_admin", **roles),
-        services=postgres.settings(name, db_user=LOGIN),
+        server,
+        master=server.settings(name, db_user="smtp_admin"),
+        migration=server.settings(name, db_user="smtp_admin", **roles),
+        services=server.settings(name, db_user=LOGIN),
     )
 
 
 @pytest.fixture
-async def store(database: Database) -> AsyncIterator[Store]:
+async def database(postgres: PostgresServer) -> Database:
+    """Empty."""
+    return await of_the_master(postgres, await postgres.new_database(migrated=False))
+
+
+@pytest.fixture
+async def handed_over(postgres: PostgresServer) -> Database:
+    """As the migration leaves it: run for the first test, and copied, rights and all, for the others."""
+    if not await postgres.sql("SELECT FROM pg_database WHERE datname = $1", HANDED_OVER):
+        made = await of_the_master(postgres, await postgres.new_database(migrated=False))
+        await Store.migrate(made.migration)
+        # Whole, or not there.
+        await postgres.sql(f"ALTER DATABASE {made.master.db_name} RENAME TO {HANDED_OVER}")
+    return await of_the_master(postgres, await postgres.new_database(template=HANDED_OVER))
+
+
+@pytest.fixture
+async def store(handed_over: Database) -> AsyncIterator[Store]:
     """Of a service that logs in as a role of its own."""
-    await Store.migrate(database.migration)
-    opened = await Store.connect(database.services, purpose="test")
+    opened = await Store.connect(handed_over.services, purpose="test")
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-def stores(store: Store, database: Database) -> Stores:
+def stores(store: Store, handed_over: Database) -> Stores:
     async def let_pass(seconds: float) -> None:
-        await database.server.sql(
+        await handed_over.server.sql(
             "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
             "next_attempt_at = next_attempt_at - $1::interval",
             timedelta(seconds=seconds),
-            database=database.master.db_name,
+            database=handed_over.master.db_name,
         )
 
     return Stores(store, let_pass)
@@ -141,14 +156,14 @@ async def test_the_login_may_do_nothing_beyond_the_schema(database: Database, fo
 
 
 async def test_partitions_are_made_and_dropped_by_the_login_and_are_the_owners(
-    store: Store, database: Database
+    store: Store, handed_over: Database
 ) -> None:
     long_ago = datetime(2026, 1, 10, tzinfo=UTC)
     made = await store.ensure_partitions(long_ago, 0)
     assert {partitions.partition_name(table, long_ago) for table in partitions.TABLES} == set(made)
-    assert await database.owners() == {OWNER}
+    assert await handed_over.owners() == {OWNER}
     assert await store.drop_days(datetime(2026, 1, 12, tzinfo=UTC))
-    names = {row["name"] for row in await database.server.sql(OWNERS, database=database.master.db_name)}
+    names = {row["name"] for row in await handed_over.server.sql(OWNERS, database=handed_over.master.db_name)}
     assert not names & set(made)
 
 
@@ -244,6 +259,7 @@ async def fresh(database: Database) -> AsyncIterator[Database]:
     """With roles that this test alone has made."""
 
     async def without() -> None:
+        await database.server.sql(f"DROP DATABASE IF EXISTS {HANDED_OVER} WITH (FORCE)")
         for name in await database.server.sql("SELECT datname FROM pg_database WHERE datname LIKE 'test_%'"):
             with contextlib.suppress(asyncpg.UndefinedObjectError):
                 await database.server.sql(f"DROP OWNED BY {OWNER}", database=name["datname"])
