@@ -9,10 +9,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from smtp_proxy.config import Settings
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.limits import Placement
 from smtp_proxy.model.retention import Retention
+from smtp_proxy.model.webhook import Told, Webhook
+from smtp_proxy.sealing import Sealed
 from store_suite.rows import LEASE, SWEEP_AFTER, Stores, attempt_for, core_envelope
 
 
@@ -56,6 +59,7 @@ class Shelf:
 
 
 SOON = timedelta(minutes=1)
+GIVE_UP = Settings.load({}, {}).webhook_give_up_seconds
 
 
 class RetentionSuite:
@@ -85,6 +89,21 @@ class RetentionSuite:
             await store.message(settled)
         await shelf.settle(deferred, Outcome.DELIVERED)
         assert await store.expire_messages(shelf.tenant, now + SOON) == (1, None)
+
+    async def test_mail_stays_until_its_webhook_is_told_or_given_up(self, stores: Stores) -> None:
+        shelf = await Shelf.made(stores)
+        store, soon = stores.store, datetime.now(UTC) + SOON
+        webhook = Webhook(uuid4(), shelf.tenant, "https://x.example/", (), Sealed("k1", b"sealed"), datetime.now(UTC))
+        await store.add_webhook(webhook)
+        first, last = [await shelf.mail(Outcome.DELIVERED) for _ in range(2)]
+        assert await store.expire_messages(shelf.tenant, soon) == (0, None)
+        told, _ = await store.due_events(webhook.id, 10)
+        await store.settle_events([Told(told)])
+        assert await store.expire_messages(shelf.tenant, soon) == (1, None)
+        assert await shelf.left() == {first, last} - {told.envelope_id}
+        await stores.let_pass(GIVE_UP + 60.0)
+        assert await store.expire_messages(shelf.tenant, soon) == (1, None)
+        assert await store.due_events(webhook.id, 10) == []
 
     async def test_batches_go_on_behind_what_stays(self, stores: Stores) -> None:
         shelf = await Shelf.made(stores)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
+from smtp_proxy.config import Settings
 from smtp_proxy.model.retention import Forgotten, Retention
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.memory_mail import MemoryMail
+
+_GIVE_UP = timedelta(seconds=Settings.model_fields["webhook_give_up_seconds"].default)
 
 
 class MemoryRetention(MemoryMail):
@@ -32,7 +35,8 @@ class MemoryRetention(MemoryMail):
     ) -> tuple[int, UUID | None]:
         low = after or UUID(int=0)
         ids = [i for i in self._of_tenant(tenant_id) if low < i < first_id(before)][:limit]
-        gone = [i for i in ids if self._is_settled(i)]
+        told_since = self._clock.now() - _GIVE_UP
+        gone = [i for i in ids if self._is_settled(i) and not self._has_events(i, told_since)]
         for envelope_id in gone:
             del self._envelopes[envelope_id], self._rows[envelope_id]
         self._events = {key: kept for key, kept in self._events.items() if key[0] not in gone}

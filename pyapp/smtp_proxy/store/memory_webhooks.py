@@ -187,6 +187,14 @@ class MemoryWebhooks(MemoryDomains):
 
     # -- below
 
+    def _has_events(self, envelope_id: UUID, since: datetime) -> bool:
+        """As the statement `with_events`, for one message."""
+        return any(
+            kept.state == 0 and max(kept.event.occurred_at, kept.due_at) > since
+            for key, kept in self._events.items()
+            if key[0] == envelope_id
+        )
+
     def _tell(self, attempt: Attempt, envelope: Envelope, recipient: str, *, held: bool) -> None:
         """As the statement `tell_webhooks`, for an attempt that was recorded."""
         event = _event_of(attempt, held=held)

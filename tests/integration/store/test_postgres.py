@@ -46,6 +46,11 @@ def stores(store: Store, postgres: PostgresServer, db_settings: Settings) -> Sto
             timedelta(seconds=seconds),
             database=db_settings.db_name,
         )
+        await postgres.sql(
+            "UPDATE webhook_events SET occurred_at = occurred_at - $1::interval, due_at = due_at - $1::interval",
+            timedelta(seconds=seconds),
+            database=db_settings.db_name,
+        )
 
     return Stores(store, let_pass)
 
