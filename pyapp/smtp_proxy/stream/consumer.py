@@ -7,6 +7,8 @@ stream's beginning; an entry seen twice costs one look at Postgres.
 Each shard has a stream for transactional mail and one for bulk mail, in one slot. While there is little, one command
 waits for both, and all that comes is taken. While there is much, a script takes transactional mail first, and leaves
 a share to bulk mail.
+
+A shard that can not be read is tried again every few seconds, and the others are read on meanwhile.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # A living consumer is seen at least every MAX_BLOCK_SECONDS.
 _CONSUMER_UNUSED_MS: Final = 300_000
+# A shard that failed is left alone for so long: to look for its node anew costs the reads of the others, too.
+_SHARD_AWAY_SECONDS: Final = 2.0
 # Lua's unpack has room for some 8,000 values.
 _ENTRIES_PER_CALL: Final = 1000
 
@@ -91,6 +95,8 @@ class _Shard:
     transactional: str
     bulk: str
     has_more: bool = False  # the last read did not take all
+    away: bool = False  # the last read failed
+    again_at: float = 0.0  # when it is read again then, on the loop's clock
     shares: Shares = field(default_factory=Shares)
 
 
@@ -107,6 +113,11 @@ class Consumer:
         self._reader = Connection(settings, blocking_seconds=MAX_BLOCK_SECONDS)
         self._redis = Connection(settings)
         self._reads: dict[asyncio.Task[list[Entry]], _Shard] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """See `stream.interface.StreamConsumer`."""
+        return not any(shard.away for shard in self._shards)
 
     async def read(self, count: int, block_ms: int, *, bulk: bool = True) -> list[Entry]:
         """Up to about `count` new entries; waits at most `block_ms` for the first. Without `bulk` no bulk mail.
@@ -127,20 +138,37 @@ class Consumer:
         for read in [read for read in self._reads if read.done() and read.exception()]:
             del self._reads[read]  # It failed while nobody asked; this call finds out for itself.
         reading = set(self._reads.values())
-        for shard in self._shards:
+        for shard in self._worth_reading():
             if shard not in reading:
                 self._reads[asyncio.ensure_future(self._read_shard(shard, count, block_ms, bulk))] = shard
-        done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
         entries: list[Entry] = []
         trouble: StreamUnavailable | None = None
-        for read in done:
-            del self._reads[read]
-            try:
-                entries += read.result()
-            except StreamUnavailable as error:
-                trouble = error
-        if trouble and not entries:
-            raise trouble
+        while self._reads:
+            done, _ = await asyncio.wait(self._reads, return_when=asyncio.FIRST_COMPLETED)
+            failed = 0
+            for read in done:
+                try:
+                    entries += self._result(read)
+                except StreamUnavailable as error:
+                    trouble, failed = error, failed + 1
+            if entries or failed < len(done):
+                return entries
+        raise trouble or StreamUnavailable
+
+    def _worth_reading(self) -> list[_Shard]:
+        """Those that have not just failed. All, where none is left: how soon to come again is the caller's then."""
+        now = asyncio.get_running_loop().time()
+        return [shard for shard in self._shards if not shard.away or now >= shard.again_at] or self._shards
+
+    def _result(self, read: asyncio.Task[list[Entry]]) -> list[Entry]:
+        """Of a read that has ended. Raises StreamUnavailable."""
+        shard = self._reads.pop(read)
+        try:
+            entries = read.result()
+        except StreamUnavailable:
+            shard.away, shard.again_at = True, asyncio.get_running_loop().time() + _SHARD_AWAY_SECONDS
+            raise
+        shard.away = False
         return entries
 
     async def _read_shard(self, shard: _Shard, count: int, block_ms: int, bulk: bool) -> list[Entry]:
@@ -197,32 +225,50 @@ class Consumer:
                 raise
 
     async def done(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge and delete, one call per shard. Raises StreamUnavailable."""
+        """Acknowledge and delete, one call per shard. Raises StreamUnavailable, when all have been tried."""
         by_key: defaultdict[str, list[bytes]] = defaultdict(list)
         for entry in entries:
             by_key[entry.stream].append(entry.entry_id)
+        trouble: StreamUnavailable | None = None
+        for key, entry_ids in by_key.items():
+            try:
+                await self._done(key, entry_ids)
+            except StreamUnavailable as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+
+    async def _done(self, key: str, entry_ids: Sequence[bytes]) -> None:
         async with stream_errors(self._timeout_seconds):
-            for key, entry_ids in by_key.items():
-                for start in range(0, len(entry_ids), _ENTRIES_PER_CALL):
-                    await _DONE.call(self._redis, key, [GROUP, *entry_ids[start : start + _ENTRIES_PER_CALL]])
+            for start in range(0, len(entry_ids), _ENTRIES_PER_CALL):
+                await _DONE.call(self._redis, key, [GROUP, *entry_ids[start : start + _ENTRIES_PER_CALL]])
 
     async def reclaim(self, min_idle_seconds: float, count: int = 100, *, bulk: bool = True) -> list[Entry]:
         """Take over what was held for so long; drop consumers that hold nothing. Raises StreamUnavailable.
 
         Up to `count` from each key, which are few where somebody died.
         """
-        keys = self._keys if bulk else self._keys[: len(self._shards)]
         entries: list[Entry] = []
         trouble: StreamUnavailable | None = None
-        for key in keys:  # One after the other: redis-py opens a cluster's connections under each other's feet.
+        away = {shard for shard in self._shards if shard.away}
+        # One after the other: redis-py opens a cluster's connections under each other's feet.
+        for key, shard in self._keys_and_shards(bulk):
+            if shard in away:  # Each of its keys might be waited for.
+                trouble = trouble or StreamUnavailable()
+                continue
             try:
                 entries += await self._reclaim_from(key, int(min_idle_seconds * 1000), count)
             except StreamUnavailable as error:
                 trouble = error
+                away.add(shard)
         if trouble is not None and not entries:
             raise trouble
         # What the other shards gave is ours by now, and nobody would look at it for another lease.
         return entries
+
+    def _keys_and_shards(self, bulk: bool) -> list[tuple[str, _Shard]]:
+        first = [(shard.transactional, shard) for shard in self._shards]
+        return [*first, *((shard.bulk, shard) for shard in self._shards)] if bulk else first
 
     async def _reclaim_from(self, key: str, idle_ms: int, count: int) -> list[Entry]:
         async with stream_errors(self._timeout_seconds):

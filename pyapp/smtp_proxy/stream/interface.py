@@ -53,6 +53,11 @@ class StreamPublisher(Protocol):
 class StreamConsumer(Protocol):
     """One worker's place in the group."""
 
+    @property
+    def is_whole(self) -> bool:
+        """False: some shards can not be read just now, and what lies there is to be had from Postgres alone."""
+        ...
+
     async def read(self, count: int, block_ms: int, *, bulk: bool = True) -> list[Entry]:
         """Up to about `count` new entries; waits at most `block_ms` for the first. Raises StreamUnavailable.
 

@@ -90,6 +90,8 @@ class MemoryPublisher:
 class MemoryConsumer:
     """See `stream.interface.StreamConsumer`."""
 
+    is_whole = True
+
     def __init__(self, server: MemoryServer, name: str) -> None:
         self._server = server
         self._shares = Shares()

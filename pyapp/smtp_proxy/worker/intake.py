@@ -2,7 +2,8 @@
 
 Entries are read, their envelopes claimed in one go, and what Postgres gives us goes into the hand; an entry whose rows
 are not to be had is done with at once, because Postgres is the truth. Without Redis every worker sweeps for itself,
-so mail goes on flowing; what the sweeper could not publish is handed in through `offer`.
+so mail goes on flowing; what the sweeper could not publish is handed in through `offer`. While a part of the stream is
+away the rest is read on, in turns with a sweep.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Intake:
         self._done: list[Entry] = []
         self._done_wake = asyncio.Event()
         self._stream_away_until = 0.0
+        self._is_whole = True  # as the log has it
+        self._sweep_beside_at = 0.0
+        self._swept_last = False
         self._reclaim_at = 0.0
         self._reclaim_bulk_at = 0.0
 
@@ -95,8 +99,9 @@ class Intake:
             try:
                 await self._consumer.done(entries)
             except StreamUnavailable as error:
-                # Somebody reclaims them later, finds nothing to claim and deletes them.
-                self._stream_is_away(error)
+                # Somebody reclaims them later, finds nothing to claim and deletes them. Whether the stream is away, the
+                # reading shows: these may all be of one shard.
+                log.info("not acknowledged: %s", error, extra={"action": "done_failed", "entries": len(entries)})
 
     # -- where from
 
@@ -105,6 +110,8 @@ class Intake:
             return [], offered
         now = self._clock.monotonic()
         if now >= self._stream_away_until:
+            if swept := await self._sweep_beside(room, now):
+                return [], swept
             try:
                 entries = await self._read(room, now)
             except StreamUnavailable as error:
@@ -127,33 +134,67 @@ class Intake:
             self._reclaim_at = now + self._settings.worker_lease_seconds
             if room.bulk:
                 self._reclaim_bulk_at = self._reclaim_at
-            if left := await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count, bulk=room.bulk):
+            if left := await self._reclaim(room):
                 return left
         block_ms = _BLOCK_MS if room.bulk else _BLOCK_WITHOUT_BULK_MS
+        if not self._consumer.is_whole:
+            block_ms = max(1, min(block_ms, int(1000 * (self._sweep_beside_at - now))))
         entries = await self._consumer.read(room.count, block_ms, bulk=room.bulk)
         if self._stream_away_until:
             self._stream_away_until = 0.0
             log.info("the stream is back", extra={"action": "stream_back"})
         return entries
 
+    async def _reclaim(self, room: Room) -> list[Entry]:
+        try:
+            return await self._consumer.reclaim(self._settings.worker_lease_seconds, room.count, bulk=room.bulk)
+        except StreamUnavailable as error:
+            # Of one shard perhaps; the others are read all the same.
+            log.info("nothing is taken over: %s", error, extra={"action": "reclaim_failed"})
+            return []
+
     def _stream_is_away(self, error: StreamUnavailable) -> None:
         if not self._stream_away_until:
             log.warning("without the stream, polling Postgres: %s", error, extra={"action": "stream_away"})
         self._stream_away_until = self._clock.monotonic() + _STREAM_AWAY_SECONDS
 
+    async def _sweep_beside(self, room: Room, now: float) -> list[UUID]:
+        """While a part of the stream is away: every other time as long as that brings mail, else every few seconds."""
+        is_whole = self._consumer.is_whole
+        if is_whole is not self._is_whole:
+            self._is_whole = is_whole
+            log.warning(
+                "the stream is %s",
+                "whole again" if is_whole else "away in part: polling Postgres beside it",
+                extra={"action": "stream_whole" if is_whole else "stream_away_in_part"},
+            )
+        if is_whole or self._swept_last or now < self._sweep_beside_at:
+            self._swept_last = False
+            return []
+        found = await self._found(room)
+        self._swept_last = bool(found)
+        self._sweep_beside_at = now if found else now + self._pause_seconds(room)
+        return found
+
     async def _sweep(self, room: Room) -> list[UUID]:
         """What is due according to Postgres; each id goes to one worker only. Waits a little when there is nothing."""
-        envelope_ids: list[UUID] = []
+        found = await self._found(room)
+        if not found:
+            await asyncio.sleep(self._pause_seconds(room))
+        return found
+
+    def _pause_seconds(self, room: Room) -> float:
+        pause = _STREAM_AWAY_SECONDS if room.bulk else _BLOCK_WITHOUT_BULK_MS / 1000
+        return min(self._settings.sweep_interval_seconds, pause)
+
+    async def _found(self, room: Room) -> list[UUID]:
         try:
             if self._leases.calm:
-                envelope_ids = await self._sweep_lanes(room)
+                return await self._sweep_lanes(room)
         except StoreUnavailable as error:
             self._leases.calm.trouble()
             log.warning("nothing to be had: %s", error, extra={"action": "sweep_failed"})
-        if not envelope_ids:
-            pause = _STREAM_AWAY_SECONDS if room.bulk else _BLOCK_WITHOUT_BULK_MS / 1000
-            await asyncio.sleep(min(self._settings.sweep_interval_seconds, pause))
-        return envelope_ids
+        return []
 
     async def _sweep_lanes(self, room: Room) -> list[UUID]:
         """Transactional mail first, but for bulk mail's share."""

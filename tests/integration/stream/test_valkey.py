@@ -191,3 +191,61 @@ async def test_a_shard_in_trouble_takes_nothing_from_the_others(valkey: ValkeySe
         await alive.reclaim(0.0)
     valkey.command(b"DEL", broken.encode())
     await close(publisher, dead, alive)
+
+
+async def test_what_the_other_shards_have_is_read_beside_one_that_fails(valkey: ValkeyServer) -> None:
+    """While they were quiet each read once failed with it, and nothing was read at all for two seconds."""
+    settings = settings_for(valkey, shards=2)
+    publisher, consumer = Publisher(settings), Consumer(settings, "a")
+    ids = [envelope_id() for _ in range(40)]
+    await publisher.publish(ids)
+    entries = await read_all(consumer, 40)
+    broken, good = sorted({entry.stream for entry in entries})
+    there = [entry.envelope_id for entry in entries if entry.stream == good]
+    await consumer.done(entries)
+    assert consumer.is_whole
+    valkey.command(b"SET", broken.encode(), b"no stream")
+    for _ in range(3):
+        assert await consumer.read(10, 100) == []
+        assert not consumer.is_whole
+    began = time.monotonic()
+    await publisher.publish(there)
+    assert {entry.envelope_id for entry in await read_all(consumer, len(there))} == set(there)
+    assert time.monotonic() - began < 1.5
+    valkey.command(b"DEL", broken.encode())
+    await asyncio.sleep(2)
+    await publisher.publish(ids)
+    await read_all(consumer, 40)
+    assert consumer.is_whole
+    await close(publisher, consumer)
+
+
+async def test_what_can_not_be_acknowledged_keeps_no_other_shard_from_it(valkey: ValkeyServer) -> None:
+    settings = settings_for(valkey, shards=2)
+    publisher, consumer, depth = Publisher(settings), Consumer(settings, "a"), Depth(settings)
+    await publisher.publish([envelope_id() for _ in range(40)])
+    entries = sorted(await read_all(consumer, 40), key=lambda entry: entry.stream)
+    broken = entries[0].stream
+    valkey.command(b"SET", broken.encode(), b"no stream")
+    with pytest.raises(StreamUnavailable):
+        await consumer.done(entries)
+    valkey.command(b"DEL", broken.encode())
+    assert await depth.depth() == 0, "what was acknowledged with an error stood for read and not done"
+    await close(publisher, consumer, depth)
+
+
+async def test_a_server_that_stands_still_is_waited_for_once_when_taking_over(valkey: ValkeyServer) -> None:
+    """Each key of each shard once was, for the whole time-out."""
+    consumer = Consumer(settings_for(valkey, shards=4), "a")
+    assert await consumer.read(1, 1) == []
+    valkey.pause()
+    try:
+        with pytest.raises(StreamUnavailable):
+            await consumer.read(1, 1)
+        began = time.monotonic()
+        with pytest.raises(StreamUnavailable):
+            await consumer.reclaim(0.0)
+        assert time.monotonic() - began < 0.5
+    finally:
+        valkey.resume()
+    await consumer.close()

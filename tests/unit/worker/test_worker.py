@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from fix_worker import House, eventually
 
-from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable
+from smtp_proxy.errors import SchemaBusy, StoreError, StoreUnavailable, StreamUnavailable
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState, Job
+from smtp_proxy.stream.interface import Entry
 
 
 async def test_accepted_mail_is_delivered_recorded_and_acknowledged(house: House) -> None:
@@ -252,6 +254,59 @@ async def test_mail_flows_without_redis_and_with_it_again(house: House) -> None:
     await house.all_are(await house.accept(30, publish=False), DeliveryState.DELIVERED)
     house.server.available = True
     await house.all_are(await house.accept(30), DeliveryState.DELIVERED, seconds=8)
+
+
+async def test_a_part_of_the_stream_that_is_away_keeps_nothing_waiting(house: House) -> None:
+    """What lies there comes from Postgres, and the rest of the stream is read in turns with that."""
+    house.consumer.is_whole = False
+    house.start()
+    lost = await house.accept(600, publish=False)
+    await asyncio.sleep(house.settings.sweep_after_seconds)
+    new = await house.accept(10)
+    await house.all_are(new, DeliveryState.DELIVERED, seconds=0.5)
+    await house.all_are(lost, DeliveryState.DELIVERED)
+    for _ in range(5):
+        await asyncio.sleep(0.7)
+        await house.all_are(await house.accept(1), DeliveryState.DELIVERED, seconds=0.1)
+
+
+async def test_a_part_of_the_stream_that_is_away_is_told_of_once(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.start()
+    with caplog.at_level(logging.WARNING):
+        for is_whole in (False, True):
+            house.consumer.is_whole = is_whole
+            await asyncio.sleep(5)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["the stream is away in part: polling Postgres beside it", "the stream is whole again"]
+
+
+@pytest.mark.parametrize("what", ["done", "reclaim"])
+async def test_one_shard_that_fails_at_something_else_does_not_stop_the_reading(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """For two seconds each time all new mail once waited for what Postgres says is due."""
+    house = House(sweep_after_seconds=5.0)
+    tried, claim = [], house.store.claim
+
+    async def fail(*_: object, **__: object) -> list[Entry]:
+        tried.append(1)
+        raise StreamUnavailable
+
+    async def slow(*arguments: object) -> list[Job]:
+        await asyncio.sleep(0.05)
+        return await claim(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(house.consumer, what, fail)
+    monkeypatch.setattr(house.store, "claim", slow)
+    house.start()
+    async with asyncio.TaskGroup() as waiting:
+        for _ in range(150):
+            waiting.create_task(house.all_are(await house.accept(1), DeliveryState.DELIVERED, seconds=0.5))
+            await asyncio.sleep(0.03)
+    assert tried
+    await house.end()
 
 
 async def test_an_emptied_redis_loses_nothing(house: House) -> None:
