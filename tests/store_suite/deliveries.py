@@ -273,12 +273,26 @@ class DeliverySuite:
         worker = uuid4()
         await stores.store.claim(ids, worker, LEASE)
         await stores.let_pass(LEASE - 5)
-        assert await stores.store.renew(worker, LEASE) == 2
-        assert await stores.store.renew(uuid4(), LEASE) == 0
+        assert await stores.store.renew([*ids, uuid4()], worker, LEASE) == dict.fromkeys(ids, True)
+        assert await stores.store.renew(ids, uuid4(), LEASE) == {}
+        assert await stores.store.renew([], worker, LEASE) == {}
         await stores.let_pass(10)
         assert await stores.store.sweep(10, SWEEP_AFTER) == []
         await stores.let_pass(LEASE)
         assert sorted(await stores.store.sweep(10, SWEEP_AFTER)) == sorted(ids)
+
+    async def test_what_is_not_named_or_no_longer_claimed_is_not_renewed(self, stores: Stores) -> None:
+        ids = await stores.accepted(*(core_envelope() for _ in range(3)), core_envelope(["a@x.example", "b@x.example"]))
+        named, other, settled, half = ids
+        worker = uuid4()
+        jobs = {job.envelope.id: job for job in await stores.store.claim(ids, worker, LEASE)}
+        done = [attempt_for(jobs[i], worker, Outcome.DELIVERED) for i in (settled, half)]
+        assert await stores.store.record(done) == 2
+        await stores.let_pass(LEASE - 5)
+        renewed = await stores.store.renew([named, settled, half], worker, LEASE)
+        assert renewed == {named: True, half: True}
+        await stores.let_pass(10)
+        assert await stores.store.sweep(10, SWEEP_AFTER) == [other]
 
     async def test_what_nobody_took_is_swept_and_then_left_alone(self, stores: Stores) -> None:
         (envelope_id,) = await stores.accepted(core_envelope(["a@x.example", "b@x.example"]))

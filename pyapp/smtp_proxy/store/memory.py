@@ -163,12 +163,12 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
             for i in kept
         ]
 
-    async def renew(self, worker_id: UUID, lease_seconds: float) -> int:
+    async def renew(self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float) -> dict[UUID, bool]:
         self._reachable()
-        held = self._held(worker_id)
+        held = [row for row in self._held(worker_id) if row.envelope_id in envelope_ids]
         for row in held:
             row.sweep_at = self._clock.now() + timedelta(seconds=lease_seconds)
-        return len(held)
+        return {row.envelope_id: True for row in held}
 
     async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int:
         self._reachable()

@@ -133,21 +133,32 @@ WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uu
 RETURNING envelope_id;
 
 -- name: renew
--- The bound on sweep_at keeps this to the rows in flight: a million deferred ones lie further ahead in the index. What is
--- being recorded just now is left alone: it needs no lease, and to wait for it in another order would be a deadlock.
--- $1 worker, $2 lease
-WITH mine AS (
+-- What a worker has in hand: of each message whether all of it was renewed, or others hold a row of it just now. Those are
+-- left alone, since to wait for them in another order would be a deadlock; they are counted as of when this began, so what
+-- was recorded meanwhile is among them. What is this worker's no longer is not there.
+-- $1 ids, $2 lowest id, $3 highest id, $4 worker, $5 lease
+WITH held AS (
+    SELECT envelope_id FROM deliveries
+    WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state + 0 = 1 AND claimed_by = $4::uuid
+), free AS (
     SELECT envelope_id, recipient_number FROM deliveries
-    WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
+    WHERE envelope_id = ANY ($1::uuid[]) AND envelope_id BETWEEN $2::uuid AND $3::uuid AND state + 0 = 1 AND claimed_by = $4::uuid
     FOR NO KEY UPDATE SKIP LOCKED
+), renewed AS (
+    UPDATE deliveries d SET sweep_at = now() + $5::interval
+    FROM free
+    WHERE d.envelope_id = free.envelope_id AND d.recipient_number = free.recipient_number
+        AND d.envelope_id = ANY ($1::uuid[]) AND d.envelope_id BETWEEN $2::uuid AND $3::uuid
+    RETURNING d.envelope_id
 )
-UPDATE deliveries d SET sweep_at = now() + $2::interval
-FROM mine
-WHERE d.envelope_id = mine.envelope_id AND d.recipient_number = mine.recipient_number
-    AND d.envelope_id = ANY (ARRAY(SELECT envelope_id FROM mine));
+-- Counted, since a plan for empty tables would compare each row of a join with each other.
+SELECT envelope_id, count(*) FILTER (WHERE was_renewed) = count(*) FILTER (WHERE NOT was_renewed) AS whole
+FROM (SELECT envelope_id, false AS was_renewed FROM held UNION ALL SELECT envelope_id, true FROM renewed) rows
+GROUP BY envelope_id;
 
 -- name: release
--- $1 worker, $2 longest lease
+-- Whatever is under that id. The bound on sweep_at keeps this to what is due or in flight: a million deferred ones lie
+-- further ahead in the index. $1 worker, $2 longest lease
 UPDATE deliveries SET state = 0, claimed_by = NULL, sweep_at = now()
 WHERE state = 1 AND claimed_by = $1::uuid AND sweep_at <= now() + $2::interval
 RETURNING envelope_id, lane;
@@ -413,7 +424,7 @@ WHERE state + 0 IN (0, 4) AND envelope_id = ANY ($1::uuid[]) AND envelope_id BET
 RETURNING envelope_id, recipient_number;
 
 -- name: in_hand
--- How many messages a worker has in hand; as renew, this reads the rows in flight alone, and its envelope by key of each.
+-- How many messages a worker has in hand; as release, this reads what is due or in flight, and the envelope by key of each.
 -- $1 longest lease, $2 tenant or null, $3 ids or null
 SELECT count(*)
 FROM (

@@ -267,11 +267,18 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
         async with self._connection("claiming mail") as connection:
             return await claim.claim(connection, envelope_ids, worker_id, timedelta(seconds=lease_seconds), max_bytes)
 
-    async def renew(self, worker_id: UUID, lease_seconds: float) -> int:
-        """Push the lease of all that this worker holds; returns how many deliveries those are."""
+    async def renew(self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float) -> dict[UUID, bool]:
+        """Push the lease of what this worker holds of these; says of each envelope whether that was all of it.
+
+        False: others hold a delivery of it just now, so its lease stays as it was. What is no longer this worker's is
+        not there.
+        """
+        if not envelope_ids:
+            return {}
+        values = (envelope_ids, min(envelope_ids), max(envelope_ids), worker_id, timedelta(seconds=lease_seconds))
         async with self._connection("renewing leases") as connection:
-            status = await connection.execute(QUERIES["renew"], worker_id, timedelta(seconds=lease_seconds))
-        return _count(status)
+            rows = await connection.fetch(QUERIES["renew"], *values)
+        return {row["envelope_id"]: row["whole"] for row in rows}
 
     async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int:
         """Store attempts and settle or re-queue their deliveries; returns how many were still this worker's.

@@ -1,15 +1,20 @@
 """What this worker holds in Postgres, and for how long it may believe so.
 
-The store knows a worker by an id and renews or releases *everything* under that id. So an id is only good while we know
-all that lies under it. A claim whose answer was lost, or a job dropped unrecorded, leaves rows there that nobody works
-on; renewing them would keep them from everybody for good. Such an id is *retired*: new claims go under a fresh one, the
-old one is renewed only while jobs of it are under way, and then released whole, which gives the strays back.
+The store knows a worker by an id, and releases *everything* under that id. What is in hand is renewed by name, every
+third of the lease, and each claim is believed in for as long as it was renewed itself: of what others hold just then
+(its outcome is being recorded, an operator changes it) the store says that it was left alone, and it is tried again
+within a second.
+
+A claim whose answer was lost, or a job dropped unrecorded, leaves rows under an id that nobody works on. Such an id is
+*retired*: new claims go under a fresh one, and once no job of it is under way the old one is released whole, which
+gives the strays back. Where that takes longer than a lease, theirs has run out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -29,11 +34,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """One id under which mail is claimed. Times are monotonic seconds."""
+    """One id under which mail is claimed."""
 
     worker_id: UUID = field(default_factory=uuid4)
-    in_hand: int = 0  # jobs claimed and not settled
-    renewed_at: float = 0.0
+    in_hand: set[Claim] = field(default_factory=set)  # not settled
     retired: bool = False
     doubtful: bool = False  # a claim under it got no answer, and nothing else was in hand: release before the next
 
@@ -64,7 +68,7 @@ class Claim:
 
     job: Job
     lease: Lease
-    claimed_at: float
+    sure_since: float  # monotonic seconds: when the claim, or its last renewal, was asked for
 
 
 class Leases:
@@ -84,6 +88,7 @@ class Leases:
         self.calm = Calm(lease_seconds, clock)
         self._current = Lease()
         self._retired: list[Lease] = []
+        self._round_at = clock.monotonic()  # what is older has yet to be renewed
         self._hurry = asyncio.Event()
 
     async def claim(self, envelope_ids: Sequence[UUID]) -> list[Claim]:
@@ -98,17 +103,20 @@ class Leases:
         except BaseException:
             self._doubt(lease)
             raise
-        lease.in_hand += len(jobs)
-        return [Claim(job, lease, asked_at) for job in jobs]
+        claims = [Claim(job, lease, asked_at) for job in jobs]
+        lease.in_hand.update(claims)
+        if asked_at < self._round_at:
+            self._hurry.set()  # A round has gone by without these.
+        return claims
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim is surely still ours: nobody else can have been given it yet."""
-        return self._clock.monotonic() < max(claim.claimed_at, claim.lease.renewed_at) + self._seconds
+        return self._clock.monotonic() < claim.sure_since + self._seconds
 
     def settle(self, claim: Claim) -> None:
         """The job is recorded: it is no longer in hand."""
-        claim.lease.in_hand -= 1
-        if claim.lease.retired and claim.lease.in_hand <= 0:
+        claim.lease.in_hand.discard(claim)
+        if claim.lease.retired and not claim.lease.in_hand:
             self._hurry.set()
 
     def drop(self, claim: Claim) -> None:
@@ -134,29 +142,32 @@ class Leases:
 
     async def run(self) -> None:
         """Renew every third of the lease; release what was retired. Until cancelled."""
-        pause = self._seconds / 3
+        soon = math.inf
         while True:
+            next_round = self._round_at + self._seconds / 3 - self._clock.monotonic()
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(min(soon, next_round)):
                     await self._hurry.wait()
             except TimeoutError:
                 pass
             self._hurry.clear()
-            pause = self._seconds / 3 if await self.tend() else min(1.0, self._seconds / 10)
+            soon = math.inf if await self.tend() else min(1.0, self._seconds / 10)
 
     async def tend(self) -> bool:
-        """Renew and release once. False: the store could not be asked, try again soon."""
+        """Renew what this round has not, and release once. False: something is left, try again soon."""
+        now = self._clock.monotonic()
+        if now >= self._round_at + self._seconds / 3:
+            self._round_at = now
         try:
-            for lease in [self._current, *self._retired]:
-                if lease.in_hand > 0:
-                    await self._renew(lease)
-            for lease in [lease for lease in self._retired if lease.in_hand <= 0]:
+            # Each is asked about, whatever the one before has left.
+            whole = all([await self._renew(lease) for lease in [self._current, *self._retired]])
+            for lease in [lease for lease in self._retired if not lease.in_hand]:
                 await self._release(lease)
         except StoreUnavailable as error:
             self.calm.trouble()
             log.warning("leases are not renewed: %s", error, extra={"action": "renew_failed"})
             return False
-        return True
+        return whole
 
     async def release_all(self) -> None:
         """At shutdown, when nothing is under way any more. Raises StoreUnavailable."""
@@ -164,10 +175,23 @@ class Leases:
         for lease in list(self._retired):
             await self._release(lease)
 
-    async def _renew(self, lease: Lease) -> None:
-        now = self._clock.monotonic()
-        await self._store.renew(lease.worker_id, self._seconds)
-        lease.renewed_at = now
+    async def _renew(self, lease: Lease) -> bool:
+        """Whether nothing of this lease is left to be renewed in this round."""
+        due = [claim for claim in lease.in_hand if claim.sure_since < self._round_at]
+        if not due:
+            return True
+        asked_at = self._clock.monotonic()
+        envelope_ids = list({claim.job.envelope.id for claim in due})
+        renewed = await self._store.renew(envelope_ids, lease.worker_id, self._seconds)
+        for claim in due:
+            if renewed.get(claim.job.envelope.id):
+                claim.sure_since = asked_at
+        # What has been recorded in the meantime needs no lease; what the store does not know as ours has none.
+        left = [claim for claim in due if claim in lease.in_hand and renewed.get(claim.job.envelope.id) is False]
+        late = sum(asked_at - claim.sure_since > self._seconds / 2 for claim in left)
+        if late:
+            log.warning("leases of %d messages are not renewed: others hold them", late, extra={"action": "renew_late"})
+        return not left
 
     async def _release(self, lease: Lease) -> None:
         released = await self._store.release(lease.worker_id)

@@ -35,7 +35,7 @@ def values_of(name: str, ids: list[UUID]) -> str:
         "claim": f"{some}, {low}, {high}, '{WORKER}', '30 seconds'",
         "sending": f"ARRAY[{first}], ARRAY[0], ARRAY[1], ARRAY['{WORKER}'::uuid], ARRAY[now()], ARRAY['mx:25'], "
         f"{low}, {high}, ARRAY['{WORKER}'::uuid]",
-        "renew": f"'{WORKER}', '30 seconds'",
+        "renew": f"{some}, {low}, {high}, '{WORKER}', '30 seconds'",
         "release": f"'{WORKER}', '30 seconds'",
         "sweep": "1000, '15 seconds', 0",
         "depth": "'15 seconds', 1000",
@@ -94,6 +94,24 @@ async def test_a_backlog_that_is_due_is_not_read_whole(
     read = await rows_read(connection, plan_mode, "sweep", "100, '15 seconds', 0")
     await connection.close()
     assert 100 <= read <= 200, f"the sweep of 100 looked at {read} rows"
+
+
+@pytest.mark.parametrize("plan_mode", ["force_generic_plan", "force_custom_plan"])
+async def test_leases_are_renewed_without_a_look_at_what_is_due(
+    store: Store, postgres: PostgresServer, db_settings: Settings, plan_mode: str
+) -> None:
+    """Once all that was due was read, every third of a lease, by every worker."""
+    due = DEFER.replace("+ interval '1 hour'", "- interval '1 hour'")
+    now = datetime.now(UTC)
+    await postgres.sql(due, [new_id(now) for _ in range(DEFERRED)], database=db_settings.db_name)
+    batch = [core_envelope() for _ in range(5)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    assert len(await store.claim(ids_of(batch), WORKER, 30.0)) == len(batch)
+    connection = await open_connection(db_settings, "test")
+    await connection.execute("ANALYZE")
+    read = await rows_read(connection, plan_mode, "renew", values_of("renew", ids_of(batch)))
+    await connection.close()
+    assert len(batch) <= read <= len(batch) * 2, f"renewing looked at {read} rows"
 
 
 async def rows_read(connection: asyncpg.Connection, plan_mode: str, name: str, values: str) -> int:

@@ -62,6 +62,7 @@ def values_of(name: str, ids: list[UUID]) -> str:
     worker, zero, two, now, text = each(f"'{WORKER}'::uuid"), each("0"), each("2"), each("now()"), each("'mx'")
     return {
         "claim": f"{some}, {bounds}, '{WORKER}', '30 seconds'",
+        "renew": f"{some}, {bounds}, '{WORKER}', '30 seconds'",
         "contents": f"{some}, {bounds}",
         "sending": f"{some}, {zero}, {two}, {worker}, {now}, {text}, {bounds}, {worker}",
         "record": f"{some}, {zero}, {two}, {two}, {zero}, {text}, {text}, {text}, {worker}, {now}, {now}, {now}, "
@@ -82,8 +83,8 @@ def values_of(name: str, ids: list[UUID]) -> str:
 
 
 NAMES = (
-    "claim", "contents", "sending", "record", "recorded", "postpone", "tell_delay", "tell_webhooks", "tell_changes",
-    "settle_events", "settled_messages", "replay", "dead_recipients", "these_and_contents",
+    "claim", "renew", "contents", "sending", "record", "recorded", "postpone", "tell_delay", "tell_webhooks",
+    "tell_changes", "settle_events", "settled_messages", "replay", "dead_recipients", "these_and_contents",
     "waiting_recipients", "sweep",
 )  # fmt: skip
 
@@ -119,7 +120,7 @@ async def filled(store: Store, postgres: PostgresServer, settings: Settings) -> 
 
 async def taken(connection: asyncpg.Connection, name: str, ids: list[UUID]) -> None:
     """As a worker has them in hand, for what is about those."""
-    if name in ("sending", "record", "postpone"):
+    if name in ("renew", "sending", "record", "postpone"):
         await connection.execute(
             "UPDATE deliveries SET state = 1, claimed_by = $2, sweep_at = now() + interval '1 minute' "
             "WHERE envelope_id = ANY ($1)",
