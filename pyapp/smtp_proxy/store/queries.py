@@ -41,3 +41,8 @@ def _load() -> Mapping[str, str]:
 
 
 QUERIES: Mapping[str, str] = _load()
+
+
+def affected(status: str) -> int:
+    """The number of rows in a command status such as "UPDATE 3"."""
+    return int(status.rsplit(" ", 1)[-1])

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import asyncpg
@@ -21,47 +20,36 @@ import asyncpg
 from smtp_proxy.aws import issued
 from smtp_proxy.clock import Clock, SystemClock
 from smtp_proxy.errors import StoreUnavailable
-from smtp_proxy.model.attempt import Attempt, Postponed, Sending
-from smtp_proxy.model.change import Change
-from smtp_proxy.model.envelope import DeliveryState, Job
-from smtp_proxy.model.lane import Lane
-from smtp_proxy.model.limits import Held, Placement
+from smtp_proxy.model.envelope import DeliveryState
+from smtp_proxy.model.limits import Placement
 from smtp_proxy.model.message import Message, MessageSummary
-from smtp_proxy.model.outcome import Consequences
 from smtp_proxy.model.submission import SubmissionKey
-from smtp_proxy.store import claim, consequences, held, listing, lookup, migrate, once, partitions, record, roles
+from smtp_proxy.store import listing, lookup, migrate, once, partitions, roles
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
 from smtp_proxy.store.certificates import FleetCertificates
+from smtp_proxy.store.changes import Changes
 from smtp_proxy.store.domains import Domains
 from smtp_proxy.store.faults import READ_ONLY, store_errors
-from smtp_proxy.store.ids import first_id
 from smtp_proxy.store.leader import Leadership, close_quietly
 from smtp_proxy.store.listing import Wanted
 from smtp_proxy.store.locks import Locks
+from smtp_proxy.store.mail_out import MailOut
 from smtp_proxy.store.outcomes import OutcomeStore
 from smtp_proxy.store.pool import open_pool, open_session, refuse_unknown_pooler, settled, where
 from smtp_proxy.store.pooled import PooledWriters
-from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.queries import QUERIES, affected
 from smtp_proxy.store.reroute import Reroutes
-from smtp_proxy.store.retention import Retentions, forget_settled
-from smtp_proxy.store.webhooks import Webhooks, tell
+from smtp_proxy.store.retention import Retentions
+from smtp_proxy.store.webhooks import Webhooks
 from smtp_proxy.store.writer import Writer, Writers, writer_count
-from smtp_proxy.telemetry.metrics import UNKNOWN_OUTCOMES
 
 if TYPE_CHECKING:
     from smtp_proxy.config import Settings
     from smtp_proxy.store.pool import Connection, Pool
 
-log = logging.getLogger(__name__)
 
-# What one claim may load into a worker's memory, bytes; what is beyond goes back to the queue.
-CLAIM_MAX_BYTES = 64 * 1024 * 1024
-# Counting is work for each: when so much waits, nobody asks how much exactly.
-_DEPTH_COUNTED = 200_000
-
-
-class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
+class Store(MailOut, Changes, Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:
@@ -241,7 +229,7 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
     async def forget_submission_keys(self, limit: int = 10_000) -> int:
         """Delete keys that have expired, at most so many; returns how many."""
         async with self._connection("forgetting submission keys") as connection:
-            return _count(await connection.execute(QUERIES["forget_submission_keys"], limit))
+            return affected(await connection.execute(QUERIES["forget_submission_keys"], limit))
 
     async def ensure_partitions(self, now: datetime, days_ahead: int) -> list[str]:
         """Make the partitions of today and `days_ahead` more days that do not exist; returns their names.
@@ -251,169 +239,6 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
         async with self._session("making partitions") as connection:
             locks = Locks(connection, try_seconds=self._settings.migrate_lock_seconds, total_seconds=0)
             return await partitions.ensure_partitions(connection, now, days_ahead, locks)
-
-    # -- mail out
-
-    async def claim(
-        self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float, *, max_bytes: int = CLAIM_MAX_BYTES
-    ) -> list[Job]:
-        """Take the queued and due deliveries of these envelopes for this worker, with their bodies.
-
-        What another worker is just claiming is skipped. At least one envelope is returned if any can be claimed; what
-        would exceed `max_bytes` goes back and is found by the next sweep.
-        """
-        if not envelope_ids:
-            return []
-        async with self._connection("claiming mail") as connection:
-            return await claim.claim(connection, envelope_ids, worker_id, timedelta(seconds=lease_seconds), max_bytes)
-
-    async def renew(self, envelope_ids: Sequence[UUID], worker_id: UUID, lease_seconds: float) -> dict[UUID, bool]:
-        """Push the lease of what this worker holds of these; says of each envelope whether that was all of it.
-
-        False: others hold a delivery of it just now, so its lease stays as it was. What is no longer this worker's is
-        not there.
-        """
-        if not envelope_ids:
-            return {}
-        values = (envelope_ids, min(envelope_ids), max(envelope_ids), worker_id, timedelta(seconds=lease_seconds))
-        async with self._connection("renewing leases") as connection:
-            rows = await connection.fetch(QUERIES["renew"], *values)
-        return {row["envelope_id"]: row["whole"] for row in rows}
-
-    async def record(self, attempts: Sequence[Attempt], then: Consequences | None = None) -> int:
-        """Store attempts and settle or re-queue their deliveries; returns how many were still this worker's.
-
-        An attempt whose claim was lost meanwhile (lease ran out) is left out: fencing. `then` is done in the same
-        transaction, for the attempts that stand recorded.
-        """
-        if not attempts:
-            return 0
-        async with self._connection("recording attempts") as connection:
-            if not (then or self._webhooks_about or self._privacy_about):
-                return _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
-            async with connection.transaction():
-                count = _count(await connection.execute(QUERIES["record"], *record.columns(attempts)))
-                if then:
-                    places = await consequences.recorded(connection, attempts, then)
-                    await consequences.write(connection, places, then, self._sweep_after)
-                if self._webhooks_about:
-                    await tell(connection, attempts)
-                if self._privacy_about:
-                    await forget_settled(connection, [attempt.envelope_id for attempt in attempts])
-        return count
-
-    async def postpone(self, postponed: Sequence[Postponed], then: Consequences | None = None) -> int:
-        """Queue these again without an attempt; returns how many were still claimed by that worker.
-
-        `then` is done in the same transaction, for those.
-        """
-        if not postponed:
-            return 0
-        async with self._connection("postponing") as connection, connection.transaction():
-            rows = await connection.fetch(QUERIES["postpone"], *record.postponed_columns(postponed))
-            if then:
-                places = {(row["envelope_id"], row["recipient_number"]) for row in rows}
-                await consequences.write(connection, places, then, self._sweep_after)
-        return len(rows)
-
-    async def sending(self, sendings: Sequence[Sending]) -> set[tuple[UUID, int]]:
-        """Write down that these are about to be sent for good; returns (envelope, recipient) of those still claimed.
-
-        Such an attempt is of unknown outcome until it is recorded. Given back to the queue before that, it counts as
-        one, and is tried again or held by its tenant's policy.
-        """
-        if not sendings:
-            return set()
-        async with self._connection("writing down what is sent") as connection:
-            rows = await connection.fetch(QUERIES["sending"], *record.sending_columns(sendings))
-        return {(row["envelope_id"], row["recipient_number"]) for row in rows}
-
-    async def release(self, worker_id: UUID) -> dict[UUID, Lane]:
-        """Give back all that this worker has claimed and not recorded; returns the envelopes, for publishing.
-
-        Those among them that may have been sent are counted, and may be held now: see `sending`.
-        """
-        longest = timedelta(seconds=self._settings.worker_lease_seconds)
-        async with self._connection("releasing claims") as connection:
-            rows = await connection.fetch(QUERIES["release"], worker_id, longest)
-            released = {row["envelope_id"]: Lane(row["lane"]) for row in rows}
-            await _count_unknown(connection, list(released))
-        return released
-
-    async def sweep(self, limit: int, sweep_after_seconds: float, lane: Lane = Lane.TRANSACTIONAL) -> list[UUID]:
-        """Deliveries of a lane that are due and untaken, or whose lease ran out: queued, and returned for publishing.
-
-        A quarter of them became due last, the rest have been due for longest. `limit` counts deliveries. They are left
-        alone for `sweep_after_seconds`, so that the stream can do its work.
-        """
-        async with self._connection("sweeping") as connection:
-            rows = await connection.fetch(QUERIES["sweep"], limit, timedelta(seconds=sweep_after_seconds), lane)
-            await _count_unknown(connection, _distinct([row for row in rows if row["was_taken"]]))
-        return _distinct(rows)
-
-    async def release_held(self, envelope_ids: Sequence[UUID]) -> list[UUID]:
-        """Make the held deliveries of these messages due; returns whose there were."""
-        async with self._connection("releasing held mail") as connection:
-            return await held.change_named(connection, Change.RELEASE, envelope_ids)
-
-    async def release_all_held(self, tenant_id: UUID | None = None, *, batch: int = 1000) -> AsyncIterator[int]:
-        """Make all that is held now due, of a tenant or of all, oldest first; yields how many messages each time.
-
-        Each batch is a transaction of its own, and looks at some `batch` deliveries; what was released stays so.
-        """
-        # Ids of other processes may be a little ahead. What is held from now on is not waited for.
-        after: UUID | None = held.FIRST
-        before = first_id(self._clock.now() + timedelta(minutes=1))
-        while after is not None:
-            async with self._connection("releasing held mail") as connection:
-                released, after = await held.release_next(connection, tenant_id, after, before, batch)
-            yield released
-
-    async def change(self, change: Change, envelope_ids: Sequence[UUID]) -> list[UUID]:
-        """Hold, release or cancel what these messages have undelivered; returns those that had any such delivery.
-
-        Webhooks are told of it, in the same transaction.
-        """
-        async with self._connection(f"changing mail: {change.value}") as connection:
-            return await held.change_named(connection, change, envelope_ids)
-
-    async def change_all(self, change: Change, tenant_id: UUID, *, batch: int = 1000) -> AsyncIterator[int]:
-        """As `change`, for all that a tenant has now, oldest first; yields how many messages each time.
-
-        Each batch is a transaction of its own and looks at so many messages; what was changed stays so.
-        """
-        after: UUID | None = held.FIRST
-        before = first_id(self._clock.now() + timedelta(minutes=1))
-        while after is not None:
-            async with self._connection(f"changing mail: {change.value}") as connection:
-                changed, after = await held.change_next(connection, change, tenant_id, after, before, batch)
-            yield changed
-
-    async def in_hand(self, *, tenant_id: UUID | None = None, envelope_ids: Sequence[UUID] | None = None) -> int:
-        """How many messages, of a tenant or of these, a worker has in hand; `change` leaves them as they are."""
-        ids = list(envelope_ids) if envelope_ids is not None else None
-        longest = timedelta(seconds=self._settings.worker_lease_seconds)
-        async with self._connection("counting what is under way") as connection:
-            return int(await connection.fetchval(QUERIES["in_hand"], longest, tenant_id, ids))
-
-    async def held_by_tenant(self) -> dict[UUID, Held]:
-        """How much is held, of each tenant that has any. Reads all that is held: not for every message."""
-        async with self._connection("counting held mail") as connection:
-            rows = await connection.fetch(QUERIES["held_by_tenant"])
-        return {row["tenant_id"]: Held(row["messages"], row["bytes"]) for row in rows}
-
-    async def depth(self) -> int:
-        """Deliveries that are queued and due; no more are counted than twice what closes the gate, 200,000 at least."""
-        most = max(_DEPTH_COUNTED, 2 * self._settings.ingress_ready_depth_high)
-        async with self._connection("counting the queue") as connection:
-            ahead = timedelta(seconds=self._settings.sweep_after_seconds)
-            return int(await connection.fetchval(QUERIES["depth"], ahead, most))
-
-    async def backlog_age_seconds(self) -> float:
-        """For how long the oldest delivery that is due has waited; of no more of them than `depth` counts."""
-        async with self._connection("looking how old the queue is") as connection:
-            ahead = timedelta(seconds=self._settings.sweep_after_seconds)
-            return float(await connection.fetchval(QUERIES["backlog_age"], ahead, _DEPTH_COUNTED))
 
     def leader(self, name: str) -> Leadership:
         """Leadership by that name, not yet taken; see Leadership."""
@@ -450,10 +275,6 @@ class Store(Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, Fle
         return lookup.message(row, deliveries, attempts)
 
     # -- below
-
-    @property
-    def _sweep_after(self) -> timedelta:
-        return timedelta(seconds=self._settings.sweep_after_seconds)
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> AsyncIterator[Connection]:
@@ -540,23 +361,3 @@ async def _opened(settings: Settings, purpose: str) -> AsyncIterator[Connection]
 def _drop(connection: Connection) -> None:
     with contextlib.suppress(asyncpg.InterfaceError):  # already out of the pool
         connection.terminate()
-
-
-async def _count_unknown(connection: Connection, given_back: Sequence[UUID]) -> None:
-    """Of these, given back a moment ago, count the attempts that nobody knows the outcome of."""
-    if given_back:
-        query = QUERIES["settled_unknown"]
-        count = await connection.fetchval(query, given_back, min(given_back), max(given_back))
-        if count:
-            UNKNOWN_OUTCOMES.inc(count)
-            log.warning("%d attempts ended with an unknown outcome", count, extra={"action": "outcome_unknown"})
-
-
-def _count(status: str) -> int:
-    """The number of rows in a command status such as "UPDATE 3"."""
-    return int(status.rsplit(" ", 1)[-1])
-
-
-def _distinct(rows: Sequence[Any]) -> list[UUID]:
-    """Envelope ids, each once, in the order they came."""
-    return list(dict.fromkeys(row["envelope_id"] for row in rows))

@@ -12,7 +12,7 @@ from smtp_proxy.model.webhook import EVENTS_COUNTED, Told, Webhook, WebhookEvent
 from smtp_proxy.sealing import Sealed
 from smtp_proxy.store.accounts import present
 from smtp_proxy.store.listen import WEBHOOKS_CHANNEL, listen
-from smtp_proxy.store.queries import QUERIES
+from smtp_proxy.store.queries import QUERIES, affected
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -64,7 +64,7 @@ class Webhooks:
             present(await connection.fetchrow(QUERIES["remove_webhook"], webhook_id), f"webhook {webhook_id}")
         while count == _BATCH:
             async with self._connection(doing) as connection:
-                count = _count(await connection.execute(QUERIES["remove_webhook_events"], webhook_id, _BATCH))
+                count = affected(await connection.execute(QUERIES["remove_webhook_events"], webhook_id, _BATCH))
 
     async def reseal_webhook(self, webhook: Webhook, sealed: Sealed) -> bool:
         """Put another seal in place of the one it has; False: it has another one by now, or is gone."""
@@ -156,7 +156,7 @@ class Webhooks:
                     until = await _until(connection, webhook_id, after, batch, everything=everything)
                 if until is None:
                     return
-                count = _count(await connection.execute(statement, webhook_id, after, until, since))
+                count = affected(await connection.execute(statement, webhook_id, after, until, since))
             yield count
             if envelope_id is not None:
                 return
@@ -189,10 +189,6 @@ async def tell(connection: Connection, attempts: Sequence[Attempt]) -> None:
     ids = [a.envelope_id for a in attempts]
     numbers = ([a.result.number for a in attempts], [a.number for a in attempts], [a.worker_id for a in attempts])
     await connection.execute(QUERIES["tell_webhooks"], ids, *numbers, min(ids), max(ids))
-
-
-def _count(status: str) -> int:
-    return int(status.rsplit(" ", 1)[-1])
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:

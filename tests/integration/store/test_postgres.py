@@ -20,8 +20,7 @@ from smtp_proxy.errors import StoreError, StoreUnavailable
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
 from smtp_proxy.model.limits import AtLimit, Placement
-from smtp_proxy.store import Store, listing
-from smtp_proxy.store import store as store_module
+from smtp_proxy.store import Store, listing, mail_out
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.store.partitions import TABLES, partition_name
 from smtp_proxy.store.pool import open_connection
@@ -282,7 +281,7 @@ async def test_messages_in_a_state_are_chosen_without_reading_bodies(
 
 async def test_the_depth_is_not_counted_to_the_end(db_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for every second or so, above all while much waits."""
-    monkeypatch.setattr(store_module, "_DEPTH_COUNTED", 7)
+    monkeypatch.setattr(mail_out, "_DEPTH_COUNTED", 7)
     modest = db_settings.model_copy(update={"ingress_ready_depth_high": 1, "ingress_ready_depth_low": 0})
     store = await Store.connect(modest, purpose="test")
     await store.accept([core_envelope() for _ in range(20)], sweep_after_seconds=SWEEP_AFTER)
