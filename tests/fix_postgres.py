@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,15 @@ class PostgresServer:
             "db_connect_timeout_seconds": 2.0,
         }
         return Settings.load({**values, **overrides}, {})
+
+    async def let_pass(self, seconds: float, *, database: str) -> None:
+        """Time passes for the rows: everything they wait for comes nearer."""
+        for change in (
+            "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
+            "next_attempt_at = next_attempt_at - $1::interval",
+            "UPDATE webhook_events SET occurred_at = occurred_at - $1::interval, due_at = due_at - $1::interval",
+        ):
+            await self.sql(change, timedelta(seconds=seconds), database=database)
 
     async def sql(self, statement: str, *arguments: Any, database: str = "postgres") -> list[asyncpg.Record]:
         """One statement on a connection of its own."""

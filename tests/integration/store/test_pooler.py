@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -44,12 +43,7 @@ async def store(pooled: Settings) -> AsyncIterator[Store]:
 @pytest.fixture
 def stores(store: Store, postgres: PostgresServer, pooled: Settings) -> Stores:
     async def let_pass(seconds: float) -> None:
-        await postgres.sql(
-            "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
-            "next_attempt_at = next_attempt_at - $1::interval",
-            timedelta(seconds=seconds),
-            database=pooled.db_name,
-        )
+        await postgres.let_pass(seconds, database=pooled.db_name)
 
     return Stores(store, let_pass)
 

@@ -38,18 +38,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def stores(store: Store, postgres: PostgresServer, db_settings: Settings) -> Stores:
     async def let_pass(seconds: float) -> None:
-        # Time passes for the rows: everything they wait for comes nearer.
-        await postgres.sql(
-            "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
-            "next_attempt_at = next_attempt_at - $1::interval",
-            timedelta(seconds=seconds),
-            database=db_settings.db_name,
-        )
-        await postgres.sql(
-            "UPDATE webhook_events SET occurred_at = occurred_at - $1::interval, due_at = due_at - $1::interval",
-            timedelta(seconds=seconds),
-            database=db_settings.db_name,
-        )
+        await postgres.let_pass(seconds, database=db_settings.db_name)
 
     return Stores(store, let_pass)
 

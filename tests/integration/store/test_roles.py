@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -94,12 +94,7 @@ async def store(handed_over: Database) -> AsyncIterator[Store]:
 @pytest.fixture
 def stores(store: Store, handed_over: Database) -> Stores:
     async def let_pass(seconds: float) -> None:
-        await handed_over.server.sql(
-            "UPDATE deliveries SET sweep_at = sweep_at - $1::interval, "
-            "next_attempt_at = next_attempt_at - $1::interval",
-            timedelta(seconds=seconds),
-            database=handed_over.master.db_name,
-        )
+        await handed_over.server.let_pass(seconds, database=handed_over.master.db_name)
 
     return Stores(store, let_pass)
 
