@@ -16,7 +16,7 @@ from smtp_proxy.model.outcome import Consequences, DueReport, Suppression
 from smtp_proxy.model.policy import Reports
 from smtp_proxy.store.ids import new_id
 from smtp_proxy.worker.dsn import Action, Ending, report
-from smtp_proxy.worker.retry import counted
+from smtp_proxy.worker.retry import POSTPONED_AGES, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,8 @@ class Aftermath:
             told = recipient.delay_reported or not _is_wanted(Action.DELAYED, recipient, wanted.reports)
             if self._is_late(since, now) and not told:
                 until = since + self._max_age(wanted)
+                if until <= now:  # it waits for its last attempt
+                    until = since + POSTPONED_AGES * self._max_age(wanted)
                 endings[recipient.number] = Ending(recipient, Action.DELAYED, result, None, until)
         return Consequences([self._due(envelope, endings, now, lane)]) if endings else NOTHING
 

@@ -20,6 +20,7 @@ from smtp_proxy.errors import SchemaBusy, StoreError
 from smtp_proxy.model.policy import TenantPolicy
 from smtp_proxy.store.ids import first_id
 from smtp_proxy.telemetry.metrics import FORGOTTEN
+from smtp_proxy.worker.retry import POSTPONED_AGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,7 @@ class Retention:
         await self._forget_open(looked)
         # Mail that was given up is settled by then. A round that leads for the first time looks no further back: older
         # content goes with its retention.
-        tried_seconds = max(self._settings.retry_give_up_seconds, max_age_seconds)
+        tried_seconds = POSTPONED_AGES * max(self._settings.retry_give_up_seconds, max_age_seconds)
         since = now - timedelta(seconds=tried_seconds) - _LATE
         until, after = first_id(now - _LATE_COMMIT), looked.until
         while True:

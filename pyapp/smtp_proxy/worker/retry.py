@@ -3,13 +3,16 @@
 The delay grows by a factor from attempt to attempt up to a maximum, and each is moved by a random share of itself, so
 that what failed together does not come back together. A kind of trouble, or a route, may have a schedule instead. A
 message is given up by its age (RFC 5321 4.5.4.1), and its last attempt is made when that age is reached, not before.
+
+What is merely postponed was not asked of anybody, so by that alone it is not given up at its age, but at twice that:
+a next hop whose line never comes to an end must not keep mail for ever.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 # By the name of a route, and the kind; None is any. Delays in units of retry_initial_seconds.
 Schedules: TypeAlias = "Mapping[tuple[str | None, Kind | None], tuple[float, ...]]"
+
+# Times its age, for what is postponed again and again.
+POSTPONED_AGES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class RetryPolicy:
         if result.outcome not in (Outcome.DEFERRED, Outcome.UNKNOWN):
             return result, None
         give_up_seconds = self.give_up_seconds if give_up_seconds is None else give_up_seconds
+        if result.postponed_seconds:
+            give_up_seconds *= POSTPONED_AGES
         last_call = received_at + timedelta(seconds=give_up_seconds)
         if now >= last_call and not (holds_unknown and result.outcome is Outcome.UNKNOWN):
             return _given_up(result, give_up_seconds), None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import pytest
@@ -206,6 +208,19 @@ async def test_a_delay_is_told_once_whether_attempted_or_not() -> None:
     house.busy = set()
     await asyncio.sleep(5)
     assert len(house.reports) == 1
+    await house.end()
+
+
+async def test_a_delay_beyond_its_age_says_when_postponed_mail_is_given_up() -> None:
+    house = Told(report_delay_seconds=4, retry_give_up_seconds=3)
+    await house.begin()
+    house.fate, house.busy = {"a@x.example": Outcome.DEFERRED}, {"a@x.example"}
+    await house.send("a@x.example")
+    (report,) = await reported(house, 1)
+    said = re.search(rb"Will-Retry-Until: (.*)\r\n", report.body)
+    assert said is not None
+    until = parsedate_to_datetime(said[1].decode()) - house.transport.jobs[0].envelope.received_at
+    assert 5 <= until.total_seconds() <= 6
     await house.end()
 
 

@@ -125,6 +125,27 @@ def test_the_settings_have_schedules() -> None:
     assert policy.delay_seconds(1, 0.5, "smarthost", Kind.QUOTA) > policy.delay_seconds(1, 0.5, "smarthost", Kind.SOFT)
 
 
+def test_what_is_merely_postponed_is_not_given_up_at_its_age_but_at_twice_that() -> None:
+    """It was once bounced without anybody having been asked at that age."""
+    busy = RecipientResult(0, Outcome.DEFERRED, 0, "", "busy", "mx.example:25", Kind.LOCAL, postponed_seconds=5.0)
+
+    def settle(result: RecipientResult, days: float, **own: float) -> RecipientResult:
+        now = RECEIVED + timedelta(days=days)
+        recorded, again = SCHEDULED.settle(
+            result, attempt_number=9, received_at=RECEIVED, now=now, random=lambda: 0.5, **own
+        )
+        assert (again is None) == (recorded.outcome is Outcome.REFUSED)
+        assert again is None or again >= now
+        return recorded
+
+    assert settle(busy, 4) == settle(busy, 7.9) == busy
+    assert settle(busy, 8).reply_text == "given up after 8 days; at last: busy"
+    assert settle(busy, 1.9, give_up_seconds=86_400.0) == busy
+    assert settle(busy, 2, give_up_seconds=86_400.0).outcome is Outcome.REFUSED
+    asked = replace(busy, postponed_seconds=0.0)
+    assert settle(asked, 4).reply_text == "given up after 4 days; at last: busy"
+
+
 def test_what_may_have_arrived_is_not_given_up_where_it_is_to_be_held() -> None:
     """Its sender was once told that it could not be delivered."""
     unknown = RecipientResult(0, Outcome.UNKNOWN, 0, "", "no answer", "mx.example:25")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+import pytest
 from fix_worker import House, eventually
 
 from smtp_proxy.delivery.transport import Ledger
@@ -97,6 +98,23 @@ async def test_postponed_mail_goes_back_without_an_attempt_and_comes_again(house
     assert asyncio.get_running_loop().time() - began >= 21
     (delivery,) = (await house.store.message(envelope_id)).deliveries
     assert [attempt.number for attempt in delivery.attempts] == [1]
+
+
+@pytest.mark.parametrize(
+    ("times", "ended", "seconds"), [(4, DeliveryState.DELIVERED, 28), (10_000, DeliveryState.REFUSED, 42)]
+)
+async def test_mail_as_old_as_may_be_is_offered_before_it_is_given_up(
+    times: int, ended: DeliveryState, seconds: float
+) -> None:
+    """Postponed by a busy next hop when it had reached its age, it was once bounced; and it must not stay for ever."""
+    house = House(retry_give_up_seconds=20.0)
+    house.worker._transport = Busy(times)
+    house.start(sweeping=True)
+    began = asyncio.get_running_loop().time()
+    (envelope_id,) = await house.accept(1)
+    await house.all_are([envelope_id], ended, seconds=100)
+    assert seconds - 0.1 <= asyncio.get_running_loop().time() - began <= seconds + 2
+    await house.end()
 
 
 async def _waits(house: House, envelope_id: UUID) -> bool:
