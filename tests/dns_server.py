@@ -24,6 +24,7 @@ class DnsServer:
     """`records[name, type]` are texts as in a zone file. A name with records of any type exists."""
 
     records: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)  # CNAMEs; whether the whole chain is signed says the first
     failing: set[str] = field(default_factory=set)  # SERVFAIL
     silent: set[str] = field(default_factory=set)  # no answer at all
     secure: set[str] = field(default_factory=set)  # AD, as a validating resolver says it
@@ -77,8 +78,11 @@ class DnsServer:
             return response
         if name in self.secure and query.flags & dns.flags.AD:
             response.flags |= dns.flags.AD
+        while (alias := self.aliases.get(name)) is not None:
+            response.answer.append(dns.rrset.from_text(f"{name}.", self.ttl, "IN", "CNAME", f"{alias}."))
+            name = alias
         if texts := self.records.get((name, kind)):
-            response.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *texts))
+            response.answer.append(dns.rrset.from_text(f"{name}.", self.ttl, "IN", kind, *texts))
         elif not any(known == name for known, _ in self.records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         return response

@@ -143,7 +143,7 @@ async def _start_tls(connection: Connection, route: Route) -> None:
     if context is None:
         raise NotReady("the route has no TLS settings", operator=True)
     try:
-        await connection.start_tls(context, route.host, route.connect_timeout_seconds)
+        await connection.start_tls(context, route.dane_name or route.host, route.connect_timeout_seconds)
     except LinkLost as lost:
         raise _TlsFailed(str(lost), operator=lost.operator) from None
     _check_pins(connection, route)
@@ -153,7 +153,8 @@ def _check_pins(connection: Connection, route: Route) -> None:
     """What the handshake itself does not look at: pinned keys, and TLSA records."""
     trouble = pins.trouble(route.tls_pins, connection.peer_certificate) if route.tls_pins else None
     if trouble is None and route.dane:
-        trouble = dane.trouble(route.dane, connection.peer_chain, (route.host, route.domain))
+        names = dict.fromkeys(filter(None, (route.dane_name, route.host, route.domain)))
+        trouble = dane.trouble(route.dane, connection.peer_chain, tuple(names))
     if trouble is not None:
         raise NotReady(trouble, operator=True)
 

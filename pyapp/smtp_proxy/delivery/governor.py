@@ -346,4 +346,4 @@ def _is_throttled(route: Route, transcript: Transcript) -> bool:
 
 def _hop(route: Route) -> tuple[str, Hashable]:
     """What a breaker is for. Whoever demands more of a host's TLS than others do may fail there alone."""
-    return route.name, (route.remote, route.tls, route.tls_context, route.dane, route.tls_pins)
+    return route.name, (route.remote, route.tls, route.tls_context, route.dane, route.dane_name, route.tls_pins)

@@ -56,6 +56,7 @@ class Route:
     domain: str = ""  # direct delivery: the recipients' domain, in ASCII
     token: TokenSource | None = field(default=None, repr=False)  # XOAUTH2 instead of a password
     dane: tuple[Tlsa, ...] = ()  # the server must show what one of these speaks of
+    dane_name: str = ""  # whose records they are, where that is not `host` but what its CNAMEs led to
     # The addresses of `host`, where it is not the system's resolver that finds them. Raises DeliveryError.
     addresses: Callable[[], Awaitable[list[str]]] | None = field(default=None, repr=False)
     provider: Provider | None = field(default=None, repr=False)  # an API instead of SMTP

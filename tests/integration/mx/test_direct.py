@@ -84,9 +84,19 @@ async def plain() -> AsyncIterator[ScriptedServer]:
         yield server
 
 
-def tls_server(file: Path) -> ScriptedServer:
+def alias(direct: Direct) -> None:
+    """The MX host is an alias of one in another zone, and has no addresses itself."""
+    del direct.dns.records["mx.a.example", "A"]
+    direct.dns.aliases["mx.a.example"] = "mx.real.example"
+    direct.dns.add("mx.real.example", "A", "127.0.0.1")
+
+
+def tls_server(file: Path, asked: list[str] | None = None) -> ScriptedServer:
+    """`asked` gets the name of each handshake (SNI)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
+    if asked is not None:
+        context.sni_callback = lambda _socket, name, _context: asked.append(str(name))
     return ScriptedServer(tls=context, extensions=STARTTLS)
 
 
@@ -246,6 +256,54 @@ class TestDane:
         direct.sign(plain.port, f"3 1 1 {'00' * 32}")
         direct.dns.secure.discard(f"_{plain.port}._tcp.mx.a.example" if unsigned == "tlsa" else unsigned)
         direct.trust_ad = "never" if unsigned == "resolver" else "loopback"
+        assert (await direct.deliver(plain.port)).outcome is Outcome.DELIVERED
+
+    @pytest.mark.parametrize("at", ["mx.real.example", "mx.a.example"])
+    async def test_records_of_an_alias_are_looked_for_where_it_leads_first(
+        self, at: str, direct: Direct, authority: Authority
+    ) -> None:
+        """RFC 7672 2.2.2, and 8.1 for the name that is asked for in the handshake. They once were not found there."""
+        alias(direct)
+        asked: list[str] = []
+        file = authority.issue("other.example", days=-1)
+        async with tls_server(file, asked).running() as server:
+            direct.sign(server.port)
+            names = [f"_{server.port}._tcp.{host}" for host in ("mx.real.example", "mx.a.example")]
+            direct.dns.secure |= set(names)
+            direct.dns.add(f"_{server.port}._tcp.{at}", "TLSA", f"3 1 1 {spki_sha256(file)}")
+            if at == "mx.real.example":
+                direct.dns.add(names[1], "TLSA", f"3 1 1 {'00' * 32}")
+            assert (await direct.deliver(server.port)).outcome is Outcome.DELIVERED
+            direct.dns.add(f"_{server.port}._tcp.{at}", "TLSA", f"3 1 1 {'00' * 32}")
+            assert (await direct.deliver(server.port)).outcome is Outcome.DEFERRED
+        assert len(server.received) == 1
+        assert asked == [at, at]
+
+    async def test_a_trust_anchor_vouches_for_the_name_that_an_alias_leads_to(
+        self, direct: Direct, authority: Authority
+    ) -> None:
+        alias(direct)
+        anchor = x509.load_pem_x509_certificate(authority.ca_file.read_bytes()).public_bytes(Encoding.DER).hex()
+        for name, outcome in (("mx.real.example", Outcome.DELIVERED), ("other.example", Outcome.DEFERRED)):
+            async with tls_server(authority.issue(name)).running() as server:
+                direct.sign(server.port)
+                direct.dns.secure.add(records := f"_{server.port}._tcp.mx.real.example")
+                direct.dns.add(records, "TLSA", f"2 0 0 {anchor}")
+                assert (await direct.deliver(server.port)).outcome is outcome
+
+    async def test_an_alias_of_which_dns_gives_no_records_is_not_asked(
+        self, direct: Direct, plain: ScriptedServer
+    ) -> None:
+        alias(direct)
+        direct.sign(plain.port)
+        direct.dns.failing.add(f"_{plain.port}._tcp.mx.real.example")
+        result = await direct.deliver(plain.port)
+        assert (result.outcome, result.enhanced_code, plain.connections) == (Outcome.DEFERRED, "4.7.5", 0)
+
+    async def test_an_alias_that_nobody_signed_counts_for_nothing(self, direct: Direct, plain: ScriptedServer) -> None:
+        alias(direct)
+        direct.dns.secure |= {"a.example", name := f"_{plain.port}._tcp.mx.real.example"}
+        direct.dns.add(name, "TLSA", f"3 1 1 {'00' * 32}")
         assert (await direct.deliver(plain.port)).outcome is Outcome.DELIVERED
 
     async def test_before_mta_sts(self, direct: Direct, authority: Authority) -> None:

@@ -47,11 +47,15 @@ class Undeliverable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MxHost:
-    """One host. `secure`: DNSSEC vouches for its name (as the domain's MX) and for its addresses."""
+    """One host. `secure`: DNSSEC vouches for its name (as the domain's MX) and for its addresses.
+
+    `alias`: where the CNAMEs of its name led, for which DNSSEC vouches as well; "" where there is none.
+    """
 
     name: str
     preference: int
     secure: bool = False
+    alias: str = ""
 
 
 class MailHosts:
@@ -138,7 +142,9 @@ class MailHosts:
             return MxHost(host.name, host.preference, host.secure)  # asked again when we connect
         if not _usable(answers, private=self._private):
             return None
-        return MxHost(host.name, host.preference, host.secure and all(answer.secure for answer in answers))
+        secure = host.secure and all(answer.secure for answer in answers)
+        alias = next((answer.alias for answer in answers if answer.alias), "") if secure else ""
+        return MxHost(host.name, host.preference, secure, alias)
 
     async def _ask(self, host: str, kind: str) -> Answer:
         return await self._resolver.ask(host, kind)

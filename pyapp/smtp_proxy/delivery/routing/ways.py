@@ -130,27 +130,48 @@ class DirectMx:
     async def _route(self, domain: str, host: MxHost, policy: StsPolicy | None) -> Route:
         """Raises DnsTrouble: whether the host has TLSA records is not known, and so it may not be asked."""
         wire, context = _WIRE_OF_POLICY[self._rule.policy], self._any
+        base = host.name
+        tlsa: tuple[dane.Tlsa, ...] = ()
         records: tuple[dane.Tlsa, ...] = ()
-        tlsa = await self._tlsa(host) if self._rule.dane and host.secure and self._resolver.validates else ()
+        if self._rule.dane and host.secure and self._resolver.validates:
+            base, tlsa = await self._tlsa(host)
         if tlsa:
             wire, records = "starttls", tuple(record for record in tlsa if record.usable)
         if not records and policy is not None and policy.mode == "enforce":
             wire, context = "starttls", self._verified
-        key = (domain, host.name, wire, context is self._verified, records)
-        return self._kept(key, lambda: self._made(domain, host.name, wire, context, records))
+        dane_name = base if records and base != host.name else ""
+        key = (domain, host.name, wire, context is self._verified, records, dane_name)
+        return self._kept(key, lambda: self._made(domain, host.name, wire, context, records, dane_name))
 
-    async def _tlsa(self, host: MxHost) -> tuple[dane.Tlsa, ...]:
-        answer = await self._resolver.ask(f"_{self._template.port}._tcp.{host.name}", "TLSA")
-        return dane.read_tlsa(answer) if answer.secure else ()
+    async def _tlsa(self, host: MxHost) -> tuple[str, tuple[dane.Tlsa, ...]]:
+        """The TLSA base domain and its records (RFC 7672 2.2.2): what the host's CNAMEs lead to, else its own name."""
+        for base in filter(None, (host.alias, host.name)):
+            answer = await self._resolver.ask(f"_{self._template.port}._tcp.{base}", "TLSA")
+            if answer.secure and (records := dane.read_tlsa(answer)):
+                return base, records
+        return host.name, ()
 
     def _made(
-        self, domain: str, host: str, wire: Wire, context: ssl.SSLContext, records: tuple[dane.Tlsa, ...]
+        self,
+        domain: str,
+        host: str,
+        wire: Wire,
+        context: ssl.SSLContext,
+        records: tuple[dane.Tlsa, ...],
+        dane_name: str,
     ) -> Route:
         async def addresses() -> list[str]:
             return await self._hosts.addresses(host)
 
         return replace(
-            self._template, host=host, domain=domain, tls=wire, tls_context=context, dane=records, addresses=addresses
+            self._template,
+            host=host,
+            domain=domain,
+            tls=wire,
+            tls_context=context,
+            dane=records,
+            dane_name=dane_name,
+            addresses=addresses,
         )
 
     def _kept(self, key: Hashable, make: Callable[[], Route]) -> Route:
