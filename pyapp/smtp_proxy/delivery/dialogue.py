@@ -151,7 +151,9 @@ async def _start_tls(connection: Connection, route: Route) -> None:
 
 def _check_pins(connection: Connection, route: Route) -> None:
     """What the handshake itself does not look at: pinned keys, and TLSA records."""
-    trouble = pins.trouble(route.tls_pins, connection.peer_certificate) if route.tls_pins else None
+    trouble = (
+        pins.trouble(route.tls_pins, connection.peer_certificate, route.setting("tls_pins")) if route.tls_pins else None
+    )
     if trouble is None and route.dane:
         names = dict.fromkeys(filter(None, (route.dane_name, route.host, route.domain)))
         trouble = dane.trouble(route.dane, connection.peer_chain, tuple(names))

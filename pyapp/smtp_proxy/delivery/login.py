@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 async def log_in(connection: Connection, route: Route) -> None:
     """Log in as the route says. Raises NotReady; LinkLost."""
     if route.tls in ("none", "opportunistic") and not route.is_loopback:
-        text = f"SMARTHOST_USERNAME is set, but SMARTHOST_TLS={route.tls} would show the password"
+        text = f"{route.setting('username')} is set, but {route.setting('tls')} = {route.tls} would show the password"
         raise NotReady(text, operator=True)
     try:
         reply = await (
@@ -51,7 +51,7 @@ async def _password(connection: Connection, route: Route) -> Reply:
     offered = connection.capabilities.auth
     timeout = route.command_timeout_seconds
     if b"\0" in user + password:
-        raise NotReady("the smarthost's user name or password holds a NUL", operator=True)
+        raise NotReady(f"{route.setting('username')} or its password holds a NUL", operator=True)
     if "PLAIN" in offered:
         return await connection.command(b"AUTH PLAIN " + base64.b64encode(b"\0" + user + b"\0" + password), timeout)
     if "LOGIN" not in offered:

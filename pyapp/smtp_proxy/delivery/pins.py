@@ -1,8 +1,8 @@
 """Public key pins: the next hop must show one of the keys that we know, whatever a CA says.
 
 A pin is sha256/ and the base64 of the SHA-256 of the SubjectPublicKeyInfo (RFC 7469 2.4). Only the server's own
-certificate is looked at, not its chain: Python 3.11 shows us no more, and a pinned CA would be no better than
-SMARTHOST_CA_FILE. The chain and the name are verified all the same.
+certificate is looked at, not its chain: Python 3.11 shows us no more, and a pinned CA would be no better than a file of
+CAs for this next hop alone. The chain and the name are verified all the same.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def pin_of(certificate: bytes) -> str:
     return "sha256/" + base64.b64encode(hashlib.sha256(info).digest()).decode()
 
 
-def trouble(pins: AbstractSet[str], certificate: bytes | None) -> str | None:
-    """Why this certificate (DER) will not do; None: it will, or there are no pins."""
+def trouble(pins: AbstractSet[str], certificate: bytes | None, setting: str) -> str | None:
+    """Why this certificate (DER) will not do; None: it will, or there are no pins. `setting` has them."""
     if not pins:
         return None
     try:
@@ -40,4 +40,4 @@ def trouble(pins: AbstractSet[str], certificate: bytes | None) -> str | None:
         return f"TLS: the server's certificate can not be read, so its public key is no pinned one: {error}"
     if shown in pins:
         return None
-    return f"TLS: the server's public key is {shown}, which SMARTHOST_TLS_PINS does not name"
+    return f"TLS: the server's public key is {shown}, which {setting} does not name"

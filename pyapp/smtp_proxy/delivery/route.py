@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from smtp_proxy.delivery.pins import read_pins
 from smtp_proxy.errors import CertificateProblem
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # "starttls" is a must, whatever the certificate is worth to `tls_context`; "opportunistic" is TLS where it is offered,
 # with any certificate, and else in clear (RFC 7435).
 Wire: TypeAlias = Literal["none", "opportunistic", "starttls", "implicit"]
+
+# The route that the settings make; always there.
+SMARTHOST: Final = "smarthost"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +55,7 @@ class Route:
     command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
     data_timeout_seconds: float = 600.0  # from the final dot to its reply (4.5.3.2.6)
     hide_client: bool = False  # in Received
-    name: str = "smarthost"  # of the rule in the routes file; stable, for limits, metrics and explanations
+    name: str = SMARTHOST  # of the rule in the routes file; stable, for limits, metrics and explanations
     domain: str = ""  # direct delivery: the recipients' domain, in ASCII
     token: TokenSource | None = field(default=None, repr=False)  # XOAUTH2 instead of a password
     dane: tuple[Tlsa, ...] = ()  # the server must show what one of these speaks of
@@ -76,6 +79,10 @@ class Route:
     def destination(self) -> tuple[str, str]:
         """What limits, back-off and metrics count by: the route's name, and the recipients' domain or the host."""
         return self.name, self.domain or self.host
+
+    def setting(self, key: str) -> str:
+        """What an operator sets: a key of this route in the routes file, or the same of the settings' smarthost."""
+        return f"SMARTHOST_{key.upper()}" if self.name == SMARTHOST else f"routes.{self.name}.{key}"
 
     @property
     def remote(self) -> str:

@@ -23,7 +23,7 @@ from smtp_proxy.delivery.pins import pin_of, read_pins
 from smtp_proxy.delivery.route import tls_context
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.errors import CertificateProblem
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 pytestmark = pytest.mark.integration
 
@@ -126,19 +126,21 @@ class TestPins:
         )
         assert result.outcome is Outcome.DELIVERED
 
+    @pytest.mark.parametrize(
+        ("name", "setting"), [("smarthost", "SMARTHOST_TLS_PINS"), ("relay", "routes.relay.tls_pins")]
+    )
     async def test_another_key_will_not_and_the_mail_waits(
-        self, mode: str, authority: Authority, transport_to: TransportTo
+        self, name: str, setting: str, mode: str, authority: Authority, transport_to: TransportTo
     ) -> None:
         file = authority.issue("127.0.0.1")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
         server = server_for(mode, context)
         pins = read_pins(self.pin(authority.issue("127.0.0.1")))
-        result = await deliver(
-            server, transport_to, tls=mode, tls_context=tls_context(authority.ca_file), tls_pins=pins
-        )
+        trusted = tls_context(authority.ca_file)
+        result = await deliver(server, transport_to, tls=mode, tls_context=trusted, tls_pins=pins, name=name)
         assert (result.outcome, result.reply_code) == (Outcome.DEFERRED, 0)
-        assert f"TLS: the server's public key is {self.pin(file)}, which SMARTHOST_TLS_PINS" in result.reply_text
+        assert f"TLS: the server's public key is {self.pin(file)}, which {setting} does" in result.reply_text
         assert not server.verbs["MAIL"]
 
 
@@ -283,11 +285,17 @@ class TestLogin:
         assert result.outcome is Outcome.DEFERRED
         assert "neither" in result.reply_text
 
-    async def test_never_in_clear(self, transport_to: TransportTo, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("name", "setting"), [("smarthost", "SMARTHOST_USERNAME"), ("relay", "routes.relay.username")]
+    )
+    async def test_never_in_clear(
+        self, name: str, setting: str, transport_to: TransportTo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         server = ScriptedServer(extensions=(b"AUTH PLAIN",))
         monkeypatch.setattr("smtp_proxy.delivery.route.Route.is_loopback", property(lambda _: False))
-        result = await deliver(server, transport_to, username="user", password=SecretStr("secret"))
-        assert result.outcome is Outcome.DEFERRED
+        result = await deliver(server, transport_to, username="user", password=SecretStr("secret"), name=name)
+        assert (result.outcome, result.kind) == (Outcome.DEFERRED, Kind.AUTH)
+        assert f"{setting} is set" in result.reply_text
         assert "would show the password" in result.reply_text
         assert not server.verbs["AUTH"]
 

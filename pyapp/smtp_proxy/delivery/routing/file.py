@@ -29,6 +29,7 @@ import idna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from smtp_proxy import config_checks
+from smtp_proxy.delivery.route import SMARTHOST
 from smtp_proxy.delivery.routing.secret import SecretReference
 from smtp_proxy.errors import ConfigurationError
 
@@ -236,10 +237,6 @@ class RoutesFile(_Strict):
         if twice:
             raise ValueError(f"two rules for domain {twice[0].domain} of tenant {twice[0].tenant or '(any)'}")
         return self
-
-
-# The route that the settings make; always there.
-SMARTHOST = "smarthost"
 
 
 def read_routes(file: Path) -> RoutesFile:

@@ -6,8 +6,8 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from smtp_proxy.delivery.route import Route, tls_context
-from smtp_proxy.delivery.routing.file import SMARTHOST, RouteRule, RoutesFile
+from smtp_proxy.delivery.route import SMARTHOST, Route, tls_context
+from smtp_proxy.delivery.routing.file import RouteRule, RoutesFile
 from smtp_proxy.delivery.routing.planner import RoutePlanner
 from smtp_proxy.delivery.routing.table import RouteTable
 from smtp_proxy.delivery.routing.ways import DirectMx, OneRoute, Smarthosts, Way

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from smtp_proxy.delivery.leg import Leg
 from smtp_proxy.delivery.mx.hosts import Undeliverable
-from smtp_proxy.delivery.routing.file import SMARTHOST, ascii_domain
+from smtp_proxy.delivery.route import SMARTHOST
+from smtp_proxy.delivery.routing.file import ascii_domain
 from smtp_proxy.delivery.routing.table import Choice
 from smtp_proxy.errors import StoreUnavailable
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smtp_proxy.delivery.routing.file import SMARTHOST
+from smtp_proxy.delivery.route import SMARTHOST
 
 if TYPE_CHECKING:
     from smtp_proxy.delivery.routing.file import DomainRule, RoutesFile
