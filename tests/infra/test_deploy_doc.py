@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore import xform_name
+from command_lines import trouble_with, typed_in
 from fix_infra import ROOT
 from infra_graph.canonical import Resource
 from infra_graph.kinds import KINDS
@@ -126,6 +127,14 @@ def asked_of_aws(script: str) -> list[tuple[str, str, set[str]]]:
     for service, operation, said in re.findall(r"\baws ([a-z0-9]+) ([a-z-]+)([^|;\n]*)", outer):
         found.append((service, operation, set(re.findall(r"(?<= --)[a-z-]+", said))))
     return found
+
+
+@pytest.mark.parametrize("file", TYPED)
+def test_our_own_command_line_takes_what_is_typed(file: str) -> None:
+    """Only AWS was asked about its part, so `domains add TENANT DOMAIN` stood here, which is no such command."""
+    asked = typed_in(TYPED[file])
+    assert len(asked) > 12 or file != "docs/DEPLOY.md"
+    assert [wrong for command, is_script in asked if (wrong := trouble_with(command, is_script=is_script))] == []
 
 
 @pytest.mark.parametrize("file", TYPED)
