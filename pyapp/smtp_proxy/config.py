@@ -396,6 +396,9 @@ class Settings(BaseModel):
         default="",
         description="sha256/BASE64 of the smarthost's public key (RFC 7469 2.4), several with commas: one must match",
     )
+    smarthost_dkim: Literal["auto", "all", "one", "none"] = Field(
+        default="auto", description="DKIM signatures of ours that it is given; auto: all, and none if it is SES"
+    )
     smarthost_username: str = ""
     smarthost_password: SecretStr = SecretStr("")
     smarthost_secret: str = Field(

@@ -15,6 +15,7 @@ from smtp_proxy.cli.arguments import JsonOption, settings_of
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.config import Settings
+from smtp_proxy.delivery.route import smarthost_dkim
 from smtp_proxy.errors import ConfigurationError, InvalidValue
 from smtp_proxy.model.domain import Domain
 from smtp_proxy.sealing import SecretKeys, new_key_line
@@ -211,6 +212,9 @@ def _print_records(found: list[Domain], settings: Settings, *, as_json: bool = F
         about = {"next": f"publish now; signs from {when(record.signs_from)}", "signs": "signs"}
         typer.echo(f"; {about.get(record.state, f'retired; keep until {when(record.until)}')}")
         typer.echo(record.zone_line)
+    if smarthost_dkim(settings) == "none":
+        host = settings.smarthost_host
+        typer.echo(f"; the smarthost {host} signs itself and is given no signature of these keys: docs/ROUTES.md")
 
 
 def _now() -> datetime:

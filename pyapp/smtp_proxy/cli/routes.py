@@ -63,9 +63,9 @@ def show(
     if trouble is not None:
         typer.echo(f"{trouble.outcome.name.lower()}: {trouble.enhanced_code} {trouble}")
         return
-    table = make_table("route", "next hop", "TLS", "login")
+    table = make_table("route", "next hop", "TLS", "login", "DKIM")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("route", "next_hop", "tls", "login")))
+        table.add_row(*(str(row[key]) for key in ("route", "next_hop", "tls", "login", "dkim")))
     print_table(table)
 
 
@@ -88,7 +88,7 @@ async def _no_tenant(tenant_id: UUID) -> str:
 
 def _row(route: Route) -> dict[str, Any]:
     login = "XOAUTH2" if route.token is not None else "password" if route.username else "-"
-    return {"route": route.name, "next_hop": route.remote, "tls": _tls(route), "login": login}
+    return {"route": route.name, "next_hop": route.remote, "tls": _tls(route), "login": login, "dkim": route.dkim}
 
 
 def _tls(route: Route) -> str:

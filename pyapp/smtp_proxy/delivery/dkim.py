@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -40,6 +41,8 @@ SIGNED: Final = (
     b"list-unsubscribe", b"list-unsubscribe-post", b"list-post", b"list-owner", b"list-archive", b"feedback-id",
     b"auto-submitted", b"precedence",
 )  # fmt: skip
+# What a provider puts its own in the place of, SES above all: a signature over it would break there.
+REPLACED: Final = frozenset({b"message-id", b"date"})
 _WSP_RUN: Final = re.compile(rb"[ \t]{2,}|\t")
 _FOLDS: Final = re.compile(rb"[ \t\r\n]+")
 # Bytes hashed in one go; between two of them other tasks have their turn when this runs in a thread.
@@ -67,17 +70,20 @@ class SigningKey:
         return self.private.sign(hashlib.sha256(data).digest())  # RFC 8463 3: PureEdDSA over the SHA-256 hash
 
 
-def sign(message: bytes, keys: Sequence[SigningKey], timestamp: int) -> bytes:
+def sign(
+    message: bytes, keys: Sequence[SigningKey], timestamp: int, *, leaving_out: AbstractSet[bytes] = frozenset()
+) -> bytes:
     """Return one DKIM-Signature field for each key, ready to be put on top of `message`.
 
     Args:
         message: CRLF lines, dots unstuffed, as `Envelope.body`.
         keys: one signature each.
         timestamp: seconds since 1970, for the t= tag.
+        leaving_out: names of fields that are not to be covered, in lower case.
     """
     header = header_of(message)
     fields = header_fields(header)
-    names = signed_names([name for name, _ in fields])
+    names = signed_names([name for name, _ in fields], leaving_out)
     covered = _covered(fields, names)
     body_hash = base64.b64encode(hash_body(message[len(header) + 2 :]))
     return b"".join(_signature(key, names, covered, body_hash, timestamp) for key in keys)
@@ -102,11 +108,11 @@ def canonical_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, name + b":" + _FOLDS.sub(b" ", value).strip(b" ")
 
 
-def signed_names(present: Sequence[bytes]) -> list[bytes]:
+def signed_names(present: Sequence[bytes], leaving_out: AbstractSet[bytes] = frozenset()) -> list[bytes]:
     """The h= tag: each wanted field as often as it occurs, those in `OVERSIGNED` once more."""
     counts = Counter(present)
-    over = [name for name in OVERSIGNED for _ in range(counts[name] + 1)]
-    return over + [name for name in SIGNED for _ in range(counts[name])]
+    over = [name for name in OVERSIGNED if name not in leaving_out for _ in range(counts[name] + 1)]
+    return over + [name for name in SIGNED if name not in leaving_out for _ in range(counts[name])]
 
 
 def hash_body(body: bytes) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from smtp_proxy.delivery.pins import read_pins
+from smtp_proxy.delivery.sign import usual_for
 from smtp_proxy.errors import CertificateProblem
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
     from smtp_proxy.delivery.mx.dane import Tlsa
     from smtp_proxy.delivery.provider import Provider
+    from smtp_proxy.delivery.sign import Dkim
     from smtp_proxy.delivery.token import TokenSource
 
 
@@ -55,6 +57,7 @@ class Route:
     command_timeout_seconds: float = 300.0  # greeting, EHLO, AUTH, MAIL, RCPT, DATA, each block of data
     data_timeout_seconds: float = 600.0  # from the final dot to its reply (4.5.3.2.6)
     hide_client: bool = False  # in Received
+    dkim: Dkim = "all"  # of our signatures, which it is given
     name: str = SMARTHOST  # of the rule in the routes file; stable, for limits, metrics and explanations
     domain: str = ""  # direct delivery: the recipients' domain, in ASCII
     token: TokenSource | None = field(default=None, repr=False)  # XOAUTH2 instead of a password
@@ -117,7 +120,13 @@ def smarthost(settings: Settings) -> Route:
         command_timeout_seconds=settings.smarthost_command_timeout_seconds,
         data_timeout_seconds=settings.smarthost_data_timeout_seconds,
         hide_client=settings.received_client_address == "hide",
+        dkim=smarthost_dkim(settings),
     )
+
+
+def smarthost_dkim(settings: Settings) -> Dkim:
+    """Which of our signatures the smarthost of the settings is given."""
+    return usual_for(settings.smarthost_host) if settings.smarthost_dkim == "auto" else settings.smarthost_dkim
 
 
 def tls_context(ca_file: Path | None, setting: str = "SMARTHOST_CA_FILE") -> ssl.SSLContext:

@@ -10,11 +10,14 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from smtp_proxy.model.attempt import Kind, Outcome
 
-_KEYS: Final = frozenset({"name", "code", "status", "text", "kind", "outcome", "examples"})
+if TYPE_CHECKING:
+    from smtp_proxy.model.attempt import RecipientResult
+
+_KEYS: Final = frozenset({"name", "code", "status", "text", "kind", "outcome", "advice", "examples"})
 # What is looked at of a text: who explains, explains at the beginning. Characters.
 _TEXT_MAX: Final = 500
 
@@ -30,6 +33,7 @@ class Rule:
     text: re.Pattern[str] | None
     deferred: bool  # although the code says for good
     examples: tuple[str, ...]
+    advice: str = ""  # to the operator of this service, who can mend it
 
     def fits(self, code: str, status: str, text: str) -> bool:
         """Whether it speaks of such a reply."""
@@ -63,6 +67,12 @@ def judge(code: int, status: str, text: str, outcome: Outcome) -> tuple[Outcome,
     return (Outcome.DEFERRED if rule.deferred else outcome), rule.kind
 
 
+def advice_for(result: RecipientResult) -> str:
+    """What an operator is to do about a reply; "" as a rule."""
+    rule = rule_for(result.reply_code, result.enhanced_code, result.reply_text) if result.reply_code else None
+    return rule.advice if rule is not None else ""
+
+
 def _rule(entry: dict[str, Any]) -> Rule:
     name = entry.get("name", "without a name")
     if wrong := (set(entry) - _KEYS) | ({"name", "code", "kind", "examples"} - set(entry)):
@@ -78,6 +88,7 @@ def _rule(entry: dict[str, Any]) -> Rule:
             text=_pattern(entry.get("text")),
             deferred="outcome" in entry,
             examples=tuple(entry["examples"]),
+            advice=entry.get("advice", ""),
         )
     except (KeyError, re.error) as error:
         raise ValueError(f"replies.toml, rule {name}: {error}") from None

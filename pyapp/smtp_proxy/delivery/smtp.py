@@ -20,7 +20,8 @@ from smtp_proxy.delivery.message import Message, compose
 from smtp_proxy.delivery.not_ready import NotReady
 from smtp_proxy.delivery.pool import Idle, Pool
 from smtp_proxy.delivery.recent import make_room
-from smtp_proxy.delivery.sign import CannotSign, Unsigned
+from smtp_proxy.delivery.rules import advice_for
+from smtp_proxy.delivery.sign import CannotSign, Signatures, Unsigned
 from smtp_proxy.delivery.transaction import Addressee, Transcript, transact
 from smtp_proxy.delivery.transport import NO_LEDGER
 from smtp_proxy.delivery.turn import FREE_TURN, SharedTurn, Turn
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from smtp_proxy.delivery.leg import Leg, Planner
     from smtp_proxy.delivery.provider import Provider
     from smtp_proxy.delivery.route import Route
-    from smtp_proxy.delivery.sign import Signer
+    from smtp_proxy.delivery.sign import Dkim, Signer
     from smtp_proxy.delivery.transport import Ledger
-    from smtp_proxy.model.envelope import Job, Recipient
+    from smtp_proxy.model.envelope import Envelope, Job, Recipient
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +64,13 @@ class SmtpTransport:
     async def deliver(self, job: Job, ledger: Ledger = NO_LEDGER, turn: Turn = FREE_TURN) -> list[RecipientResult]:
         """Offer the job to its next hops; one result per recipient, in the job's order."""
         legs = await self._routes.plan(job)
-        try:
-            signature = await self._signer.headers(job.envelope)
-        except CannotSign as trouble:
-            return [no_reply(recipient.number, str(trouble), _remote(legs[0])) for recipient in job.recipients]
+        signatures = Signatures(self._signer, job.envelope, legs=len(legs))
         if len(legs) == 1:
-            results = await self._deliver_leg(job, legs[0], signature, ledger, turn)
+            results = await self._deliver_leg(job, legs[0], signatures, ledger, turn)
         else:
             shared = SharedTurn(turn, len(legs))
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._deliver_one_of(job, leg, signature, ledger, shared)) for leg in legs]
+                tasks = [group.create_task(self._deliver_one_of(job, leg, signatures, ledger, shared)) for leg in legs]
             results = {number: result for task in tasks for number, result in task.result().items()}
         return [results[recipient.number] for recipient in job.recipients]
 
@@ -83,15 +81,15 @@ class SmtpTransport:
         await self._governor.close()
 
     async def _deliver_one_of(
-        self, job: Job, leg: Leg, signature: bytes, ledger: Ledger, turn: SharedTurn
+        self, job: Job, leg: Leg, signatures: Signatures, ledger: Ledger, turn: SharedTurn
     ) -> dict[int, RecipientResult]:
         try:
-            return await self._deliver_leg(job, leg, signature, ledger, turn)
+            return await self._deliver_leg(job, leg, signatures, ledger, turn)
         finally:
             turn.ended()
 
     async def _deliver_leg(
-        self, job: Job, leg: Leg, signature: bytes, ledger: Ledger, turn: Turn
+        self, job: Job, leg: Leg, signatures: Signatures, ledger: Ledger, turn: Turn
     ) -> dict[int, RecipientResult]:
         """Results by the recipients' numbers."""
         if not leg.candidates:
@@ -101,21 +99,18 @@ class SmtpTransport:
         addressees = _addressees(leg.recipients, first, results)
         if not addressees:
             return results
+        account = _Account(ledger)
+        errand = _Errand(job.envelope.tenant_id, _Copies(job.envelope, signatures), account, turn, job.lane)
         try:
-            message = compose(job.envelope, first.client_name, hide_client=first.hide_client, signature=signature)
-        except UnfitForWire as reason:
+            await self._send(leg.candidates, errand, addressees, results)
+        except UnfitForWire as reason:  # of the first copy that was made, so nothing was sent
             for addressee in addressees:
                 results[addressee.number] = _unfit(addressee.number, reason, first)
-        else:
-            account = _Account(ledger)
-            errand = _Errand(job.envelope.tenant_id, message, account, turn, job.lane)
-            try:
-                await self._send(leg.candidates, errand, addressees, results)
-            except Exception:
-                # A fault of ours on this way: the other ways, and what was answered on this one, stand.
-                log.exception("a delivery by route %s failed in an unforeseen way", first.name)
-                for addressee in addressees:
-                    results.setdefault(addressee.number, account.after_crash(addressee.number, first))
+        except Exception:
+            # A fault of ours on this way: the other ways, and what was answered on this one, stand.
+            log.exception("a delivery by route %s failed in an unforeseen way", first.name)
+            for addressee in addressees:
+                results.setdefault(addressee.number, account.after_crash(addressee.number, first))
         return {number: on_route(result, first.name) for number, result in results.items()}
 
     async def _send(
@@ -146,16 +141,17 @@ class SmtpTransport:
         kept_back: Transcript | None = None
         for place, route in enumerate(candidates):
             try:
+                message = await errand.copies.of(route)
                 permit = await self._governor.enter(route, errand.tenant, errand.turn, errand.lane)
             except Busy as busy:
                 kept_back = _not_asked(addressees, route, str(busy), busy.seconds)
                 continue
-            except Blocked as blocked:
-                kept_back = kept_back or _not_asked(addressees, route, str(blocked))
+            except (Blocked, CannotSign) as trouble:
+                kept_back = kept_back or _not_asked(addressees, route, str(trouble))
                 continue
             transcript = None
             try:
-                transcript = await self._transact(route, errand.message, addressees, errand.ledger)
+                transcript = await self._transact(route, message, addressees, errand.ledger)
             finally:
                 self._governor.leave(permit, transcript)
             if not transcript.hung_up:
@@ -175,7 +171,9 @@ class SmtpTransport:
     ) -> Transcript:
         """Run one transaction, a second time on a fresh connection if a reused one turns out to be dead."""
         if route.provider is not None:
-            return await _offer(route.provider, message, addressees, ledger)
+            transcript = await _offer(route.provider, message, addressees, ledger)
+            _report_what_to_set(transcript, route)
+            return transcript
         pool = self._pool(route)
         fresh = False
         while True:
@@ -192,6 +190,7 @@ class SmtpTransport:
                 pool.release(connection)
             if not (transcript.hung_up and reused and not fresh):
                 _report_login_trouble(transcript, route)
+                _report_what_to_set(transcript, route)
                 return transcript
             fresh = True
 
@@ -222,12 +221,32 @@ async def _offer(provider: Provider, message: Message, addressees: list[Addresse
     return Transcript(offered.results, hung_up=offered.turned_away)
 
 
+class _Copies:
+    """The message as each next hop wants it signed; those that want the same get the same."""
+
+    __slots__ = ("_envelope", "_made", "_signatures")
+
+    def __init__(self, envelope: Envelope, signatures: Signatures) -> None:
+        self._envelope = envelope
+        self._signatures = signatures
+        self._made: dict[Dkim, Message] = {}
+
+    async def of(self, route: Route) -> Message:
+        """Raises UnfitForWire, CannotSign."""
+        message = self._made.get(route.dkim)
+        if message is None:
+            signature = await self._signatures.of(route.dkim)
+            message = compose(self._envelope, route.client_name, hide_client=route.hide_client, signature=signature)
+            self._made[route.dkim] = message
+        return message
+
+
 @record(frozen=True, slots=True)
 class _Errand:
     """What goes to whichever candidate takes it."""
 
     tenant: UUID
-    message: Message
+    copies: _Copies
     ledger: _Account
     turn: Turn
     lane: Lane
@@ -298,10 +317,6 @@ def _addressees(recipients: Sequence[Recipient], route: Route, results: dict[int
     return addressees
 
 
-def _remote(leg: Leg) -> str:
-    return leg.candidates[0].remote if leg.candidates else ""
-
-
 def _unfit(number: int, reason: UnfitForWire, route: Route) -> RecipientResult:
     return refused_here(number, reason.enhanced_code, str(reason), route.remote)
 
@@ -351,6 +366,15 @@ def _not_ready(trouble: NotReady, addressees: list[Addressee], route: Route) -> 
             )
         transcript.results[addressee.number] = result
     return transcript
+
+
+def _report_what_to_set(transcript: Transcript, route: Route) -> None:
+    """What it said is for somebody here to mend, and a rule knows how."""
+    for result in transcript.results.values():
+        if result.outcome is Outcome.DEFERRED and (advice := advice_for(result)):
+            text = f"{result.reply_code} {result.reply_text}; {advice}"
+            log.error("%s (route %s): %s", route.remote, route.name, text, extra={"action": "setting_wanted"})
+            return
 
 
 def _report_login_trouble(transcript: Transcript, route: Route) -> None:

@@ -29,6 +29,7 @@ from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
     from typing import Protocol
 
@@ -87,7 +88,7 @@ class DomainSigner:
         finally:
             await end([listening])
 
-    async def headers(self, envelope: Envelope) -> bytes:
+    async def headers(self, envelope: Envelope, *, alone: bool = False) -> bytes:
         """See Signer."""
         if self._domains is None:
             raise CannotSign("the signing keys are not read yet")
@@ -98,9 +99,12 @@ class DomainSigner:
         keys = [] if domain is None else [self._open(domain, key) for key in domain.keys if key.signs_at(now)]
         if not keys:
             return b""
+        if alone:
+            keys = [_most_trusted(keys)]
+        left_out = dkim.REPLACED if alone else frozenset()
         if len(envelope.body) > _LARGE_BYTES:
-            return await asyncio.to_thread(_sign, envelope, keys, now)
-        return _sign(envelope, keys, now)
+            return await asyncio.to_thread(_sign, envelope, keys, now, left_out)
+        return _sign(envelope, keys, now, left_out)
 
     def _domain_of(self, envelope: Envelope) -> Domain | None:
         assert self._domains is not None  # noqa: S101 - asked by `headers`
@@ -146,5 +150,12 @@ def above(domain: str) -> Iterator[str]:
         name = name.partition(".")[2]
 
 
-def _sign(envelope: Envelope, keys: Sequence[dkim.SigningKey], now: datetime) -> bytes:
-    return dkim.sign(envelope.body, keys, int(now.timestamp()))
+def _most_trusted(keys: Sequence[dkim.SigningKey]) -> dkim.SigningKey:
+    """RSA, which every verifier knows; another where there is none."""
+    return next((key for key in keys if key.algorithm == "rsa-sha256"), keys[0])
+
+
+def _sign(
+    envelope: Envelope, keys: Sequence[dkim.SigningKey], now: datetime, leaving_out: AbstractSet[bytes] = frozenset()
+) -> bytes:
+    return dkim.sign(envelope.body, keys, int(now.timestamp()), leaving_out=leaving_out)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -401,7 +402,7 @@ async def test_limits_of_the_fleet_are_for_ses_too(moto: str, valkey: ValkeyServ
 
 async def test_a_lost_claim_sends_nothing(refusing: Refusing) -> None:
     class Lost:
-        async def sending(self, recipient_numbers: object) -> bool:
+        async def sending(self, recipient_numbers: object, remote: str = "") -> bool:
             return False
 
     client = SesClient(SesAccount("eu-central-1", refusing.url), SystemClock())
@@ -410,6 +411,57 @@ async def test_a_lost_claim_sends_nothing(refusing: Refusing) -> None:
     offered = await Ses(client).offer(b"x", [(0, "ü@b.example")], NO_LEDGER)
     assert (offered.results[0].outcome, offered.results[0].enhanced_code) == (Outcome.REFUSED, "5.6.7")
     await client.close()
+
+
+async def test_ses_gets_no_signature_of_ours(refusing: Refusing) -> None:
+    """It takes no message with two, and signs itself: mail of a domain with keys once bounced for good."""
+
+    class Keys:
+        async def headers(self, envelope: object, *, alone: bool = False) -> bytes:
+            return b"DKIM-Signature: rsa\r\nDKIM-Signature: ed25519\r\n"
+
+    transport = transport_by(refusing.url)
+    transport._signer = Keys()
+    (result,) = await transport.deliver(job())
+    await transport.close()
+    assert result.outcome is Outcome.DELIVERED
+    (request,) = refusing.requests
+    assert b"DKIM-Signature" not in base64.b64decode(request["Content"]["Raw"]["Data"])  # type: ignore[index]
+
+
+async def test_what_ses_says_of_a_second_signature_waits_for_the_operator(
+    refusing: Refusing, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing.error, refusing.message = "BadRequestException", "Duplicate header 'DKIM-Signature'."
+    transport = transport_by(refusing.url)
+    results = [(await transport.deliver(job()))[0] for _ in range(8)]
+    assert not transport._governor._breakers, "and SES is well"
+    await transport.close()
+    assert {(r.outcome, r.reply_code, r.kind) for r in results} == {(Outcome.DEFERRED, 451, Kind.LOCAL)}
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(said) == 8
+    assert "(route ses)" in said[0]
+    assert 'set dkim = "none"' in said[0]
+    refusing.message = "Duplicate header 'Subject'."  # nothing that we could mend
+    transport = transport_by(refusing.url)
+    (result,) = await transport.deliver(job())
+    await transport.close()
+    assert result.outcome is Outcome.REFUSED
+
+
+async def test_the_ledger_is_told_which_server_of_ses(refusing: Refusing) -> None:
+    """`explain` of an outcome that nobody knows once named none."""
+    told: list[str] = []
+
+    class Ledger:
+        async def sending(self, recipient_numbers: object, remote: str = "") -> bool:
+            told.append(remote)
+            return True
+
+    transport = transport_by(refusing.url)
+    await transport.deliver(job(), Ledger())
+    await transport.close()
+    assert told == ["email.eu-central-1.amazonaws.com:443"]
 
 
 def test_the_pace_halves_recovers_and_pauses_for_longer_each_time() -> None:

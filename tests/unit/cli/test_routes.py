@@ -56,6 +56,7 @@ def test_show_by_tenant_and_domain(shell: Shell) -> None:
         ("a.relay.example:587", "password"),
         ("b.relay.example:465", "password"),
     ]
+    assert {row["dkim"] for row in found["candidates"]} == {"all"}
     assert found["candidates"][0]["tls"] == "starttls: certificate of its name"
     assert found["trouble"] is None
     assert shell("routes", "show", "x@sub.example") == 0

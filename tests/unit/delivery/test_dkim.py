@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 
 import dkim as dkimpy
@@ -109,6 +110,18 @@ def test_what_was_signed_can_not_be_changed_nor_added_to() -> None:
         (b"Date:", b"Content-Type: text/html\r\nDate:"),
     ):
         assert verified(signed.replace(before, after, 1), ED25519) == [False], (before, after)
+
+
+def test_a_provider_that_replaces_date_and_message_id_breaks_no_signature_without_them() -> None:
+    """As Amazon SES does; a signature that covers them fails from there on."""
+    dated = MESSAGE.replace(b"Date:", b"Message-ID: <1@example.com>\r\nDate:", 1)
+    for left_out, good in ((dkim.REPLACED, True), (frozenset(), False)):
+        signed = dkim.sign(dated, [RSA], 1, leaving_out=left_out) + dated
+        assert verified(signed, RSA) == [True]
+        passed_on = signed.replace(b"<1@example.com>", b"<2@email.amazonses.com>", 1)
+        passed_on = re.sub(rb"\r\nDate: [^\r]*", b"\r\nDate: Fri, 27 Nov 2026 10:00:00 +0000", passed_on, count=1)
+        assert passed_on.count(b"2@email") == passed_on.count(b"27 Nov 2026") == 1
+        assert verified(passed_on, RSA) == [good]
 
 
 def test_relays_on_the_way_break_nothing() -> None:

@@ -30,9 +30,11 @@ class Desk:
         self.store = MemoryStore(self.clock)
         self.signer = DomainSigner(self.store, KEYS, self.clock)
 
-    async def add(self, name: str, tenant: UUID = TENANT, **options: float) -> Domain:
+    async def add(
+        self, name: str, tenant: UUID = TENANT, algorithms: tuple[str, ...] = ("ed25519-sha256",), **options: float
+    ) -> Domain:
         begins = START + timedelta(seconds=options.get("after", 0))
-        found = await self.store.add_domain(tenant, name, domains.new_keys(KEYS, ["ed25519-sha256"], START, begins))
+        found = await self.store.add_domain(tenant, name, domains.new_keys(KEYS, list(algorithms), START, begins))
         await self.signer.load()
         return found
 
@@ -138,6 +140,25 @@ async def test_keys_are_read_again_when_told(desk: Desk) -> None:
     await asyncio.sleep(0.05)
     assert await desk.signed_by("a@example.com") == ["example.com"]
     running.cancel()
+
+
+@pytest.mark.parametrize("body", [b"hi\r\n", b"line  of text\r\n" * 20_000])
+async def test_one_signature_alone_is_by_rsa_and_covers_nothing_that_ses_replaces(desk: Desk, body: bytes) -> None:
+    await desk.add("example.com", algorithms=("ed25519-sha256", "rsa-sha256"))
+    mail = envelope(b"From: a@example.com\r\nDate: now\r\nMessage-ID: <1@example.com>\r\nSubject: x\r\n\r\n" + body)
+    (signature,) = (await desk.signer.headers(mail, alone=True)).decode().split("DKIM-Signature:")[1:]
+    tags = dict(part.strip().partition("=")[::2] for part in re.sub(r"\s+", "", signature).split(";"))
+    assert tags["a"] == "rsa-sha256"
+    assert tags["h"].split(":")[:3] == ["from", "from", "reply-to"]
+    assert not {"date", "message-id"} & set(tags["h"].split(":"))
+    both = re.sub(rb"\s+", b"", await desk.signer.headers(mail))
+    assert both.count(b"DKIM-Signature:") == 2
+    assert both.count(b"date:date:") == both.count(b"message-id:message-id:") == 2
+
+
+async def test_one_signature_alone_is_by_another_key_where_there_is_no_rsa(desk: Desk) -> None:
+    await desk.add("example.com")
+    assert b"a=ed25519-sha256" in await desk.signer.headers(mail_from("a@example.com"), alone=True)
 
 
 async def test_large_mail_is_signed_too(desk: Desk) -> None:

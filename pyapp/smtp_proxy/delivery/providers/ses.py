@@ -7,6 +7,7 @@ fast", 554 for "no".
     our own pace, after it said "too fast"    postponed: no attempt, and no news of SES
     too fast, quota, paused, out of order     deferred, and another candidate may be asked
     our keys, our rights, our settings        deferred, and an error in the log: the operator's to mend
+    two DKIM-Signature fields                 the same: ours, which `dkim` of the route leaves out, or the message's own
     the message or its sender                 refused
     no answer to a call that went out         unknown: it may have been sent
 
@@ -38,6 +39,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 from smtp_proxy.delivery.provider import Offered
 from smtp_proxy.delivery.providers.pace import FleetPace
 from smtp_proxy.delivery.reply import printable
+from smtp_proxy.delivery.rules import rule_for
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ _NO_ANSWER: Final = Verdict(Outcome.UNKNOWN, 0, "", Kind.NETWORK)
 _REFUSED: Final = Verdict(Outcome.REFUSED, 554, "5.7.1", Kind.BLOCK)
 _UNVERIFIED: Final = Verdict(Outcome.REFUSED, 554, "5.7.1", Kind.POLICY)
 _MALFORMED: Final = Verdict(Outcome.REFUSED, 554, "5.6.0", Kind.POLICY)
+# It would be taken if a setting of ours were another; a rule of replies.toml says which. SES is well, and stays open.
+_TO_MEND: Final = Verdict(Outcome.DEFERRED, 451, "4.6.0", Kind.LOCAL)
 
 # Errors of SendEmail, and those that all of AWS has, by code.
 _BY_CODE: Final = {
@@ -211,7 +215,7 @@ class Ses:
             return kept_back, "SES: sending slower for now"
         if wait:
             await asyncio.sleep(wait)
-        if not await ledger.sending([number for number, _ in part]):
+        if not await ledger.sending([number for number, _ in part], client.remote):
             return Verdict(Outcome.DEFERRED, 0, "", Kind.LOCAL), "the claim was lost before it was sent"
         try:
             message_id = await client.send(self._request(raw, [address for _, address in part]))
@@ -282,6 +286,8 @@ def _in_handshake(error: BaseException) -> bool:
 
 def _of_answer(code: str, said: str, status: int) -> Verdict:
     verdict = _BY_CODE.get(code)
+    if verdict is _MALFORMED and (rule := rule_for(verdict.code, "", said)) is not None and rule.advice:
+        return _TO_MEND
     if verdict is _REFUSED and "not verified" in said:
         return _UNVERIFIED
     if verdict is None:

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from smtp_proxy import config_checks
 from smtp_proxy.delivery.route import SMARTHOST
 from smtp_proxy.delivery.routing.secret import SecretReference
+from smtp_proxy.delivery.sign import Dkim, usual_for
 from smtp_proxy.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -102,6 +103,7 @@ class RouteRule(_Strict):
     private_addresses: bool = False
     address_literals: bool = True
     ses: SesRule | None = None
+    dkim: Dkim | None = Field(default=None, description="none given: all, and none where the next hop is SES")
     connections: int = Field(default=16, ge=1, le=10_000)
     fleet_connections: int = Field(default=0, ge=0, description="transactions at once, all workers; 0: any")
     messages_per_minute: int = Field(default=0, ge=0, description="all workers; 0: any")
@@ -117,6 +119,10 @@ class RouteRule(_Strict):
     @property
     def policy(self) -> TlsPolicy:
         return self.tls or ("opportunistic" if self.kind == "mx" else "verified")
+
+    def signatures_for(self, host: str) -> Dkim:
+        """Which of our DKIM signatures a next hop of this route is given."""
+        return self.dkim or ("none" if self.kind == "ses" else usual_for(host))
 
     @field_validator("tls_pins")
     @classmethod

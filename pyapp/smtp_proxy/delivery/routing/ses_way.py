@@ -41,9 +41,11 @@ class SesWay:
             client = SesClient(account, clock, paces)
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"routes.{name}.ses: {error}") from None
+        host = f"email.{ses.region}.amazonaws.com"
         self._template = replace(
             of_rule(name, rule, base),
-            host=f"email.{ses.region}.amazonaws.com",
+            host=host,
+            dkim=rule.signatures_for(host),
             port=443,
             tls="implicit",
             username="",

@@ -70,7 +70,14 @@ class Smarthosts:
         self._hosts = [
             (
                 host,
-                replace(template, host=host.host, port=host.port or rule.port or usual, tls=wire, tls_context=context),
+                replace(
+                    template,
+                    host=host.host,
+                    port=host.port or rule.port or usual,
+                    tls=wire,
+                    tls_context=context,
+                    dkim=rule.signatures_for(host.host),
+                ),
             )
             for host in rule.hosts
         ]
@@ -209,6 +216,7 @@ def of_rule(name: str, rule: RouteRule, base: Route) -> Route:
         base,
         name=name,
         username=rule.username,
+        dkim=rule.dkim or "all",
         tls_pins=frozenset(rule.tls_pins),
         connections=rule.connections,
         fleet_connections=rule.fleet_connections,

@@ -122,6 +122,33 @@ async def test_a_rule_of_the_tenant_and_its_login(file: Path) -> None:
     assert (smart.name, smart.host, smart.password) == ("smarthost", "smart.example", None)
 
 
+async def test_which_signatures_a_next_hop_is_given(tmp_path: Path) -> None:
+    """SES once got two, which it takes from nobody, so no mail of a domain with keys got through."""
+    path = tmp_path / "routes.toml"
+    ses = 'kind = "ses"\nses = { region = "eu-central-1" }\n'
+    hosts = '["a.example", "email-smtp.eu-central-1.amazonaws.com"]'
+    path.write_text(
+        f'[routes.ses]\n{ses}[routes.told]\n{ses}dkim = "one"\n'
+        f'[routes.hosts]\nhosts = {hosts}\n[routes.hosts_told]\nhosts = {hosts}\ndkim = "all"\n'
+        '[routes.none]\nhosts = ["a.example"]\ndkim = "none"\n'
+    )
+    around = replace(surroundings(), base=replace(surroundings().base, dkim="none"))
+    planner = load(path, around)
+    found = {}
+    for name in ("ses", "told", "hosts", "hosts_told", "none", "smarthost"):
+        way = await planner.find("x.example", None, route=name)
+        found[name] = {route.host: route.dkim for route in way.candidates}
+    api, smtp = "email.eu-central-1.amazonaws.com", "email-smtp.eu-central-1.amazonaws.com"
+    assert found == {
+        "ses": {api: "none"},
+        "told": {api: "one"},
+        "hosts": {"a.example": "all", smtp: "none"},
+        "hosts_told": {"a.example": "all", smtp: "all"},
+        "none": {"a.example": "none"},
+        "smarthost": {"smart.example": "none"},
+    }
+
+
 async def test_an_operators_route_counts_before_all_rules(file: Path) -> None:
     planner = load(file, surroundings())
     usual = job("1@a.example", "2@a.example", "3@c.example")
