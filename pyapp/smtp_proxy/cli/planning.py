@@ -13,7 +13,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.output import make_table, print_json, print_table
 from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.planning import chart, stack, traffic
-from smtp_proxy.planning.capacity import Load, Plan
+from smtp_proxy.planning.capacity import FARGATE_QUOTA, FARGATE_QUOTA_NEW, Load, Plan
 from smtp_proxy.planning.capacity import plan as planned
 from smtp_proxy.planning.message_costs import read_costs
 from smtp_proxy.planning.prices import read_prices
@@ -168,6 +168,11 @@ def _show_plan(made: Plan, load: Load, note: str) -> None:
     table.add_row("stream shards", str(made.stream_shards))
     table.add_row("database", f"{made.database or 'none'}; up to {made.database_connections:,} connections")
     table.add_row("storage", f"{made.storage_gib:,.0f} GiB")
+    table.add_row(
+        "Fargate, all at max_tasks",
+        f"{made.fargate_vcpu:g} vCPU, {made.fargate_vcpu_deploying:g} while the largest service is deployed; quota "
+        f"{FARGATE_QUOTA}, of which new accounts may have {FARGATE_QUOTA_NEW}",
+    )
     for name, dollars in made.dollars_per_month.items():
         table.add_row(f"a month: {name}", f"{dollars:,.0f} $")
     table.add_row("a month: all of it", f"{made.total:,.0f} $")

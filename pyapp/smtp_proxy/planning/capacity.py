@@ -28,11 +28,22 @@ ADMINISTRATION: Final = 90
 # session can make it hold beside that (docs/RUNBOOK.md, "Under attack: what limits what").
 _PROCESS_MIB: Final = 300 + 256
 _SESSION_MIB: Final = 60 / 1024
+# Service Quotas of Fargate, "Fargate On-Demand vCPU resource count", in each region; and what AWS gives new accounts.
+FARGATE_QUOTA, FARGATE_QUOTA_NEW = "L-3032A538", 6
 _SECONDS_PER_MONTH: Final = HOURS_PER_MONTH * 3600
-# What gp3 of RDS writes at most; and of a message: body and rows, to the log and to their pages.
-_VOLUME_MIB_PER_SECOND: Final = 4000.0
+# gp3 of RDS for PostgreSQL has four volumes from this size on (RDS user guide, "gp3 storage"): MiB and writes a second
+# below it, and from it on. More can be provisioned, and costs; the stack does not.
+_STRIPED_GIB: Final = 400.0
+_ONE_VOLUME, _FOUR_VOLUMES = (125.0, 3_000.0), (500.0, 12_000.0)
+_LARGEST_GIB: Final = 65_536.0
+# RDS enlarges storage of which a tenth is left.
+_FREE: Final = 0.1
+# KiB written of a message: body and rows, to the log and, as much, to pages of 8 KiB; and at most so many flushes of
+# the log, one when it is accepted and one when its delivery is recorded, which messages of a batch share.
 _WRITES_PER_KIB: Final = 2.2
 _WRITES_KIB: Final = 4.0
+_PAGE_KIB: Final = 8.0
+_FLUSHES: Final = 2.0
 # A row of an envelope, a delivery and an attempt with their indexes, beside the body.
 _ROW_KIB: Final = 1.5
 
@@ -68,6 +79,8 @@ class Plan:
     database: str = ""
     database_connections: int = 0
     storage_gib: float = 0.0
+    fargate_vcpu: float = 0.0  # of all services at max_tasks, and while the largest is deployed
+    fargate_vcpu_deploying: float = 0.0
     dollars_per_month: dict[str, float] = field(default_factory=dict)
     spec: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -95,7 +108,10 @@ def plan(load: Load, stack: Stack, costs: MessageCosts, prices: Prices, worker_c
     _judge_sessions(made, stack)
     _choose_database(made, load, stack, costs, prices)
     _judge_extrapolation(made, load, costs)
+    made.fargate_vcpu, made.fargate_vcpu_deploying = fargate_vcpu(stack)
     made.storage_gib = load.average * 86_400 * load.retention_days * (load.size_kib + _ROW_KIB) / 2**20
+    _judge_storage(made, load, stack)
+    _judge_writes(made, load, stack)
     made.dollars_per_month = _costs(made, load, stack, prices)
     made.spec = spec_formulas(load)
     return made
@@ -161,11 +177,22 @@ def connections_wanted(stack: Stack, tasks: Mapping[str, int]) -> int:
     return sum(each) + max(each, default=0) + ADMINISTRATION
 
 
+def fargate_vcpu(stack: Stack) -> tuple[float, float]:
+    """Pure: vCPUs of all services at their maximum, and while one is deployed, whose tasks are there twice."""
+    each = [service.max_tasks * service.vcpu for service in stack.services.values()]
+    return sum(each), sum(each) + max(each)
+
+
 def _choose_database(made: Plan, load: Load, stack: Stack, costs: MessageCosts, prices: Prices) -> None:
     most = {name: max(tasks, stack.services[name].max_tasks) for name, tasks in made.tasks.items()}
     made.database_connections = connections_wanted(stack, most)
-    vcpu = load.peak * (costs.postgres_accept + load.recipients * costs.postgres_deliver) / _BUSY
-    fitting = [c for c in prices.databases if c.vcpu >= vcpu and c.connections >= made.database_connections]
+    seconds = costs.postgres_accept + load.recipients * costs.postgres_deliver
+    vcpu, steady = load.peak * seconds / _BUSY, load.average * seconds
+    fitting = [
+        each
+        for each in prices.databases
+        if each.vcpu >= vcpu and each.sustained_vcpu >= steady and each.connections >= made.database_connections
+    ]
     if fitting:
         made.database = min(fitting, key=lambda each: each.hour).name
     else:
@@ -183,15 +210,57 @@ def _choose_database(made: Plan, load: Load, stack: Stack, costs: MessageCosts, 
         )
     if has.vcpu < vcpu:
         made.warnings.append(f"rds.instance_class {has.name} has {has.vcpu:g} vCPU, and {vcpu:.1f} are needed")
+    elif has.sustained_vcpu < steady:
+        made.warnings.append(
+            f"rds.instance_class {has.name} is burstable: {has.sustained_vcpu:g} vCPU for ever, and {steady:.1f} are "
+            "needed on average; the rest is charged as CPU credits, which are not counted"
+        )
+
+
+def _judge_storage(made: Plan, load: Load, stack: Stack) -> None:
+    needs, most = made.storage_gib, stack.database_storage_most_gib
+    if needs > _LARGEST_GIB:
+        made.problems.append(
+            f"{needs:,.0f} GiB of mail are kept for {load.retention_days:g} days, and no volume of RDS has more than "
+            f"{_LARGEST_GIB:,.0f}: keep it for less (RETENTION_DAYS), or split the tenants over several stacks"
+        )
+    elif needs > most:
+        made.problems.append(
+            f"{needs:,.0f} GiB of mail are kept for {load.retention_days:g} days, and rds.max_allocated_storage is "
+            f"{most:,.0f}: raise it, or keep mail for less (RETENTION_DAYS)"
+        )
+    elif needs > most * (1 - _FREE):
+        made.warnings.append(
+            f"rds.max_allocated_storage is {most:,.0f} GiB, of which {needs:,.0f} are needed: less than a tenth is left"
+        )
+
+
+def _judge_writes(made: Plan, load: Load, stack: Stack) -> None:
+    kib = _WRITES_PER_KIB * load.size_kib + _WRITES_KIB
+    mib, writes = load.peak * kib / 1024, load.peak * (_FLUSHES + kib / 2 / _PAGE_KIB)
+    (most_mib, most_writes), (first_mib, first_writes) = map(
+        _volume, (stack.database_storage_most_gib, stack.database_storage_gib)
+    )
+    if mib > most_mib:
+        made.problems.append(
+            f"{mib:,.0f} MiB/s would be written, and gp3 of RDS takes {most_mib:,.0f} at rds.max_allocated_storage, "
+            f"{stack.database_storage_most_gib:,.0f} GiB"
+            + ("" if most_mib == _FOUR_VOLUMES[0] else f" ({_FOUR_VOLUMES[0]:,.0f} from {_STRIPED_GIB:g} GiB on)")
+            + ": split the tenants over several stacks, or provision more, which this stack does not"
+        )
+    elif mib > first_mib or writes > first_writes:
+        more = f": raise it to {_STRIPED_GIB:g}" if first_writes < most_writes else ", and more must be provisioned"
+        made.warnings.append(
+            f"rds.allocated_storage is {stack.database_storage_gib:,.0f} GiB, of which gp3 writes {first_mib:,.0f} "
+            f"MiB/s and {first_writes:,.0f} times a second, where up to {mib:,.0f} and {writes:,.0f} come{more}"
+        )
+
+
+def _volume(gib: float) -> tuple[float, float]:
+    return _FOUR_VOLUMES if gib >= _STRIPED_GIB else _ONE_VOLUME
 
 
 def _judge_extrapolation(made: Plan, load: Load, costs: MessageCosts) -> None:
-    written = load.peak * (_WRITES_PER_KIB * load.size_kib + _WRITES_KIB) / 1024
-    if written > _VOLUME_MIB_PER_SECOND:
-        made.problems.append(
-            f"{written:,.0f} MiB/s would be written, and gp3 of RDS takes {_VOLUME_MIB_PER_SECOND:,.0f}: split "
-            "the tenants over several stacks"
-        )
     if load.peak > costs.measured_per_second:
         made.warnings.append(
             f"{load.peak:,.0f}/s is beyond what was measured ({costs.measured_per_second:,.0f}/s end to end on two "
@@ -221,9 +290,11 @@ def _costs(made: Plan, load: Load, stack: Stack, prices: Prices) -> dict[str, fl
     found["tasks"] = HOURS_PER_MONTH * sum(n * prices.task(stack.services[name]) for name, n in made.tasks.items())
     if made.database:
         found["database"] = HOURS_PER_MONTH * copies * prices.database(made.database).hour
-    found["database storage"] = copies * made.storage_gib * table["rds_storage_gb_month"]["gp3"]
+    found["database storage"] = (
+        copies * max(made.storage_gib, stack.database_storage_gib) * table["rds_storage_gb_month"]["gp3"]
+    )
     nodes = stack.cache_nodes * max(1, math.ceil(made.stream_shards / stack.cache_groups))
-    found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class)
+    found["cache"] = HOURS_PER_MONTH * nodes * prices.cache_hour(stack.cache_class, stack.cache_engine)
     found["load balancers"] = HOURS_PER_MONTH * (
         prices.balancers(stack) + _carried(load, stack, gb / HOURS_PER_MONTH, table["load_balancer_hour"])
     )

@@ -25,6 +25,12 @@ class DatabaseClass:
     vcpu: float
     memory_gib: float
     hour: float
+    baseline: float = 1.0  # of each vCPU, what a burstable one has for ever
+
+    @property
+    def sustained_vcpu(self) -> float:
+        """What it bears on average; more than that AWS charges as CPU credits."""
+        return self.vcpu * self.baseline
 
     @property
     def connections(self) -> int:
@@ -41,7 +47,8 @@ class Prices:
         self.region = str(table["region"])
         self.left_out = [str(each) for each in table["left_out"]]
         self.databases = [
-            DatabaseClass(name, each["vcpu"], each["gib"], each["hour"]) for name, each in table["rds"].items()
+            DatabaseClass(name, each["vcpu"], each["gib"], each["hour"], each.get("baseline", 1.0))
+            for name, each in table["rds"].items()
         ]
 
     def database(self, name: str) -> DatabaseClass:
@@ -52,13 +59,13 @@ class Prices:
             raise ConfigurationError(f"rds.instance_class: the price file has no {name}; it has {known}")
         return found
 
-    def cache_hour(self, name: str) -> float:
+    def cache_hour(self, name: str, engine: str) -> float:
         """Raises ConfigurationError: it is not in the table."""
         found = self.table["cache"].get(name)
         if found is None:
             known = ", ".join(self.table["cache"])
             raise ConfigurationError(f"elasticache.node_type: the price file has no {name}; it has {known}")
-        return float(found["hour"])
+        return float(found["hour"] * (1.0 if engine == "valkey" else self.table["cache_redis_times"]))
 
     def task(self, service: Service) -> float:
         """Of one task, an hour."""
@@ -76,7 +83,7 @@ class Prices:
         others = [stack.services[name] for name in ("certs",) if name in stack.services]
         return float(
             database
-            + self.cache_hour(stack.cache_class) * stack.cache_nodes
+            + self.cache_hour(stack.cache_class, stack.cache_engine) * stack.cache_nodes
             + self.table["nat"]["hour"] * stack.nat_gateways
             + self.balancers(stack)
             + self.table["interface_endpoint"]["hour"] * stack.interface_endpoints

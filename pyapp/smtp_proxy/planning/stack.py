@@ -67,7 +67,10 @@ class Stack:
     database_class: str
     database_multi_az: bool
     database_connections: int
+    database_storage_gib: float  # to begin with, and at most: RDS enlarges it by itself
+    database_storage_most_gib: float
     cache_class: str
+    cache_engine: str
     cache_groups: int
     cache_nodes: int  # of all groups, with their replicas
     nat_gateways: int
@@ -141,6 +144,11 @@ def _enabled(sections: dict[str, dict[str, Any]]) -> list[str]:
 
 def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
     rds, cache, pressure = sections["rds"], sections["elasticache"], sections["pressure"]
+    storage, storage_most = _number(rds, "allocated_storage"), _number(rds, "max_allocated_storage")
+    if not 0 < storage <= storage_most:
+        raise ValueError(
+            f"rds: allocated_storage {storage:g} and max_allocated_storage {storage_most:g} do not go together"
+        )
     return Stack(
         services={name: _service(name, sections[name]) for name in _enabled(sections)},
         scaling=_scaling(sections["scaling"]),
@@ -152,7 +160,10 @@ def _stack(sections: dict[str, dict[str, Any]]) -> Stack:
         database_class=str(rds["instance_class"]),
         database_multi_az=bool(rds["multi_az"]),
         database_connections=int(_number(rds, "max_connections")),
+        database_storage_gib=storage,
+        database_storage_most_gib=storage_most,
         cache_class=str(cache["node_type"]),
+        cache_engine=str(cache["engine"]),
         cache_groups=int(_number(cache, "node_groups")),
         cache_nodes=int(_number(cache, "node_groups") * (1 + _number(cache, "replicas_per_node_group"))),
         nat_gateways=len(sections["vpc"]["nat_zones"]),

@@ -20,6 +20,8 @@ PLAN = {
         "tasks",
         "stream_shards",
         "database",
+        "fargate_vcpu",
+        "fargate_vcpu_deploying",
         "dollars_per_month",
         "dollars_per_month_total",
         "problems",
@@ -50,10 +52,16 @@ RUN = {
 def test_a_plan(shell: Shell) -> None:
     assert shell("plan") == 0
     assert "tasks: submission" in shell.out
+    assert "25.25 vCPU, 35.25 while the largest service is deployed; quota L-3032A538" in " ".join(shell.out.split())
     assert "list prices of" in shell.out
-    made = shell.json("plan", "--per-minute", "60000", "--growth-percent", "10", "--months", "12")
+    made = shell.json("plan", "--per-minute", "60000", "--growth-percent", "10", "--months", "12", *BRIEFLY)
     Draft202012Validator(PLAN).validate(made)
     assert made["load"]["peak"] > 3000
+
+
+def test_mail_that_the_stack_has_no_storage_for_is_impossible(shell: Shell) -> None:
+    assert shell("plan", "--set", "rds.max_allocated_storage=500") == 1
+    assert "impossible: 1,174 GiB of mail are kept for 30 days, and rds.max_allocated_storage is 500" in shell.err
 
 
 def test_a_plan_is_drawn_up_to_twice_the_load(shell: Shell, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smtp_proxy.cli import planning as cli
+from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.planning.balancers import Carried, alb_units, nlb_units
 from smtp_proxy.planning.capacity import Load, plan, spec_formulas
@@ -66,6 +69,59 @@ def test_sessions_that_a_task_can_not_have_are_refused(
 ) -> None:
     (problem,) = plan(FLOOR, load(None, "production", changes), costs, prices).problems
     assert re.search(said, problem)
+
+
+def test_storage_beyond_what_the_stack_lets_rds_grow_to_is_refused(costs: MessageCosts, prices: Prices) -> None:
+    """Production's own floor, kept for RETENTION_DAYS, is 1,174 GiB."""
+    made = plan(FLOOR, load(None, "production"), costs, prices)
+    assert made.storage_gib == pytest.approx(1174, abs=1)
+    (problem,) = plan(FLOOR, load(None, "production", ["rds.max_allocated_storage=500"]), costs, prices).problems
+    assert problem.startswith("1,174 GiB of mail are kept for 30 days, and rds.max_allocated_storage is 500: raise it")
+    assert "RETENTION_DAYS" in problem
+    tight = plan(FLOOR, load(None, "production", ["rds.max_allocated_storage=1200"]), costs, prices)
+    assert tight.problems == []
+    assert tight.warnings == [
+        "rds.max_allocated_storage is 1,200 GiB, of which 1,174 are needed: less than a tenth is left"
+    ]
+    (endless,) = plan(replace(FLOOR, retention_days=3650), PRODUCTION, costs, prices).problems
+    assert "no volume of RDS has more than 65,536" in endless
+
+
+def test_storage_that_is_there_costs_though_it_is_empty(costs: MessageCosts, prices: Prices) -> None:
+    short = replace(FLOOR, retention_days=0.1)
+    made = plan(short, PRODUCTION, costs, prices)
+    assert made.dollars_per_month["database storage"] == pytest.approx(2 * 100 * 0.115)
+
+
+def test_retention_is_what_is_reckoned_with() -> None:
+    """`plan` reckons with as many days as the application keeps mail for."""
+    assert FLOOR.retention_days == Settings.model_fields["retention_days"].default
+    assert inspect.signature(cli.plan).parameters["retention_days"].default == FLOOR.retention_days
+
+
+@pytest.mark.parametrize(
+    ("peak", "size", "changes", "said"),
+    [
+        (200.0, 64.0, [], None),
+        (900.0, 8.0, [], "3,015 come: raise it to 400"),
+        (
+            800.0,
+            64.0,
+            ["rds.allocated_storage=399"],
+            "of which gp3 writes 125 MiB/s and 3,000 times a second, where up to",
+        ),
+        (800.0, 64.0, ["rds.allocated_storage=400"], None),
+        (5000.0, 8.0, ["rds.allocated_storage=400"], "16,750 come, and more must be provisioned"),
+    ],
+)
+def test_writes_beyond_what_the_volume_begins_with(
+    peak: float, size: float, changes: list[str], said: str | None, prices: Prices
+) -> None:
+    """gp3 of RDS: 125 MiB/s and 3,000 writes a second below 400 GiB, 500 and 12,000 from there on."""
+    of = load(None, "production", [*changes, "rds.max_allocated_storage=9000"])
+    warnings = plan(Load(peak, 1.0, size), of, read_costs(size), prices).warnings
+    found = [each for each in warnings if each.startswith("rds.allocated_storage")]
+    assert (len(found) == 1 and said in found[0]) if said else found == []
 
 
 def test_every_endpoint_and_load_balancer_costs(costs: MessageCosts, prices: Prices) -> None:
@@ -177,6 +233,45 @@ def test_what_was_never_measured_is_said(costs: MessageCosts, prices: Prices) ->
 def test_what_no_volume_writes_is_refused(prices: Prices) -> None:
     made = plan(Load(peak=20_000, average=5_000.0, size_kib=256), PRODUCTION, read_costs(256), prices)
     assert any("MiB/s" in problem and "gp3" in problem for problem in made.problems)
+    # 700 MiB/s: what one volume of 400 GiB and more has not got, and 150 what a smaller one has not.
+    much, some = (Load(peak, 1.0, 256.0, retention_days=1.0) for peak in (1260.0, 270.0))
+    (problem,) = plan(much, PRODUCTION, read_costs(256), prices).problems
+    assert problem.startswith(
+        "698 MiB/s would be written, and gp3 of RDS takes 500 at rds.max_allocated_storage, 2,000"
+    )
+    small = load(None, "production", ["rds.max_allocated_storage=399"])
+    assert plan(some, PRODUCTION, read_costs(256), prices).problems == []
+    (problem,) = plan(some, small, read_costs(256), prices).problems
+    assert "takes 125 at rds.max_allocated_storage, 399 GiB (500 from 400 GiB on)" in problem
+
+
+def test_the_vcpus_that_fargate_must_grant(costs: MessageCosts, prices: Prices) -> None:
+    """20, 20 and 10 tasks of half a vCPU and the issuer's quarter; and 20 green ones beside the blue."""
+    made = plan(FLOOR, PRODUCTION, costs, prices)
+    assert (made.fargate_vcpu, made.fargate_vcpu_deploying) == (25.25, 35.25)
+    more = plan(FLOOR, load(None, "production", ["worker.cpu=4096", "worker.memory=8192"]), costs, prices)
+    assert (more.fargate_vcpu, more.fargate_vcpu_deploying) == (20 + 40 + 0.25, 20 + 40 + 0.25 + 40)
+
+
+def test_a_burstable_class_bears_its_baseline_for_ever(costs: MessageCosts, prices: Prices) -> None:
+    """db.t4g.large: two vCPUs for a while, six tenths of one on average."""
+    seconds = costs.postgres_accept + costs.postgres_deliver
+    bursts = plan(Load(0.65 / seconds, 0.5 / seconds), PRODUCTION, costs, prices)
+    assert bursts.database == "db.t4g.large"
+    assert not any("burstable" in each for each in bursts.warnings)
+    steady = plan(Load(0.65 / seconds, 0.65 / seconds), PRODUCTION, costs, prices)
+    assert steady.database == "db.m7g.large"
+    assert "rds.instance_class db.t4g.large is burstable: 0.6 vCPU for ever, and 0.7 are needed on average" in str(
+        steady.warnings
+    )
+    assert any("CPU credits" in each for each in prices.left_out)
+
+
+def test_a_cache_of_redis_costs_more_than_one_of_valkey(costs: MessageCosts, prices: Prices) -> None:
+    redis = load(None, "production", ["elasticache.engine=redis"])
+    dear, cheap = (plan(FLOOR, of, costs, prices).dollars_per_month["cache"] for of in (redis, PRODUCTION))
+    assert dear == pytest.approx(1.25 * cheap)
+    assert prices.standing(redis) > prices.standing(PRODUCTION)
 
 
 def test_large_messages_cost_more() -> None:

@@ -33,6 +33,10 @@ def test_every_environment_can_be_read_and_priced(environment: str) -> None:
         (["worker.most=3"], "is not SECTION.KEY=VALUE"),
         (["worker.max_tasks=many"], "max_tasks: 'many' is no number"),
         (["worker.min_tasks=30"], "min_tasks 30 and max_tasks 10 do not go together"),
+        (
+            ["rds.max_allocated_storage=99"],
+            "rds: allocated_storage 100 and max_allocated_storage 99 do not go together",
+        ),
         (["worker.enabled=false"], "worker, and submission or submissions, must be enabled"),
         (["worker.cpu={"], "--stack"),
         (["worker.cpu=-1"], "cpu: -1 is no number of 0 or more"),
