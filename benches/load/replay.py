@@ -3,7 +3,7 @@
 The simulation of `smtp-proxy simulate` for a load and a stack so small that this machine can run them for real.
 
 The stack is production's with a clock that runs faster: periods, delays and cooldowns of seconds instead of minutes,
-and no policies but that of the backlog. When there are how many workers is the simulation's own decision, which the
+and CPU adds no task: the backlog does. When there are how many workers is the simulation's own decision, which the
 real run follows.
 """
 
@@ -57,9 +57,7 @@ def stack(run: Run) -> Stack:
         metric_period=run.period,
         metric_delay=run.period,
         task_start=run.period,
-        # Never: workers that wait for a next hop use no CPU to speak of, which would take them away again.
         cpu_out_percent=101.0,
-        cpu_in_percent=-1.0,
         out_cooldown=run.period,
         in_cooldown=run.period,
         worker_in_cooldown=run.period,

@@ -57,6 +57,8 @@ def query(key: str, metric: Metric, period_seconds: int) -> aws.cloudwatch.Metri
     )
 
 
-def query_expression(key: str, formula: str, label: str) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
-    """What an alarm looks at."""
-    return _alarms.MetricAlarmMetricQueryArgs(id=key, expression=formula, label=label, return_data=True)
+def query_expression(
+    key: str, formula: str, label: str, *, is_result: bool = True
+) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
+    """What an alarm looks at; or, where it is no result, what another formula is made of."""
+    return _alarms.MetricAlarmMetricQueryArgs(id=key, expression=formula, label=label, return_data=is_result)

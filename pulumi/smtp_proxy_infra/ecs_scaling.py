@@ -21,10 +21,9 @@ ECS, DIMENSION = "ecs", "ecs:service:DesiredCount"
 
 
 class Aim(NamedTuple):
-    """What a service scales by beside CPU: a formula over metrics, of each task, and how much a task is to have."""
+    """Whether the tasks that would be left can bear what a service has: a formula over metrics, and `left`."""
 
-    formula: str
-    target: int
+    bears: str
     metrics: Mapping[str, Metric]
 
 
@@ -81,6 +80,7 @@ class Scaling:
         value: int,
         metric: aws.appautoscaling.PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationArgs,
     ) -> None:
+        """Adds tasks and takes none away: cpu-in does, which knows what waiting tasks are needed for."""
         aws.appautoscaling.Policy(
             f"{self._name}-{what}-{self._service}",
             name=f"{self._prefix}-{what}",
@@ -92,6 +92,7 @@ class Scaling:
                 target_value=value,
                 scale_out_cooldown=self._scaling.out_cooldown_seconds,
                 scale_in_cooldown=self._in_cooldown,
+                disable_scale_in=True,
                 customized_metric_specification=metric,
             ),
             opts=self._opts,
@@ -139,9 +140,16 @@ class Scaling:
             ),
         )
 
-    def _running(self) -> Metric:
+    def _counted(self, name: str) -> Metric:
         dimensions: dict[str, pulumi.Input[str]] = {"ClusterName": self._cluster, "ServiceName": self._service}
-        return Metric("ECS/ContainerInsights", "RunningTaskCount", "Average", dimensions)
+        return Metric("ECS/ContainerInsights", name, "Average", dimensions)
+
+    def _running(self) -> Metric:
+        return self._counted("RunningTaskCount")
+
+    def _counts(self) -> dict[str, Metric]:
+        """Tasks that run, and those that are wanted: a task that was taken away runs on while it drains."""
+        return {"tasks": self._running(), "wanted": self._counted("DesiredTaskCount")}
 
     def _by_backlog(self, target: int) -> None:
         """The backlog is one, whoever measures it: by tasks that run it falls as they become more."""
@@ -199,27 +207,35 @@ class Scaling:
         )
 
     def _aim(self) -> Aim | None:
-        """As the service's own policy above has it."""
-        of = self._settings
+        """As the service's own policy above has it, of all its tasks together.
+
+        And of workers how many deliveries are under way, in percent of what one has at once.
+        """
+        of, share, counts = self._settings, self._scaling.in_target_share, self._counts()
+        own: dict[str, pulumi.Input[str]] = {"Service": self._service}
         if of.connections_per_task is not None:
-            connections = Metric(NAMESPACE, "ActiveConnections", "Average", {"Service": self._service})
-            return Aim("connections", of.connections_per_task, {"connections": connections})
+            connections = Metric(NAMESPACE, "ActiveConnections", "Average", own)
+            bears = f"connections * tasks < {share} * {of.connections_per_task} * left"
+            return Aim(bears, {"connections": connections, **counts})
         if of.backlog_per_task is not None:
-            backlog = Metric(NAMESPACE, "QueueDepth", "Maximum", {"Service": self._service})
-            return Aim("backlog / tasks", of.backlog_per_task, {"backlog": backlog, "tasks": self._running()})
+            backlog = Metric(NAMESPACE, "QueueDepth", "Maximum", own)
+            busy = Metric(NAMESPACE, "WorkerBusyShare", "Average", own)
+            bears = f"(backlog < {share} * {of.backlog_per_task} * left)"
+            bears += f" AND (busy * tasks < {self._scaling.in_busy_percent} * left)"
+            return Aim(bears, {"backlog": backlog, "busy": busy, **counts})
         if of.requests_per_task is not None and self._balancer is not None:
             requests = {
                 f"requests{n}": Metric("AWS/ApplicationELB", "RequestCount", "Sum", dimensions)
                 for n, dimensions in enumerate(_groups(self._balancer))
             }
-            formula = "(FILL(requests0, 0) + FILL(requests1, 0)) / tasks"
-            return Aim(formula, of.requests_per_task, requests | {"tasks": self._running()})
+            bears = f"FILL(requests0, 0) + FILL(requests1, 0) < {share} * {of.requests_per_task} * left"
+            return Aim(bears, requests | counts)
         return None
 
     def _alarm_in(self, policy: aws.appautoscaling.Policy) -> None:
-        """CPU, where a task has little of what its service scales by as well; else 100.
+        """CPU, where the tasks that would be left can bear what there is; else 100.
 
-        So no task goes that waits for others.
+        So no task goes that waits for others. It is the only policy that takes tasks away.
         """
         of, aim = self._scaling, self._aim()
         dimensions: dict[str, pulumi.Input[str]] = {"ClusterName": self._cluster, "ServiceName": self._service}
@@ -228,8 +244,11 @@ class Scaling:
         queries = [cpu]
         if aim is not None:
             queries += [query(key, metric, of.metric_period_seconds) for key, metric in aim.metrics.items()]
-            formula = f"IF({aim.formula} < {of.in_target_share} * {aim.target}, cpu, 100)"
-            queries.append(query_expression("idle", formula, "CPU where there is little to do"))
+            left = f"MIN([tasks, wanted]) - {of.cpu_in_tasks}"
+            queries += [
+                query_expression("left", left, "Tasks that would be left", is_result=False),
+                query_expression("idle", f"IF({aim.bears}, cpu, 100)", "CPU where fewer tasks would do"),
+            ]
         aws.cloudwatch.MetricAlarm(
             f"{self._name}-cpu-in-{self._service}",
             name=f"{self._prefix}-cpu-in",

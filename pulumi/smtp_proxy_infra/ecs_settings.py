@@ -85,6 +85,7 @@ class ScalingSettings:
     cpu_in_minutes: int
     cpu_in_tasks: int
     in_target_share: float
+    in_busy_percent: int
     out_cooldown_seconds: int
     in_cooldown_seconds: int
     worker_in_cooldown_seconds: int
@@ -110,6 +111,11 @@ class ScalingSettings:
             0 < self.in_target_share <= 1,
             "scaling.in_target_share must be above 0 and at most 1: beyond the aim CPU would take away the tasks that "
             "target tracking adds.",
+        )
+        require(
+            0 < self.in_busy_percent <= 100,
+            "scaling.in_busy_percent must be above 0 and at most 100: beyond it workers would go that all have as much "
+            "as they can do.",
         )
         require(
             all(each["cron"].startswith("cron(") for each in self.prewarm.values()),
@@ -155,6 +161,11 @@ class EcsSettings:
 
     def __post_init__(self) -> None:
         """Raises: BadSettings, where terraform/modules/ecs/variables.tf refuses the same."""
+        require(
+            self.container_insights,
+            "ecs.container_insights must be true: services scale by the count of their tasks, which nothing else "
+            "sends.",
+        )
         require(
             115 <= self.stop_timeout_seconds <= 120,
             "ecs.stop_timeout_seconds must be 115 to 120: Fargate gives no more, and the services drain for 110.",

@@ -290,6 +290,42 @@ run "ecs_refuses_to_scale_in_beyond_its_aim" {
   expect_failures = [var.scaling]
 }
 
+run "ecs_refuses_to_scale_in_workers_that_are_all_busy" {
+  command = plan
+
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { worker = run.settings.worker }
+    settings = run.settings.ecs
+    pressure = run.settings.pressure
+    ports    = run.settings.ports
+    scaling  = merge(run.settings.scaling, { in_busy_percent = 101 })
+  }
+
+  expect_failures = [var.scaling]
+}
+
+run "ecs_refuses_to_scale_by_a_count_that_nobody_sends" {
+  command = plan
+
+  module {
+    source = "./modules/ecs"
+  }
+
+  variables {
+    services = { worker = run.settings.worker }
+    settings = merge(run.settings.ecs, { container_insights = false })
+    pressure = run.settings.pressure
+    ports    = run.settings.ports
+    scaling  = run.settings.scaling
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "ecs_refuses_predictive_scaling" {
   command = plan
 

@@ -147,6 +147,11 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         'aws_cloudwatch_metric_alarm ecs-cpu-in-submission: threshold: terraform "30", pulumi "35"',
     ),
     (
+        "a second policy that takes tasks away",
+        {"pulumi/smtp_proxy_infra/ecs_scaling.py": [("disable_scale_in=True", "disable_scale_in=False")]},
+        "aws_appautoscaling_policy ecs-backlog-worker: target_tracking_scaling_policy_configuration: ",
+    ),
+    (
         "a maximum",
         {
             "pulumi/smtp_proxy_infra/ecs_scaling.py": [

@@ -75,6 +75,7 @@ def test_connections_of_each_task(side: str, production: Side) -> None:
             "target_value": "500",
             "scale_out_cooldown": "60",
             "scale_in_cooldown": "300",
+            "disable_scale_in": "true",
             "customized_metric_specification": {
                 "namespace": "SmtpProxy",
                 "metric_name": "ActiveConnections",
@@ -82,6 +83,19 @@ def test_connections_of_each_task(side: str, production: Side) -> None:
                 "dimension": {"name": "Service", "value": service},
             },
         }
+
+
+@SIDES
+def test_one_policy_alone_takes_tasks_away(side: str, stack: Side) -> None:
+    """REQ-INFRA-SCALE-009: two that ask for opposite things make the count of tasks swing for ever (decision 0037)."""
+    policies = of_kind(stack(side), "aws_appautoscaling_policy")
+    trackers = {role for role, each in policies.items() if each["policy_type"] == "TargetTrackingScaling"}
+    assert trackers
+    assert {role for role in trackers if tracked(policies[role]).get("disable_scale_in") != "true"} == set()
+    steps = {role: each["step_scaling_policy_configuration"] for role, each in policies.items() if role not in trackers}
+    takes = {role for role, step in steps.items() if int(step["step_adjustment"]["scaling_adjustment"]) < 0}
+    services = {role.removeprefix("ecs-main-") for role in of_kind(stack(side), "aws_appautoscaling_target")}
+    assert takes == {f"ecs-cpu-in-{service}" for service in services}
 
 
 @SIDES
@@ -162,28 +176,28 @@ def test_cpu(
 
 
 # What the alarm that scales in looks at: of each service its formula, and metric and statistic by id.
-CONNECTIONS = ("IF(connections < 0.9 * 500, cpu, 100)", {"connections": ("ActiveConnections", "Average")})
+COUNTS = {"tasks": ("RunningTaskCount", "Average"), "wanted": ("DesiredTaskCount", "Average")}
+CONNECTIONS = (
+    "IF(connections * tasks < 0.9 * 500 * left, cpu, 100)",
+    {"connections": ("ActiveConnections", "Average"), **COUNTS},
+)
 IDLE: Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]] = {
     "submission": CONNECTIONS,
     "submissions": CONNECTIONS,
     "worker": (
-        "IF(backlog / tasks < 0.9 * 1000, cpu, 100)",
-        {"backlog": ("QueueDepth", "Maximum"), "tasks": ("RunningTaskCount", "Average")},
+        "IF((backlog < 0.9 * 1000 * left) AND (busy * tasks < 70 * left), cpu, 100)",
+        {"backlog": ("QueueDepth", "Maximum"), "busy": ("WorkerBusyShare", "Average"), **COUNTS},
     ),
     "api": (
-        "IF((FILL(requests0, 0) + FILL(requests1, 0)) / tasks < 0.9 * 1000, cpu, 100)",
-        {
-            "requests0": ("RequestCount", "Sum"),
-            "requests1": ("RequestCount", "Sum"),
-            "tasks": ("RunningTaskCount", "Average"),
-        },
+        "IF(FILL(requests0, 0) + FILL(requests1, 0) < 0.9 * 1000 * left, cpu, 100)",
+        {"requests0": ("RequestCount", "Sum"), "requests1": ("RequestCount", "Sum"), **COUNTS},
     ),
 }
 
 
 @SIDES
-def test_cpu_takes_no_task_away_that_waits(side: str, switched: Side) -> None:
-    """REQ-INFRA-SCALE-009: slow next hops and idle clients take no CPU; the service's own aim has to agree."""
+def test_no_task_goes_that_waits_for_others(side: str, switched: Side) -> None:
+    """REQ-INFRA-SCALE-009: slow next hops and idle clients take no CPU; those that are left have to bear it all."""
     alarms = of_kind(switched(side), "aws_cloudwatch_metric_alarm")
     policies = of_kind(switched(side), "aws_appautoscaling_policy")
     for service, (formula, metrics) in IDLE.items():
@@ -193,15 +207,20 @@ def test_cpu_takes_no_task_away_that_waits(side: str, switched: Side) -> None:
             "cpu": ("CPUUtilization", "Average"),
             **metrics,
         }
-        (looked_at,) = (each for each in alarm["metric_query"] if each["return_data"] == "true")
-        assert looked_at["expression"] == formula
+        for key in COUNTS:
+            assert found[key]["namespace"] == "ECS/ContainerInsights"
+            assert found[key]["dimension"] == {"cluster_name": "smtp-proxy-dev", "service_name": service}
+        formulas = {each["id"]: each for each in alarm["metric_query"] if "expression" in each}
+        assert formulas["left"]["expression"] == "MIN([tasks, wanted]) - 1"
+        assert formulas["idle"]["expression"] == formula
+        assert [each["id"] for each in alarm["metric_query"] if each["return_data"] == "true"] == ["idle"]
         # The same as its own policy tracks, and what that has of each task at most.
         (own,) = (
             tracked(each)
             for role, each in policies.items()
             if role.endswith(f"-{service}") and each["policy_type"] == "TargetTrackingScaling"
         )
-        assert f"< 0.9 * {own['target_value']}, cpu, 100)" in formula
+        assert f"< 0.9 * {own['target_value']} * left" in formula
     (alone,) = as_list(alarms["ecs-cpu-in-dashboard"]["metric_query"])
     assert (alone["id"], alone["return_data"]) == ("cpu", "true"), "which scales by nothing else"
 
@@ -216,7 +235,7 @@ def test_a_known_peak_is_prepared_for(side: str, switched: Side) -> None:
 
 
 def metrics_of_ours(resources: list[Resource]) -> Iterator[tuple[str, str]]:
-    """What policies ask of the application: the metric, and of which service."""
+    """What policies and their alarms ask of the application: the metric, and of which service."""
     for policy in of_kind(resources, "aws_appautoscaling_policy").values():
         asked = policy.get("target_tracking_scaling_policy_configuration", {}).get(
             "customized_metric_specification", {}
@@ -227,6 +246,11 @@ def metrics_of_ours(resources: list[Resource]) -> Iterator[tuple[str, str]]:
                 dimensions = as_list(metric["dimension"])
                 assert [each["name"] for each in dimensions] == [DIMENSION]
                 yield metric["metric_name"], dimensions[0]["value"]
+    for alarm in of_kind(resources, "aws_cloudwatch_metric_alarm").values():
+        for metric in measured(alarm).values():
+            if metric["namespace"] == Settings.model_fields["metrics_namespace"].default:
+                ((_, value),) = metric["dimension"].items()
+                yield metric["metric_name"], value
 
 
 @SIDES
@@ -238,6 +262,7 @@ def test_policies_ask_for_metrics_that_are_sent(side: str, stack: Side) -> None:
         ("ActiveConnections", "submission"),
         ("ActiveConnections", "submissions"),
         ("QueueDepth", "worker"),
+        ("WorkerBusyShare", "worker"),
     }
     for name, service in asked:
         assert ("worker" if service == "worker" else "smtp") in sent[name]

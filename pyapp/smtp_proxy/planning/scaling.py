@@ -1,9 +1,11 @@
 """Alarms and policies of Application Auto Scaling, as the stack has them (REQ-INFRA-SCALE-001…013).
 
-Target tracking scales out after three periods above its target, and in after fifteen below nine tenths of it: that is
-how its own alarms are made (Application Auto Scaling user guide, "How target tracking works"). CPU has two alarms and
-steps of its own, since target tracking knows no 30 % (REQ-INFRA-SCALE-008, -009); it takes tasks away only where they
-have little to do, not where they wait. Of several policies the largest capacity counts.
+Target tracking scales out after three periods above its target (Application Auto Scaling user guide, "How target
+tracking works"), and not in: `disable_scale_in`. CPU has two alarms and steps of its own, since target tracking knows
+no 30 % (REQ-INFRA-SCALE-008, -009). The one that scales in is the only policy that takes tasks away, and looks at what
+would be left: the others must be able to bear what the service scales by, and workers to wait for as many next hops.
+Two that asked for opposite things would make the count of tasks swing for ever (docs/decisions/0037). Of several
+policies that ask for a change the largest capacity counts.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from typing import Final
 from smtp_proxy.planning.stack import Scaling, Service
 
 _OUT_PERIODS: Final = 3
-_IN_PERIODS: Final = 15
-_IN_SHARE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Datapoint:
 
     per_task: float  # connections, or messages of the backlog
     cpu_percent: float
+    tasks: int  # that run
+    busy_percent: float = 0.0  # of what a worker delivers at once; waiting counts, and takes no CPU
 
 
 class Autoscaler:
@@ -35,7 +37,9 @@ class Autoscaler:
         self._service = service
         self._scaling = scaling
         self._in_cooldown = in_cooldown
-        self._points: deque[Datapoint] = deque(maxlen=max(_IN_PERIODS, scaling.cpu_out_minutes, scaling.cpu_in_minutes))
+        self._points: deque[Datapoint] = deque(
+            maxlen=max(_OUT_PERIODS, scaling.cpu_out_minutes, scaling.cpu_in_minutes)
+        )
         self._out_at = self._in_at = -math.inf
 
     def decide(self, point: Datapoint, tasks: int, now: float) -> int:
@@ -61,8 +65,6 @@ class Autoscaler:
             return None
         if len(points) >= _OUT_PERIODS and all(point.per_task > target for point in points[-_OUT_PERIODS:]):
             return math.ceil(tasks * points[-1].per_task / target)
-        if len(points) >= _IN_PERIODS and all(p.per_task < _IN_SHARE * target for p in points[-_IN_PERIODS:]):
-            return min(tasks, max(1, math.ceil(tasks * max(p.per_task for p in points[-_IN_PERIODS:]) / target)))
         return None
 
     def _by_cpu(self, tasks: int) -> int | None:
@@ -71,12 +73,14 @@ class Autoscaler:
         if len(last) == scaling.cpu_out_minutes and all(p.cpu_percent >= scaling.cpu_out_percent for p in last):
             return tasks + scaling.cpu_out_tasks
         last = points[-scaling.cpu_in_minutes :]
-        if len(last) == scaling.cpu_in_minutes and all(self._is_idle(point) for point in last):
+        if len(last) == scaling.cpu_in_minutes and all(self._can_spare(point) for point in last):
             return tasks - scaling.cpu_in_tasks
         return None
 
-    def _is_idle(self, point: Datapoint) -> bool:
-        """Tasks that wait use no CPU: what the service scales by must be low as well."""
-        target = self._service.per_task
-        waits = bool(target) and point.per_task >= self._scaling.in_target_share * target
-        return point.cpu_percent <= self._scaling.cpu_in_percent and not waits
+    def _can_spare(self, point: Datapoint) -> bool:
+        """Whether the others can stand in for those that would go: low CPU may be that of tasks that wait."""
+        scaling, target = self._scaling, self._service.per_task
+        left = point.tasks - scaling.cpu_in_tasks
+        bears = not target or point.per_task * point.tasks < scaling.in_target_share * target * left
+        waits = self._service.backlog and point.busy_percent * point.tasks >= scaling.in_busy_percent * left
+        return point.cpu_percent <= scaling.cpu_in_percent and bears and not waits

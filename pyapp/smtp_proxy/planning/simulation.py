@@ -177,6 +177,7 @@ class Simulation:
         self._backlog += accepted
         delivered = min(self._backlog, self._worker_capacity(), max(0.0, database) / costs.postgres_deliver)
         self._backlog -= delivered
+        sums.busy += self._busy_share(delivered)
         refused = offered - accepted
         if around.retry_seconds is not None and refused > _NOTHING:
             again = second + max(1, round(around.retry_seconds))
@@ -201,6 +202,13 @@ class Simulation:
         by_cpu = tasks * self._workers.service.vcpu * _USABLE / self._costs.worker
         return min(by_cpu, tasks * around.worker_concurrency / max(around.delivery_seconds, 0.001))
 
+    def _busy_share(self, delivered: float) -> float:
+        """Of what workers deliver at once: all of it while mail is left, and else what waits for next hops."""
+        if self._backlog > _NOTHING:
+            return 1.0
+        at_once = max(1, self._workers.running) * self._around.worker_concurrency
+        return min(1.0, delivered * self._around.delivery_seconds / at_once)
+
     # -- one period
 
     def _look(self, now: int, period: int, sums: _Sums) -> None:
@@ -208,12 +216,12 @@ class Simulation:
         for smtp in self._smtp:
             tasks = max(1, smtp.fleet.running)
             busy = smtp.accepted * self._costs.server / (period * tasks * smtp.fleet.service.vcpu)
-            point = Datapoint(smtp.connections / period / tasks, 100 * busy)
+            point = Datapoint(smtp.connections / period / tasks, 100 * busy, tasks)
             self._unseen.append((seen, smtp.fleet, smtp.scaler, point))
             smtp.accepted = smtp.connections = 0.0
         tasks = max(1, self._workers.running)
         busy = sums.delivered * self._costs.worker / (period * tasks * self._workers.service.vcpu)
-        point = Datapoint(self._backlog / tasks, 100 * busy)
+        point = Datapoint(self._backlog / tasks, 100 * busy, tasks, 100 * sums.busy / period)
         self._unseen.append((seen, self._workers, self._worker_scaler, point))
         self._result.samples.append(
             Sample(
@@ -258,12 +266,13 @@ class Simulation:
 
 @dataclass(slots=True)
 class _Sums:
-    """Messages of one period."""
+    """Messages of one period, and for how much of it workers were busy."""
 
     offered: float = 0.0
     accepted: float = 0.0
     refused: float = 0.0
     delivered: float = 0.0
+    busy: float = 0.0
 
     def add(self, offered: float, accepted: float, refused: float, delivered: float) -> None:
         self.offered += offered

@@ -29,6 +29,7 @@ class Service:
     per_task: float  # connections, or messages of the backlog, that a task is to have at most; 0: no such policy
     sessions: int = 0  # SMTP_MAX_CONNECTIONS: beyond it a task answers 421; 0: it accepts no mail
     pool: int = 0  # DB_POOL_SIZE; 0: it asks no database
+    backlog: bool = False  # it scales by what waits for it: a worker
 
     @property
     def connections(self) -> int:
@@ -49,7 +50,8 @@ class Scaling:
     cpu_in_percent: float
     cpu_in_minutes: int
     cpu_in_tasks: int
-    in_target_share: float  # of `per_task`: CPU takes tasks away below it alone
+    in_target_share: float  # of `per_task`, which those that are left may have before a task is taken away
+    in_busy_percent: float  # of a worker's deliveries at once, likewise
     out_cooldown: int
     in_cooldown: int
     worker_in_cooldown: int
@@ -182,12 +184,12 @@ def _service(name: str, section: dict[str, Any]) -> Service:
         int(_number(section, key)) if key in section else 0 for key in ("smtp_max_connections", "db_pool_size")
     )
     vcpu, gib = _number(section, "cpu") / 1024, _number(section, "memory") / 1024
-    return Service(name, vcpu, gib, least, most, float(per_task), sessions, pool)
+    return Service(name, vcpu, gib, least, most, float(per_task), sessions, pool, "backlog_per_task" in section)
 
 
 def _scaling(section: dict[str, Any]) -> Scaling:
     seconds = ("metric_period", "metric_delay", "task_start", "out_cooldown", "in_cooldown", "worker_in_cooldown")
-    plain = ("cpu_out_percent", "cpu_in_percent", "in_target_share")
+    plain = ("cpu_out_percent", "cpu_in_percent", "in_target_share", "in_busy_percent")
     counts = ("cpu_out_minutes", "cpu_out_tasks", "cpu_in_minutes", "cpu_in_tasks")
     values: dict[str, Any] = {name: int(_number(section, f"{name}_seconds")) for name in seconds}
     values |= {name: _number(section, name) for name in plain}

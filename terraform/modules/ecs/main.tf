@@ -737,6 +737,7 @@ resource "aws_appautoscaling_target" "main" {
   max_capacity       = each.value.max_tasks
 }
 
+# Target tracking adds tasks and takes none away: cpu_in below does, which knows what waiting tasks are needed for.
 # Each task tells of its own sessions, so that the average of the metric is of one task.
 resource "aws_appautoscaling_policy" "connections" {
   for_each = { for service, of in local.scaled : service => of if of.connections_per_task != null }
@@ -751,6 +752,7 @@ resource "aws_appautoscaling_policy" "connections" {
     target_value       = each.value.connections_per_task
     scale_out_cooldown = var.scaling.out_cooldown_seconds
     scale_in_cooldown  = local.in_cooldown[each.key]
+    disable_scale_in   = true
 
     customized_metric_specification {
       namespace   = local.namespace
@@ -779,6 +781,7 @@ resource "aws_appautoscaling_policy" "backlog" {
     target_value       = each.value.backlog_per_task
     scale_out_cooldown = var.scaling.out_cooldown_seconds
     scale_in_cooldown  = local.in_cooldown[each.key]
+    disable_scale_in   = true
 
     customized_metric_specification {
       metrics {
@@ -847,6 +850,7 @@ resource "aws_appautoscaling_policy" "requests" {
     target_value       = each.value.requests_per_task
     scale_out_cooldown = var.scaling.out_cooldown_seconds
     scale_in_cooldown  = local.in_cooldown[each.key]
+    disable_scale_in   = true
 
     customized_metric_specification {
       dynamic "metrics" {
@@ -972,25 +976,35 @@ resource "aws_cloudwatch_metric_alarm" "cpu_out" {
 
 locals {
   of_ecs = { for service in keys(local.scaled) : service => tomap({ ClusterName = aws_ecs_cluster.main.name, ServiceName = service }) }
-  tasks  = { for service, of in local.of_ecs : service => { id = "tasks", namespace = "ECS/ContainerInsights", metric = "RunningTaskCount", stat = "Average", dimensions = of } }
-  # What a service scales by beside CPU, of each task, and how much of it a task is to have: as its own policy above.
+  # Tasks that run, and those that are wanted: a task that was taken away runs on while it drains.
+  tasks = {
+    for service, of in local.of_ecs : service => [
+      { id = "tasks", namespace = "ECS/ContainerInsights", metric = "RunningTaskCount", stat = "Average", dimensions = of },
+      { id = "wanted", namespace = "ECS/ContainerInsights", metric = "DesiredTaskCount", stat = "Average", dimensions = of },
+    ]
+  }
+  # What a service scales by beside CPU, of all its tasks together, and how much of it one is to have: as its own policy
+  # above. And of workers how many deliveries are under way, in percent of what one has at once.
   aims = merge(
     { for service, of in local.scaled : service => {
-      formula = "connections"
-      target  = of.connections_per_task
-      metrics = [{ id = "connections", namespace = local.namespace, metric = "ActiveConnections", stat = "Average", dimensions = tomap({ Service = service }) }]
+      bears = "connections * tasks < ${var.scaling.in_target_share} * ${of.connections_per_task} * left"
+      metrics = concat(
+        [{ id = "connections", namespace = local.namespace, metric = "ActiveConnections", stat = "Average", dimensions = tomap({ Service = service }) }],
+        local.tasks[service],
+      )
     } if of.connections_per_task != null },
     { for service, of in local.scaled : service => {
-      formula = "backlog / tasks"
-      target  = of.backlog_per_task
-      metrics = [
-        { id = "backlog", namespace = local.namespace, metric = "QueueDepth", stat = "Maximum", dimensions = tomap({ Service = service }) },
+      bears = "(backlog < ${var.scaling.in_target_share} * ${of.backlog_per_task} * left) AND (busy * tasks < ${var.scaling.in_busy_percent} * left)"
+      metrics = concat(
+        [
+          { id = "backlog", namespace = local.namespace, metric = "QueueDepth", stat = "Maximum", dimensions = tomap({ Service = service }) },
+          { id = "busy", namespace = local.namespace, metric = "WorkerBusyShare", stat = "Average", dimensions = tomap({ Service = service }) },
+        ],
         local.tasks[service],
-      ]
+      )
     } if of.backlog_per_task != null },
     { for service, of in local.scaled : service => {
-      formula = "(FILL(requests0, 0) + FILL(requests1, 0)) / tasks"
-      target  = of.requests_per_task
+      bears = "FILL(requests0, 0) + FILL(requests1, 0) < ${var.scaling.in_target_share} * ${of.requests_per_task} * left"
       metrics = concat(
         [for n, group in var.api_balancer.target_group_arn_suffixes : {
           id         = "requests${n}"
@@ -999,13 +1013,14 @@ locals {
           stat       = "Sum"
           dimensions = tomap({ LoadBalancer = var.api_balancer.arn_suffix, TargetGroup = group })
         }],
-        [local.tasks[service]],
+        local.tasks[service],
       )
     } if of.requests_per_task != null },
   )
 }
 
-# CPU, where a task has little of what its service scales by as well; else 100, so that no task goes that waits for others.
+# CPU, where the tasks that would be left can bear what there is; else 100, so that no task goes that waits for others. It
+# is the only policy that takes tasks away.
 resource "aws_cloudwatch_metric_alarm" "cpu_in" {
   for_each = local.scaled
 
@@ -1051,9 +1066,20 @@ resource "aws_cloudwatch_metric_alarm" "cpu_in" {
     for_each = contains(keys(local.aims), each.key) ? [local.aims[each.key]] : []
 
     content {
+      id          = "left"
+      label       = "Tasks that would be left"
+      expression  = "MIN([tasks, wanted]) - ${var.scaling.cpu_in_tasks}"
+      return_data = false
+    }
+  }
+
+  dynamic "metric_query" {
+    for_each = contains(keys(local.aims), each.key) ? [local.aims[each.key]] : []
+
+    content {
       id          = "idle"
-      label       = "CPU where there is little to do"
-      expression  = "IF(${metric_query.value.formula} < ${var.scaling.in_target_share} * ${metric_query.value.target}, cpu, 100)"
+      label       = "CPU where fewer tasks would do"
+      expression  = "IF(${metric_query.value.bears}, cpu, 100)"
       return_data = true
     }
   }

@@ -192,6 +192,11 @@ variable "settings" {
   })
 
   validation {
+    condition     = var.settings.container_insights
+    error_message = "ecs.container_insights must be true: services scale by the count of their tasks, which nothing else sends."
+  }
+
+  validation {
     condition     = var.settings.stop_timeout_seconds >= 115 && var.settings.stop_timeout_seconds <= 120
     error_message = "ecs.stop_timeout_seconds must be 115 to 120: Fargate gives no more, and the services drain for 110."
   }
@@ -242,6 +247,7 @@ variable "scaling" {
     cpu_in_minutes             = number
     cpu_in_tasks               = number
     in_target_share            = number
+    in_busy_percent            = number
     out_cooldown_seconds       = number
     in_cooldown_seconds        = number
     worker_in_cooldown_seconds = number
@@ -266,6 +272,11 @@ variable "scaling" {
   validation {
     condition     = var.scaling.in_target_share > 0 && var.scaling.in_target_share <= 1
     error_message = "scaling.in_target_share must be above 0 and at most 1: beyond the aim CPU would take away the tasks that target tracking adds."
+  }
+
+  validation {
+    condition     = var.scaling.in_busy_percent > 0 && var.scaling.in_busy_percent <= 100
+    error_message = "scaling.in_busy_percent must be above 0 and at most 100: beyond it workers would go that all have as much as they can do."
   }
 
   validation {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -95,21 +96,56 @@ def test_a_backlog_drains_as_fast_as_workers_and_not_faster() -> None:
     assert result.backlog == 0
 
 
-def taken_away(stack: Stack) -> int:
-    """How often a worker went though each had nine tenths of its backlog for ten minutes, next hops being slow."""
-    result = run(lambda _: 60.0, 3 * 3600, Circumstances(delivery_seconds=20.0), stack=stack, costs=FREE)
-    target = PRODUCTION.services["worker"].per_task
-    much = [each.backlog >= 0.9 * target * each.tasks["worker"] for each in result.samples]
-    assert much.count(True) > 30
-    count = [each.tasks["worker"] for each in result.samples]
-    return sum(count[n] < count[n - 1] for n in range(10, len(count)) if all(much[n - 10 : n + 1]))
+# Messages a second, and seconds for which a next hop is waited for: from a fraction of one worker to nearly all ten.
+CONSTANT = [(60.0, 5.0), (50.0, 5.0), (4000 / 60, 5.0), (20.0, 20.0), (60.0, 20.0), (10_000 / 60, 1.0), (1000.0, 0.1)]
 
 
-def test_workers_that_wait_for_slow_next_hops_are_not_taken_away() -> None:
-    """SCALE-009: waiting takes no CPU, so that CPU alone would have them go."""
-    assert taken_away(PRODUCTION) == 0
-    by_cpu_alone = replace(PRODUCTION, scaling=replace(PRODUCTION.scaling, in_target_share=math.inf))
-    assert taken_away(by_cpu_alone) > 0
+def changes(result: Result, since: float = 0.0) -> int:
+    counts = [each.tasks for each in result.samples if each.at >= since]
+    return sum(now != then for then, now in itertools.pairwise(counts))
+
+
+@pytest.mark.parametrize(("per_second", "delivery"), CONSTANT)
+def test_constant_mail_settles(per_second: float, delivery: float) -> None:
+    """SCALE-005, SCALE-009: from a cold start; in the last hour no task comes or goes, and no mail waits."""
+    result = run(lambda _: per_second, 3 * 3600, Circumstances(delivery_seconds=delivery))
+    assert changes(result, since=7200) == 0
+    assert max(each.backlog for each in result.samples if each.at >= 7200) == 0
+    # Three periods of the alarm, the metric's delay and a task's start: until then the least there is has to do.
+    assert result.longest_wait <= (3 + 1 + 1) * 60 + 10
+    needed = per_second * max(delivery / 128, COSTS.worker / 0.45)
+    assert needed <= result.samples[-1].tasks["worker"] <= math.ceil(needed / 0.7) + 1, "nor are there many too many"
+
+
+def test_without_the_share_that_is_busy_it_swings() -> None:
+    """What the guard is for: by backlog and CPU alone, workers that wait for next hops come and go for ever."""
+    blind = replace(PRODUCTION, scaling=replace(PRODUCTION.scaling, in_busy_percent=math.inf))
+    around = Circumstances(delivery_seconds=5.0)
+    assert changes(run(lambda _: 60.0, 3 * 3600, around, blind), since=3600) > 10
+
+
+@pytest.mark.parametrize(("per_second", "session"), [(60.0, 43.0), (1000.0, 2.0), (3000.0, 2.0), (500.0, 10.0)])
+def test_sessions_settle(per_second: float, session: float) -> None:
+    """SCALE-004, SCALE-009: 60/s of 43 s are 1,290 sessions for each service, three tasks of 430, or two of 645."""
+    stack = replace(PRODUCTION, database_class="db.m7g.16xlarge")
+    result = run(lambda _: per_second, 3 * 3600, Circumstances(session_seconds=session), stack)
+    assert changes(result, since=7200) == 0
+    for name in ("submission", "submissions"):
+        assert per_second / 2 * session / result.samples[-1].tasks[name] <= 500
+
+
+def test_after_a_peak_tasks_go_down_to_the_least() -> None:
+    """SCALE-009: one at a time, with its cooldown, and none of them comes back."""
+
+    def falling(at: float) -> float:
+        return 60.0 if at < 3600 else 1.0
+
+    result = run(falling, 3 * 3600, Circumstances(delivery_seconds=20.0, session_seconds=60.0))
+    counts = [each.tasks["worker"] for each in result.samples]
+    assert max(counts) == 10
+    down = counts[90:]
+    assert down == sorted(down, reverse=True)
+    assert result.samples[-1].tasks == {"submission": 2, "submissions": 2, "worker": 1}
 
 
 def test_421_above_the_one_depth_until_below_the_other() -> None:
