@@ -97,7 +97,8 @@ QUEUE_SECONDS = Histogram(
 )
 DELIVERY_SECONDS = Histogram("smtp_delivery_seconds", "Time of one delivery to the next hop", buckets=_SECONDS)
 WORKER_BUSY = Counter(
-    "smtp_worker_busy_seconds_total", "Time times the share of worker_concurrency that was in use: 1 a second at most"
+    "smtp_worker_busy_seconds_total",
+    "Time times the share in use of worker_concurrency, or of the room for slow ones beside it: 1 a second at most",
 )
 LINE_WAITING = Gauge("smtp_line_waiting", "Deliveries that wait for their destination, without holding a turn")
 POSTPONED = Counter(

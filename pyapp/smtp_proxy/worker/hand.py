@@ -213,8 +213,14 @@ class Hand:
 
     @property
     def busy_share(self) -> float:
-        """How much of its turns is in use, 0 to 1."""
-        return min(1.0, len(self._under_way) / self._concurrency)
+        """How much of its turns, or of what may be lent of them, is in use, 0 to 1: whichever is more.
+
+        Slow next hops use up the second. Workers are scaled in by it, so that none goes whose waiting others have no
+        room for.
+        """
+        turns = len(self._under_way) / self._concurrency
+        lent = max(self.lent, self._bulk_lent / _BULK_SHARE) / self._most_lent
+        return min(1.0, max(turns, lent))
 
     @property
     def under_way(self) -> int:

@@ -16,7 +16,7 @@ from smtp_proxy.cli import planning as cli
 from smtp_proxy.config import Settings
 from smtp_proxy.errors import ConfigurationError
 from smtp_proxy.planning.balancers import Carried, alb_units, nlb_units
-from smtp_proxy.planning.capacity import Load, plan, spec_formulas
+from smtp_proxy.planning.capacity import FARGATE_QUOTA, FARGATE_QUOTA_NEW, Load, plan, spec_formulas
 from smtp_proxy.planning.message_costs import MessageCosts, read_costs
 from smtp_proxy.planning.prices import Prices, read_prices
 from smtp_proxy.planning.stack import Stack, load
@@ -251,6 +251,11 @@ def test_the_vcpus_that_fargate_must_grant(costs: MessageCosts, prices: Prices) 
     assert (made.fargate_vcpu, made.fargate_vcpu_deploying) == (25.25, 35.25)
     more = plan(FLOOR, load(None, "production", ["worker.cpu=4096", "worker.memory=8192"]), costs, prices)
     assert (more.fargate_vcpu, more.fargate_vcpu_deploying) == (20 + 40 + 0.25, 20 + 40 + 0.25 + 40)
+    said = (Path(__file__).resolve().parents[3] / "docs/DEPLOY.md").read_text()
+    assert f"have {made.fargate_vcpu}, and {made.fargate_vcpu_deploying} while the largest one is deployed" in said
+    assert f"`{FARGATE_QUOTA}`" in said
+    least = [each.min_tasks * each.vcpu for each in PRODUCTION.services.values()]
+    assert sum(least) + max(least) <= FARGATE_QUOTA_NEW, "enough for production's fewest tasks and a deployment"
 
 
 def test_a_burstable_class_bears_its_baseline_for_ever(costs: MessageCosts, prices: Prices) -> None:

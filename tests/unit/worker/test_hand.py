@@ -35,6 +35,24 @@ async def test_slow_bulk_takes_nobody_elses_right_to_wait() -> None:
     assert held(hand, Lane.TRANSACTIONAL).lend(0.05)
 
 
+async def test_slow_deliveries_make_a_worker_busy() -> None:
+    """REQ-INFRA-SCALE-009: they hold no turn, and another worker has as little room for them."""
+    hand = Hand(128, 200)
+    assert hand.busy_share == 0
+    turns = [held(hand, Lane.TRANSACTIONAL) for _ in range(32)]
+    assert hand.busy_share == 0.25
+    waits = slow(hand, Lane.TRANSACTIONAL, 512)
+    assert hand.busy_share == 0.5
+    waits += slow(hand, Lane.BULK, 576)
+    assert hand.busy_share == 1, "more than there is room for"
+    for turn in waits[:512]:
+        turn.end()
+    assert hand.busy_share == 0.75, "bulk has 768 of 1,024"
+    for turn in [*turns, *waits[512:]]:
+        turn.end()
+    assert hand.busy_share == 0
+
+
 async def test_who_has_a_place_goes_on_where_its_lane_has_no_turn() -> None:
     """Else it would keep the place at its destination from everybody, until slow servers answer others."""
     hand = Hand(128, 200)
