@@ -58,9 +58,8 @@ variable "http_hostname" {
 }
 
 variable "image_version" {
-  description = "Tag or digest (sha256:...) of the image that services begin with; afterwards deployments say it."
+  description = "Tag or digest (sha256:...) of the image that services begin with, which somebody pushes before them; afterwards deployments say it."
   type        = string
-  default     = "first"
 }
 
 variable "smarthost_host" {

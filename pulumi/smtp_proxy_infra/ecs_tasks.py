@@ -203,7 +203,7 @@ def _certs(of: Tasks) -> Environment:
         "ACME_HTTP_PORT": str(of.ports["acme"]),
         "CERT_BACKUP_BUCKET": of.bucket,
         "CERT_ALERT_SNS_TOPIC": of.alerts_topic,
-        **({"ACME_CERTIFICATES": of.hostname} if of.hostname else {}),
+        **({"ACME_CERTIFICATES": of.hostname + ("@dns-01" if of.zone_id else "")} if of.hostname else {}),
         **({"ACME_DNS": "route53", "ACME_ROUTE53_ZONE_ID": of.zone_id} if of.zone_id else {}),
     }
 

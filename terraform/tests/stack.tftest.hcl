@@ -55,7 +55,8 @@ mock_provider "aws" {
 }
 
 variables {
-  account_id = "123456789012"
+  account_id    = "123456789012"
+  image_version = "1"
 }
 
 run "production" {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 from botocore import xform_name
 from command_lines import trouble_with, typed_in
-from fix_infra import ROOT
-from infra_graph.canonical import Resource
+from fix_infra import OWN, ROOT
+from infra_graph.canonical import Resource, resource
 from infra_graph.kinds import KINDS
 
 TEXT = (ROOT / "docs/DEPLOY.md").read_text()
@@ -105,11 +107,41 @@ def test_the_image_that_is_pushed_is_the_one_that_services_begin_with() -> None:
         *re.findall(
             r'^image_version += "(.*)"', (EXAMPLES / "minimal/terraform.tfvars.example").read_text(), re.MULTILINE
         ),
-        *re.findall(r'^variable "image_version" \{[^}]*default += "(.*)"', minimal, re.MULTILINE),
         *re.findall(r"imageTag=(\S+)", READMES["terraform/examples/production/README.md"]),
     ]
-    assert said == [pushed] * 6
+    assert said == [pushed] * 5
     assert re.search(r"^  image_version += var.image_version$", minimal, re.MULTILINE)
+
+
+def test_nobody_gets_an_image_that_nobody_named() -> None:
+    """A default is a tag that may never be pushed, and Fargate tries it for ever."""
+    for file in (ROOT / "terraform/variables.tf", *EXAMPLES.glob("*/*.tf")):
+        for variable in re.findall(r'^variable "image_version" \{.*?^\}', file.read_text(), re.MULTILINE | re.DOTALL):
+            assert not re.search(r"^  default\b", variable, re.MULTILINE), file
+    configuration = yaml.safe_load((ROOT / "pulumi/Pulumi.yaml").read_text())["config"]
+    assert "default" in configuration["zoneId"]
+    assert "default" not in configuration["imageVersion"]
+
+
+@pytest.mark.parametrize("name", ["minimal", "production"])
+def test_an_example_says_what_comes_before_its_first_task(name: str) -> None:
+    said = READMES[f"terraform/examples/{name}/README.md"]
+    (order,) = re.findall(r"^\*\*Before the first task\*\* come (.*?): part 3 of", said, re.MULTILINE)
+    assert re.fullmatch(r"the image.* and then the sealing key", order)
+    assert "## 3. The image and the sealing key, before the services" in TEXT
+    assert "terraform apply    " in said, "the command itself says that something comes before it"
+
+
+@pytest.mark.parametrize("side", ["terraform", "pulumi"])
+def test_the_grant_for_further_names_is_the_role_s_own_for_another_one(
+    side: str, switched: Callable[[str], list[Resource]]
+) -> None:
+    (typed,) = re.findall(r"cat > further-names\.json <<'END'\n(.*?)\nEND", "".join(blocks(TEXT)), re.DOTALL)
+    grant = resource("aws_iam_role_policy", "typed", {"policy": typed}, frozenset()).arguments["policy"]["statement"]
+    (own,) = (each for each in switched(side) if each.name == "aws_iam_role_policy ecs-task-certs")
+    (dns,) = (each for each in own.arguments["policy"]["statement"] if "ChangeResourceRecordSets" in str(each))
+    assert grant == json.loads(json.dumps(dns).replace(str(OWN["smtp_hostname"]), "mx.example.com"))
+    assert "--role-name smtp-proxy-production-certs " in TEXT
 
 
 # Of the command line alone, and services that the API calls otherwise.

@@ -144,6 +144,16 @@ def test_the_issuer_may_write_one_name_of_the_zone(side: str, switched: Side) ->
 
 
 @SIDES
+def test_the_issuer_proves_by_dns_where_it_may(side: str, switched: Side, production: Side) -> None:
+    """Without `@dns-01` a name is proved by HTTP-01, whatever ACME_DNS says."""
+    said = {each["name"]: each["value"] for each in containers(switched(side))["certs"]["environment"]}
+    assert said["ACME_CERTIFICATES"] == f"{OWN['smtp_hostname']}@dns-01"
+    assert said["ACME_ROUTE53_ZONE_ID"] == OWN["zone_id"]
+    bare = {each["name"] for each in containers(production(side))["certs"]["environment"]}
+    assert not bare & {"ACME_CERTIFICATES", "ACME_DNS"}
+
+
+@SIDES
 def test_keys_are_used_by_way_of_a_service(side: str, stack: Side) -> None:
     """Whoever has a task's role decrypts nothing that Secrets Manager, S3 or SNS does not hand out for itself."""
     via = {}

@@ -53,8 +53,9 @@ run "misspelt" {
   command = plan
 
   variables {
-    environment = "%s"
-    account_id  = "123456789012"
+    environment   = "%s"
+    account_id    = "123456789012"
+    image_version = "1"
   }
 
   expect_failures = [var.environment]

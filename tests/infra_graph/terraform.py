@@ -110,7 +110,7 @@ class Workspace:
 
 
 def _variables(environment: str, own: Own) -> dict[str, str | list[str]]:
-    return {"environment": environment, "account_id": ACCOUNT, **own}
+    return {"environment": environment, "account_id": ACCOUNT, "image_version": "first", **own}
 
 
 def render(source: Path, folder: Path, environment: str, own: Own) -> list[Resource]:

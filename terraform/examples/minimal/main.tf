@@ -28,7 +28,6 @@ variable "zone_id" {
 variable "image_version" {
   description = "The image that services begin with: the tag that docs/DEPLOY.md pushes, or another one's, or a digest."
   type        = string
-  default     = "1"
 }
 
 module "smtp_proxy" {

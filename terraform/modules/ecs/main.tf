@@ -467,7 +467,7 @@ locals {
         CERT_BACKUP_BUCKET = aws_s3_bucket.certificates.id
       },
       var.alerts.topic_arn == "" ? {} : { CERT_ALERT_SNS_TOPIC = var.alerts.topic_arn },
-      var.hostname == "" ? {} : { ACME_CERTIFICATES = var.hostname },
+      var.hostname == "" ? {} : { ACME_CERTIFICATES = "${var.hostname}${var.zone_id == "" ? "" : "@dns-01"}" },
       var.zone_id == "" ? {} : { ACME_DNS = "route53", ACME_ROUTE53_ZONE_ID = var.zone_id },
     )
     api       = merge(local.database, local.sealing, local.cache)
