@@ -86,6 +86,7 @@ class Nlb(pulumi.ComponentResource):
         }
         self._acme = self._make_acme()
         self._listeners = {service: self._listen(service) for service in SERVICES}
+        self._always = [self._listen_always(service, colour) for service, colour in self._groups]
         self._listener_acme = self._listen_acme()
         if args.zone_id and args.hostname:
             self._record()
@@ -96,7 +97,7 @@ class Nlb(pulumi.ComponentResource):
         self.dns_name = self._balancer.dns_name
         self.arn_suffix = self._balancer.arn_suffix
         # ECS refuses a group that no listener leads to yet.
-        listeners = [*self._listeners.values(), self._listener_acme]
+        listeners = [*self._listeners.values(), *self._always, self._listener_acme]
         begin = {service: self._groups[service, "blue"] for service in SERVICES} | {"acme": self._acme}
         self.target_group_arns = {service: after(group.arn, *listeners) for service, group in begin.items()}
         self.target_group_names = {
@@ -193,6 +194,26 @@ class Nlb(pulumi.ComponentResource):
             tags={"Name": f"{args.name}-{service}"},
             # Which of the two is in service is CodeDeploy's to say.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["defaultActions"]),
+        )
+
+    def _listen_always(self, service: str, colour: str) -> aws.lb.Listener:
+        """Nobody reaches these: no security group opens their ports, and CodeDeploy is not told of them.
+
+        A group that no listener leads to is asked for no health: its tasks would be moved to unasked, and then be
+        minutes without an answer.
+        """
+        args = self._args
+        return aws.lb.Listener(
+            f"{self._name}-always-{service}-{colour}",
+            load_balancer_arn=self._balancer.arn,
+            protocol="TCP",
+            port=args.ports[f"{service}_{colour}"],
+            tcp_idle_timeout_seconds=self._settings.idle_timeout_seconds,
+            default_actions=[
+                aws.lb.ListenerDefaultActionArgs(type="forward", target_group_arn=self._groups[service, colour].arn)
+            ],
+            tags={"Name": f"{args.name}-{service}-{colour}"},
+            opts=self._child,
         )
 
     def _listen_acme(self) -> aws.lb.Listener:

@@ -45,6 +45,13 @@ run "nlb" {
   }
 
   assert {
+    condition = { for group, listener in aws_lb_listener.always : group => listener.port } == {
+      submission-blue = 10587, submission-green = 20587, submissions-blue = 10465, submissions-green = 20465
+    }
+    error_message = "Each group of blue and green has a listener of its own, so that its targets are asked for health."
+  }
+
+  assert {
     condition     = alltrue([for listener in concat(values(aws_lb_listener.smtp), [aws_lb_listener.acme]) : listener.protocol == "TCP"])
     error_message = "TLS ends in the tasks, not here."
   }

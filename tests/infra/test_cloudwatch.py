@@ -298,19 +298,29 @@ def sounds(alarm: Mapping[str, Any], healthy: tuple[Minutes, Minutes], unhealthy
 DEPLOYMENTS = [
     # what green does, and blue beside it; which alarms go off
     ("comes up", (STAYS, GOOD), (DEAD, DEAD), set()),
+    # The worst that is known of a network load balancer: a group is asked 3 minutes after its first target alone.
+    *(
+        (
+            f"has the traffic, and of nobody it is known for 4 minutes ({name})",
+            (gone, at(4, WAITS, 2)),
+            (DEAD, DEAD),
+            set(),
+        )
+        for name, gone in (("0", at(0, 1, 2)), ("no data", [2, *(WAITS - 1) * [None]]))
+    ),
     ("comes up late", (STAYS, at(3, WAITS, 2)), (DEAD, at(1, 2)), set()),
     ("is in service, and blue drains", (DRAINS, STAYS), ([*7 * [0], *(WAITS - 7) * [None]], DEAD), set()),
     ("is there alone", (EMPTY, STAYS), (EMPTY, DEAD), set()),
-    # CodeDeploy leaves blue where it is, and hosts that no listener leads to are neither healthy nor unhealthy.
-    ("is in service, and blue is on no listener", (DEAD, STAYS), (DEAD, DEAD), set()),
+    # CodeDeploy leaves blue where it is; hosts of whom nothing is known are neither healthy nor unhealthy.
+    ("is in service, and blue is not asked", (DEAD, STAYS), (DEAD, DEAD), set()),
     (
-        "is in service, and blue, of which one was unhealthy, is on no listener",
+        "is in service, and blue, of which one was unhealthy, is not asked",
         (at(0, 2, 2), GOOD),
         (at(0, 2), DEAD),
         set(),
     ),
     # The other way round: and so would be hosts that end before they are asked, which can not be told from it.
-    ("is on no listener yet", (STAYS, DEAD), (DEAD, DEAD), set()),
+    ("is not asked yet", (STAYS, DEAD), (DEAD, DEAD), set()),
     ("loses a task, for a minute", (STAYS, GOOD), (DEAD, at(3, 1)), set()),
     *((f"loses one in minutes {n} and {n + 1}", (STAYS, GOOD), (DEAD, at(n, 2)), set()) for n in (3, 4, 9)),
     ("is unhealthy", (STAYS, DEAD), (DEAD, STAYS), {"unhealthy-host", "group-down"}),

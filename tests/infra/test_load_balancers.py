@@ -33,7 +33,7 @@ def test_each_port_leads_to_its_service(side: str, production: Side) -> None:
     leads = {
         (each["port"], each["protocol"], each["default_action"]["target_group_arn"].rpartition("<")[2])
         for role, each in listeners.items()
-        if role.startswith("nlb-")
+        if role.startswith("nlb-") and not role.startswith("nlb-always-")
     }
     assert leads == {
         ("587", "TCP", "aws_lb_target_group|nlb-smtp-submission-blue|arn>"),
@@ -48,6 +48,37 @@ def test_each_port_leads_to_its_service(side: str, production: Side) -> None:
         "nlb-smtp-submissions-green": "2465",
         "nlb-acme": "8089",
     }
+
+
+@SIDES
+def test_both_groups_of_a_service_are_asked_for_health_before_traffic_comes(side: str, production: Side) -> None:
+    """REQ-INFRA-ECS-012: a group that no listener leads to is not; CodeDeploy takes the public one from each in turn.
+
+    What leads to a group for good is nothing that CodeDeploy may move, and nothing that anybody reaches.
+    """
+    resources = production(side)
+    ours = {role for role in of_kind(resources, "aws_lb_target_group") if role.startswith("nlb-")}
+    moved = of_kind(resources, "aws_codedeploy_deployment_group").values()
+    movable = {
+        each["load_balancer_info"]["target_group_pair_info"]["prod_traffic_route"]["listener_arn"] for each in moved
+    }
+    assert len(movable) == 2
+    lasting = {
+        each.arguments["default_action"]["target_group_arn"].split("|")[1]: each.arguments["port"]
+        for each in resources
+        if each.kind == "aws_lb_listener"
+        and not each.ignored
+        and not any(f"<aws_lb_listener|{each.role}|arn>" in arn for arn in movable)
+    }
+    assert lasting.keys() == ours
+    entered = {
+        each["from_port"]
+        for role, each in of_kind(resources, "aws_vpc_security_group_ingress_rule").items()
+        if "<aws_security_group|vpc-role-nlb|" in each["security_group_id"]
+    }
+    assert entered == {"587", "465", "80"}
+    assert len(set(lasting.values())) == len(ours)
+    assert {role for role, port in lasting.items() if port in entered} == {"nlb-acme"}
 
 
 def waits(resources: list[Resource], name: str) -> set[str]:

@@ -97,9 +97,18 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_lb_listener nlb-smtp-submission: ignores changes: terraform ['default_action'], pulumi []",
     ),
     (
+        "a group that is on no listener",
+        {
+            "pulumi/smtp_proxy_infra/nlb.py": [
+                ("for service, colour in self._groups]", 'for service, colour in self._groups if colour == "blue"]')
+            ]
+        },
+        "aws_lb_listener nlb-always-submission-green: only in terraform",
+    ),
+    (
         "a service that does not wait for its listener",
         {"pulumi/smtp_proxy_infra/nlb.py": [("after(group.arn, *listeners)", "group.arn")]},
-        "aws_ecs_service ecs-blue-green-submission: waits for aws_lb_listener nlb-acme, aws_lb_listener nlb-smtp-subm",
+        "aws_ecs_service ecs-blue-green-submission: waits for aws_lb_listener nlb-acme, aws_lb_listener nlb-always-",
     ),
     (
         "a command turned around",
@@ -216,6 +225,9 @@ DRIFTS: list[tuple[str, Edits, str]] = [
 ]
 
 
+PUBLIC_350 = '["${each.key}_public"]\n  tcp_idle_timeout_seconds = 350'
+
+
 @pytest.mark.parametrize(("edits", "said"), [drift[1:] for drift in DRIFTS], ids=[drift[0] for drift in DRIFTS])
 def test_a_drift_of_pulumi_is_noticed(edits: Edits, said: str, production: Side, tmp_path: Path) -> None:
     lines = unexplained(production("terraform"), pulumi_side(tree(tmp_path / "tree", edits), "production"))
@@ -240,7 +252,9 @@ def test_drifts_of_terraform_are_noticed(production: Side, tmp_path: Path) -> No
             (flow_log, ""),
             (ingress, opened),
         ],
-        "terraform/modules/nlb/main.tf": [("= var.settings.idle_timeout_seconds", "= 350")],
+        "terraform/modules/nlb/main.tf": [
+            ('["${each.key}_public"]\n  tcp_idle_timeout_seconds = var.settings.idle_timeout_seconds', PUBLIC_350)
+        ],
         "terraform/modules/cloudwatch/main.tf": [
             ("for key, alarm in var.alarms : {", 'for key, alarm in var.alarms : key == "backlog-age" ? {} : {'),
             ("var.wholes[alarm.percent_of] / 100)", "var.wholes[alarm.percent_of] / 50)"),

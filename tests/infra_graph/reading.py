@@ -149,12 +149,16 @@ def _members(resources: list[Resource]) -> Iterator[tuple[str, Member]]:
 
 
 def _balancers(resources: list[Resource]) -> Iterator[tuple[str, Member]]:
-    listeners = _of(resources, "aws_lb_listener").values()
+    listeners, (into, _) = _of(resources, "aws_lb_listener").values(), _rules(resources)
     for role, one in _of(resources, "aws_lb").items():
         ports = sorted({int(each["port"]) for each in listeners if f"|{role}|" in each["load_balancer_arn"]})
         title = f"{one['load_balancer_type'].capitalize()} load balancer"
-        said = f"listens on {', '.join(map(str, ports))}"
-        yield _group(one["security_group"]), Member(role.partition("-")[0], title, (said,))
+        group = _group(one["security_group"])
+        entered = [port for port in ports if any(rule[1:] == (group, port) for rule in into)]
+        said = [f"listens on {', '.join(map(str, entered))}"]
+        if others := len(ports) - len(entered):
+            said.append(f"{others} for health alone")
+        yield group, Member(role.partition("-")[0], title, tuple(said))
 
 
 def _services(resources: list[Resource]) -> Iterator[tuple[str, Member]]:

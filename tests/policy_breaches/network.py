@@ -85,6 +85,7 @@ BREACHES = [
         "switched",
     ),
     Breach("listeners-by-tls", LISTENER, "nlb-acme", given(protocol="UDP"), "speaks UDP; SMTP is TCP"),
+    Breach("listeners-by-tls", LISTENER, "alb-https", given(port=10587), "is open at 10587; the world", "switched"),
     Breach("listeners-by-tls", LISTENER, "nlb-acme", given(port=8080), "is open at 8080; the world reaches"),
     Breach(
         "database-by-tls",

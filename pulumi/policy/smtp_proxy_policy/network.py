@@ -10,6 +10,8 @@ from .reading import Found, as_list, block, is_on
 
 # Of `ports` in stack.yaml, those that the world may reach, and those that tasks may reach in the world.
 ENTRANCES = ("submission_public", "submissions_public", "http", "https")
+# Those of the load balancer of SMTP that nobody reaches, since no rule opens them: each keeps a target group in use.
+UNREACHED = ("submission_blue", "submission_green", "submissions_blue", "submissions_green")
 EXITS = ("mx", "submission_public", "submissions_public", "https")
 # TLS 1.3, and nothing below 1.2.
 POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
@@ -91,7 +93,8 @@ def listener(found: Found) -> Iterator[str]:
             yield "answers in clear text; redirect to HTTPS"
     elif protocol != "TCP":
         yield f"speaks {protocol}; SMTP is TCP, whose TLS ends in the task, and the web is HTTPS"
-    if props.get("port") not in {ports[name] for name in ENTRANCES}:
+    named = ENTRANCES + UNREACHED if protocol == "TCP" else ENTRANCES
+    if props.get("port") not in {ports[name] for name in named}:
         yield f"is open at {props.get('port'):g}; the world reaches {', '.join(ENTRANCES)} of stack.yaml alone"
 
 

@@ -108,6 +108,24 @@ resource "aws_lb_listener" "smtp" {
   }
 }
 
+# Nobody reaches these: no security group opens their ports, and CodeDeploy is not told of them. A group that no listener
+# leads to is asked for no health: its tasks would be moved to unasked, and then be minutes without an answer.
+resource "aws_lb_listener" "always" {
+  for_each = local.groups
+
+  load_balancer_arn        = aws_lb.main.arn
+  protocol                 = "TCP"
+  port                     = var.ports[replace(each.key, "-", "_")]
+  tcp_idle_timeout_seconds = var.settings.idle_timeout_seconds
+
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.smtp[each.key].arn
+  }
+
+  tags = { Name = "${var.name}-${each.key}" }
+}
+
 resource "aws_lb_listener" "acme" {
   load_balancer_arn = aws_lb.main.arn
   protocol          = "TCP"

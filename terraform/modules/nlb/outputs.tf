@@ -16,7 +16,7 @@ output "target_group_arns" {
   )
 
   # ECS refuses a group that no listener leads to yet.
-  depends_on = [aws_lb_listener.smtp, aws_lb_listener.acme]
+  depends_on = [aws_lb_listener.smtp, aws_lb_listener.always, aws_lb_listener.acme]
 }
 
 output "target_group_names" {
