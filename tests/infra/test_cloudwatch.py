@@ -80,7 +80,7 @@ def asked(alarm: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def widgets(resources: list[Resource]) -> list[Mapping[str, Any]]:
     (dashboard,) = of_kind(resources, "aws_cloudwatch_dashboard").values()
-    found: list[Mapping[str, Any]] = dashboard["dashboard_body"]["widget"]
+    found: list[Mapping[str, Any]] = dashboard["dashboard_body"]["widgets"]
     return found
 
 
@@ -140,7 +140,7 @@ def of_ours(resources: list[Resource]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(widget: Mapping[str, Any]) -> list[list[str]]:
-    found = as_list(widget["property"].get("metric", []))
+    found = as_list(widget["properties"].get("metrics", []))
     return [found] if found and isinstance(found[0], str) else found
 
 
@@ -393,18 +393,18 @@ def test_who_may_publish(side: str, stack: Side) -> None:
     resources = stack(side)
     topic = of_kind(resources, "aws_sns_topic")["cloudwatch-alerts"]
     assert topic["kms_master_key_id"].endswith("<aws_kms_key|cloudwatch-main|arn>")
-    key = of_kind(resources, "aws_kms_key")["cloudwatch-main"]["policy"]["statement"]
-    policy = of_kind(resources, "aws_sns_topic_policy")["cloudwatch-alerts"]["policy"]["statement"]
-    ours = {"string_equal": {"aws:source_account": "123456789012"}}
+    key = of_kind(resources, "aws_kms_key")["cloudwatch-main"]["policy"]["Statement"]
+    policy = of_kind(resources, "aws_sns_topic_policy")["cloudwatch-alerts"]["policy"]["Statement"]
+    ours = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     for statements, actions in ((policy, {"sns:Publish"}), (key, {"kms:Decrypt", "kms:GenerateDataKey*"})):
-        of_services = [each for each in statements if each["sid"] != "Account"]
-        assert {each["principal"]["service"] for each in of_services} == {
+        of_services = [each for each in statements if each["Sid"] != "Account"]
+        assert {each["Principal"]["Service"] for each in of_services} == {
             "cloudwatch.amazonaws.com",
             "budgets.amazonaws.com",
         }
-        assert all(each["condition"] == ours for each in of_services)
-        assert all(set(as_list(each["action"])) == actions for each in of_services)
-    assert {each["sid"] for each in policy} == {"cloudwatch", "budgets"}
+        assert all(each["Condition"] == ours for each in of_services)
+        assert all(set(as_list(each["Action"])) == actions for each in of_services)
+    assert {each["Sid"] for each in policy} == {"cloudwatch", "budgets"}
 
 
 @SIDES
@@ -435,7 +435,7 @@ def test_costs_are_told(side: str, production: Side) -> None:
 @SIDES
 def test_the_dashboard_shows_every_alarm_and_overlaps_nowhere(side: str, stack: Side) -> None:
     found = widgets(stack(side))
-    (listed,) = (each["property"]["alarm"] for each in found if each["type"] == "alarm")
+    (listed,) = (each["properties"]["alarms"] for each in found if each["type"] == "alarm")
     roles = of_kind(stack(side), "aws_cloudwatch_metric_alarm")
     assert {arn.split("|")[1] for arn in listed} == {role for role in roles if role.startswith("cloudwatch-")}
     places = {
@@ -446,7 +446,7 @@ def test_the_dashboard_shows_every_alarm_and_overlaps_nowhere(side: str, stack: 
     }
     assert len(places) == sum(int(each["width"]) * int(each["height"]) for each in found)
     assert max(x for x, _ in places) < 24
-    titles = [each["property"]["title"] for each in found]
+    titles = [each["properties"]["title"] for each in found]
     assert len(set(titles)) == len(titles) == 1 + len(settings.load("dev")["charts"]["widgets"])
 
 

@@ -107,27 +107,27 @@ def test_alarms_of_a_service_take_its_deployment_back(
 def test_codedeploy_may_touch_nothing_else(side: str, switched: Side) -> None:
     resources = switched(side)
     (policy,) = (each for role, each in of_kind(resources, "aws_iam_role_policy").items() if role == "codedeploy-main")
-    passed = next(each for each in policy["policy"]["statement"] if each["action"] == "iam:PassRole")
-    assert passed["condition"] == {"string_equal": {"iam:passed_to_service": "ecs-tasks.amazonaws.com"}}
-    assert {role.rpartition("ecs-")[2] for role in passed["resource"]} == {
+    passed = next(each for each in policy["policy"]["Statement"] if each["Action"] == "iam:PassRole")
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    assert {role.rpartition("ecs-")[2] for role in passed["Resource"]} == {
         "execution|arn>",
         *(f"task-{service}|arn>" for service in ("submission", "submissions", "api", "dashboard")),
     }
     # A task set that is being made has no ARN: not the resource says what it is made in.
-    (sets,) = (each for each in policy["policy"]["statement"] if "ecs:CreateTaskSet" in each["action"])
-    assert (set(sets["action"]), sets["resource"]) == ({"ecs:CreateTaskSet", "ecs:DeleteTaskSet"}, "*")
-    of = sets["condition"]["arn_equal"]
+    (sets,) = (each for each in policy["policy"]["Statement"] if "ecs:CreateTaskSet" in each["Action"])
+    assert (set(sets["Action"]), sets["Resource"]) == ({"ecs:CreateTaskSet", "ecs:DeleteTaskSet"}, "*")
+    of = sets["Condition"]["ArnEquals"]
     assert of["ecs:cluster"] == "arn:aws:ecs:us-east-1:123456789012:cluster/smtp-proxy-dev"
     assert set(of["ecs:service"]) == {
         f"arn:aws:ecs:us-east-1:123456789012:service/smtp-proxy-dev/{service}"
         for service in ("submission", "submissions", "api", "dashboard")
     }
-    for statement in policy["policy"]["statement"]:
-        actions = set(listed(statement["action"]))
+    for statement in policy["policy"]["Statement"]:
+        actions = set(listed(statement["Action"]))
         assert not [action for action in actions if "*" in action]
         if statement == sets:
             continue
-        for target in listed(statement["resource"]):
+        for target in listed(statement["Resource"]):
             if target == "*":
                 assert actions == READS
             elif actions == {"iam:PassRole"}:

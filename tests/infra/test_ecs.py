@@ -14,8 +14,16 @@ import botocore.session
 import pytest
 from botocore.model import ListShape, Shape, StructureShape
 from fix_infra import SIDES, Side
-from infra_graph.canonical import argument_name
-from infra_graph.services import MIGRATE, as_list, containers, environment, of_kind, services, task_policies
+from infra_graph.services import (
+    MIGRATE,
+    as_list,
+    containers,
+    environment,
+    migration,
+    of_kind,
+    services,
+    task_policies,
+)
 
 from smtp_proxy.cli.entry import Service
 
@@ -73,10 +81,10 @@ def test_every_container_is_asked_whether_it_is_well(side: str, stack: Side) -> 
         serve, process = container["command"]
         assert serve == "serve", name
         # Liveness: by readiness a Postgres that is away would have every task ended.
-        assert container["health_check"]["command"] == ["CMD", "smtp-proxy", "healthcheck", "--alive", process], name
+        assert container["healthCheck"]["command"] == ["CMD", "smtp-proxy", "healthcheck", "--alive", process], name
         assert name in NO_PROCESS_YET or process in {service.value for service in Service}, name
         assert container["essential"] == "true", name
-        assert 4 < int(container["health_check"]["timeout"]) < int(container["health_check"]["interval"]), name
+        assert 4 < int(container["healthCheck"]["timeout"]) < int(container["healthCheck"]["interval"]), name
     for name, service in services(stack(side)).items():
         assert int(service["desired_count"]) >= 1, name
 
@@ -85,7 +93,7 @@ def test_every_container_is_asked_whether_it_is_well(side: str, stack: Side) -> 
 def test_tasks_are_given_the_time_to_drain(side: str, stack: Side) -> None:
     """REQ-INFRA-ECS-009, REQ-INFRA-SCALE-010: two minutes to stop, and protection while a session lives."""
     for name, container in containers(stack(side)).items():
-        assert container["stop_timeout"] == "120", name
+        assert container["stopTimeout"] == "120", name
         given = environment(container)
         if name in ("submission", "submissions", "worker"):
             assert given["TASK_PROTECTION"] == "on", name
@@ -113,12 +121,12 @@ def test_a_task_can_be_entered(side: str, stack: Side) -> None:
     assert all(each["enable_execute_command"] == "true" for each in services(stack(side)).values())
     assert "vpc-interface-ssmmessages" in of_kind(stack(side), "aws_vpc_endpoint")
     for name, container in containers(stack(side)).items():
-        assert container["readonly_root_filesystem"] == "true", name
+        assert container["readonlyRootFilesystem"] == "true", name
         assert container["user"] == "10001", name
-        paths = {each["container_path"] for each in container["mount_point"]}
+        paths = {each["containerPath"] for each in container["mountPoints"]}
         assert paths == {"/var/lib/smtp-proxy", "/var/lib/amazon", "/var/log/amazon"}, name
     for role, statements in task_policies(stack(side)).items():
-        may = {action for each in statements for action in as_list(each["action"])}
+        may = {action for each in statements for action in as_list(each["Action"])}
         assert ("ssmmessages:OpenDataChannel" in may) == (role not in ("ecs-execution", MIGRATE)), role
 
 
@@ -147,27 +155,27 @@ def test_each_service_has_a_role_and_a_log_of_its_own(side: str, stack: Side) ->
         own = MIGRATE if role == MIGRATE else f"ecs-task-{service}"
         assert definition["task_role_arn"].endswith(f"<aws_iam_role|{own}|arn>")
         assert definition["execution_role_arn"].endswith("<aws_iam_role|ecs-execution|arn>")
-        options = definition["container_definition"]["log_configuration"]["option"]
+        options = definition["container_definition"]["logConfiguration"]["options"]
         assert options["awslogs-group"].endswith(f"/{service}")
 
 
 def unknown_keys(value: Any, shape: Shape, path: str) -> Iterator[str]:
-    """Keys that ECS does not know, which it refuses at apply and not before; names and lists in canonical form."""
+    """Keys that ECS does not know, which it refuses at apply and not before; a list of one is its one."""
     if isinstance(shape, ListShape):
         for each in as_list(value):
             yield from unknown_keys(each, shape.member, path)
     elif isinstance(shape, StructureShape):
-        members = {argument_name(name): member for name, member in shape.members.items()}
         for key, inner in value.items():
-            if key not in members:
+            if key not in shape.members:
                 yield f"{path}.{key}"
             else:
-                yield from unknown_keys(inner, members[key], f"{path}.{key}")
+                yield from unknown_keys(inner, shape.members[key], f"{path}.{key}")
 
 
 @SIDES
 def test_containers_have_the_keys_that_ecs_knows(side: str, stack: Side) -> None:
     shape = botocore.session.get_session().get_service_model("ecs").shape_for("ContainerDefinition")
-    for name, container in containers(stack(side)).items():
+    for name, container in [*containers(stack(side)).items(), ("migrate", migration(stack(side)))]:
         assert list(unknown_keys(container, shape, name)) == []
-    assert list(unknown_keys({"health_chekc": {}}, shape, "x")) == ["x.health_chekc"]
+    wrong = {"commands": ["serve"], "port_mapping": {}, "healthCheck": {"Command": ["CMD"]}}
+    assert list(unknown_keys(wrong, shape, "x")) == ["x.commands", "x.port_mapping", "x.healthCheck.Command"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from fix_infra import OWN, ROOT, SIDES, Side, pulumi_side
-from infra_graph.canonical import argument_name
 from infra_graph.services import as_list, containers, environment, of_kind, role_policies, task_policies
 
 # As in test_parity.py: the first test waits for what the fixture renders.
@@ -47,13 +46,13 @@ def test_roles_may_do_no_more_than_they_must(side: str, stack: Side) -> None:
     assert {"codedeploy-main", "vpc-flow", "ecs-execution"} < policies.keys()
     for role, statements in policies.items():
         for statement in statements:
-            assert statement["effect"] == "Allow", role
-            actions, resources = as_list(statement["action"]), as_list(statement["resource"])
+            assert statement["Effect"] == "Allow", role
+            actions, resources = as_list(statement["Action"]), as_list(statement["Resource"])
             assert not [action for action in actions if "*" in action], role
             if any("*" in resource for resource in resources):
                 assert set(actions) <= WILDCARDS.keys(), (role, actions)
             if "*" in resources:
-                bound = "ecs:cluster" in statement.get("condition", {}).get("arn_equal", {})
+                bound = "ecs:cluster" in statement.get("Condition", {}).get("ArnEquals", {})
                 assert set(actions) <= (TASK_SETS if bound else BARE), (role, actions)
 
 
@@ -81,7 +80,7 @@ def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None
         service = role.removeprefix("ecs-task-")
         if service == role:
             continue  # of what starts tasks, and of migrations
-        resources = " ".join(str(resource) for each in statements for resource in as_list(each["resource"]))
+        resources = " ".join(str(resource) for each in statements for resource in as_list(each["Resource"]))
         assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
 
 
@@ -91,14 +90,14 @@ def test_the_worker_alone_sends_by_ses_and_only_with_what_is_named(side: str, pr
     GetAccount, which `smtp-proxy deploy` asks for in the check of the worker: refused, nothing would be deployed."""
     assert ":ses:" not in str(task_policies(production(side)))
     found = {
-        role: [each for each in statements if "ses:" in str(each["action"])]
+        role: [each for each in statements if "ses:" in str(each["Action"])]
         for role, statements in task_policies(switched(side)).items()
     }
-    asks, sends = sorted(found.pop("ecs-task-worker"), key=lambda each: as_list(each["action"]))
-    assert sorted(sends["action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
-    assert sorted(sends["resource"]) == sorted(OWN["ses_arns"])
-    assert as_list(asks["action"]) == ["ses:GetAccount"]
-    assert as_list(asks["resource"]) == ["*"]
+    asks, sends = sorted(found.pop("ecs-task-worker"), key=lambda each: as_list(each["Action"]))
+    assert sorted(sends["Action"]) == ["ses:SendEmail", "ses:SendRawEmail"]
+    assert sorted(sends["Resource"]) == sorted(OWN["ses_arns"])
+    assert as_list(asks["Action"]) == ["ses:GetAccount"]
+    assert as_list(asks["Resource"]) == ["*"]
     assert not any(found.values())
 
 
@@ -116,10 +115,10 @@ def test_the_issuer_alone_tells_people_itself(side: str, stack: Side) -> None:
         assert environment(container).get("CERT_ALERT_SNS_TOPIC", "").endswith(topic) == (name == "certs"), name
     for role, statements in task_policies(stack(side)).items():
         may = {
-            action: each["resource"]
+            action: each["Resource"]
             for each in statements
-            for action in as_list(each["action"])
-            if action == "sns:Publish" or "cloudwatch-" in str(each["resource"])
+            for action in as_list(each["Action"])
+            if action == "sns:Publish" or "cloudwatch-" in str(each["Resource"])
         }
         assert may.keys() == (
             {"sns:Publish", "kms:Decrypt", "kms:GenerateDataKey"} if role == "ecs-task-certs" else set()
@@ -132,14 +131,14 @@ def test_the_issuer_may_write_one_name_of_the_zone(side: str, switched: Side) ->
     """And of it the records of DNS-01 alone: MX, SPF and everything else of the zone are not its business."""
     change = "route53:ChangeResourceRecordSets"
     for role, statements in task_policies(switched(side)).items():
-        found = [each for each in statements if change in as_list(each["action"])]
+        found = [each for each in statements if change in as_list(each["Action"])]
         assert bool(found) == (role == "ecs-task-certs"), role
         for each in found:
-            said = each["condition"][argument_name("ForAllValues:StringEquals")]
+            said = each["Condition"]["ForAllValues:StringEquals"]
             assert said == {
-                argument_name(f"{change}NormalizedRecordNames"): f"_acme-challenge.{OWN['smtp_hostname']}",
-                argument_name(f"{change}RecordTypes"): "TXT",
-                argument_name(f"{change}Actions"): ["DELETE", "UPSERT"],
+                f"{change}NormalizedRecordNames": f"_acme-challenge.{OWN['smtp_hostname']}",
+                f"{change}RecordTypes": "TXT",
+                f"{change}Actions": ["DELETE", "UPSERT"],
             }
 
 
@@ -159,9 +158,9 @@ def test_keys_are_used_by_way_of_a_service(side: str, stack: Side) -> None:
     via = {}
     for role, statements in task_policies(stack(side)).items():
         for each in statements:
-            if role.startswith("ecs-") and any(action.startswith("kms:") for action in as_list(each["action"])):
-                said = each["condition"][argument_name("StringEquals")]["kms:via_service"]
-                via[role, each["resource"]] = said
+            if role.startswith("ecs-") and any(action.startswith("kms:") for action in as_list(each["Action"])):
+                said = each["Condition"]["StringEquals"]["kms:ViaService"]
+                via[role, each["Resource"]] = said
     assert via
     assert set(via.values()) <= {f"{name}.us-east-1.amazonaws.com" for name in ("secretsmanager", "s3", "sns")} | {
         "secretsmanager.eu-west-1.amazonaws.com"
@@ -175,11 +174,11 @@ def test_a_smarthosts_secret_may_have_a_key_of_its_own(side: str, switched: Side
         role: each
         for role, statements in task_policies(switched(side)).items()
         for each in statements
-        if OWN["smarthost_kms_key_arn"] in as_list(each["resource"])
+        if OWN["smarthost_kms_key_arn"] in as_list(each["Resource"])
     }
     assert found.keys() == {"ecs-task-worker"}
-    assert found["ecs-task-worker"]["action"] == "kms:Decrypt"
-    assert "secretsmanager.eu-west-1.amazonaws.com" in str(found["ecs-task-worker"]["condition"])
+    assert found["ecs-task-worker"]["Action"] == "kms:Decrypt"
+    assert "secretsmanager.eu-west-1.amazonaws.com" in str(found["ecs-task-worker"]["Condition"])
 
 
 @SIDES
@@ -190,5 +189,5 @@ def test_certificates_are_kept_closed_and_in_versions(side: str, stack: Side) ->
     assert len(closed) == 5
     versions = of_kind(resources, "aws_s3_bucket_versioning")["ecs-certificates"]
     assert versions["versioning_configuration"]["statu"] == "Enabled"  # argument_name takes the last s
-    statement = of_kind(resources, "aws_s3_bucket_policy")["ecs-certificates"]["policy"]["statement"]
-    assert (statement["effect"], statement["condition"]) == ("Deny", {"bool": {"aws:secure_transport": "false"}})
+    statement = of_kind(resources, "aws_s3_bucket_policy")["ecs-certificates"]["policy"]["Statement"]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})

@@ -19,7 +19,7 @@ def test_no_secret_is_in_an_environment(side: str, stack: Side) -> None:
     forbidden = {environment_name(n) for n, info in Settings.model_fields.items() if info.annotation is SecretStr}
     assert "DB_PASSWORD" in forbidden
     for name, container in [*containers(stack(side)).items(), ("migrate", migration(stack(side)))]:
-        assert "secret" not in container, name
+        assert "secrets" not in container, name
         given = environment(container)
         assert given.keys() & forbidden <= {"REDIS_URL"}, name
         assert "@" not in given.get("REDIS_URL", ""), name
@@ -75,12 +75,12 @@ def test_no_service_reads_the_masters_secret(side: str, stack: Side) -> None:
         found = {
             resource
             for each in statements
-            if "rds-db:connect" in as_list(each["action"])
-            for resource in as_list(each["resource"])
+            if "rds-db:connect" in as_list(each["Action"])
+            for resource in as_list(each["Resource"])
         }
         of_services = role.startswith("ecs-task-") and role != "ecs-task-dashboard"
         assert found == (logins if of_services else set()), role
-        if MASTER in str(statements) or "rds-main" in str([e for e in statements if "kms" in str(e["action"])]):
+        if MASTER in str(statements) or "rds-main" in str([e for e in statements if "kms" in str(e["Action"])]):
             readers.add(role)
     assert readers == {MIGRATE}
 

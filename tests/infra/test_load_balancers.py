@@ -151,10 +151,10 @@ def test_the_firewall_blocks_rates_and_lets_mail_through(side: str, switched: Si
 @SIDES
 def test_access_logs_are_written_by_load_balancers_alone(side: str, switched: Side) -> None:
     (policy,) = (each for role, each in of_kind(switched(side), "aws_s3_bucket_policy").items() if role == "alb-logs")
-    granted = [each for each in policy["policy"]["statement"] if each["effect"] == "Allow"]
-    assert [each["principal"] for each in granted] == [{"service": "logdelivery.elasticloadbalancing.amazonaws.com"}]
-    assert granted[0]["action"] == "s3:PutObject"
-    assert granted[0]["resource"].endswith("/AWSLogs/123456789012/*")
+    granted = [each for each in policy["policy"]["Statement"] if each["Effect"] == "Allow"]
+    assert [each["Principal"] for each in granted] == [{"Service": "logdelivery.elasticloadbalancing.amazonaws.com"}]
+    assert granted[0]["Action"] == "s3:PutObject"
+    assert granted[0]["Resource"].endswith("/AWSLogs/123456789012/*")
 
 
 @SIDES

@@ -214,6 +214,20 @@ DRIFTS: list[tuple[str, Edits, str]] = [
         "aws_sns_topic_policy cloudwatch-alerts: policy: ",
     ),
     (
+        "a policy without a name that AWS knows",
+        {"pulumi/smtp_proxy_infra/policies.py": [('"Action": list(actions)', '"Actions": list(actions)')]},
+        "aws_iam_role_policy ecs-task-certs: policy: ",
+    ),
+    (
+        "a command by a name that ECS does not know",
+        {
+            "pulumi/smtp_proxy_infra/ecs_tasks.py": [
+                ('"command": list(settings.command),', '"commands": list(settings.command),')
+            ]
+        },
+        "aws_ecs_task_definition ecs-main-certs: container_definition: ",
+    ),
+    (
         "a secret in an environment",
         {
             "pulumi/smtp_proxy_infra/ecs_tasks.py": [

@@ -1,7 +1,8 @@
 """The canonical form of a resource, and how two lists of them differ.
 
 What both tools write differently for the same thing is evened out here, on both sides alike: the case and number of
-argument names, a block of one beside a list of one, numbers as strings, the order of sets, JSON inside strings.
+argument names, a block of one beside a list of one, numbers as strings, the order of sets, how JSON inside strings is
+laid out. The names in JSON stay as they are, and those of tags: they are AWS's, which refuses others, or our own.
 The price: the order within lists is compared in ORDERED alone, and an empty list is none.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,27 +85,31 @@ def argument_name(name: str) -> str:
     return re.sub(r"ies$", "y", snake) if snake.endswith("ies") else re.sub(r"(?<!s)s$", "", snake)
 
 
-# Lists whose order means something: whose argument, and which. Terraform has sets for most others.
+# Lists whose order means something: whose argument, and which; within JSON by its names. Terraform has sets for most
+# others.
 ORDERED = frozenset(
     {
         ("container_definition", "command"),
-        ("container_definition", "entry_point"),
-        ("health_check", "command"),
+        ("container_definition", "entryPoint"),
+        ("healthCheck", "command"),
         ("target_group_pair_info", "target_group"),  # blue, and then green
-        ("property", "metric"),  # of a chart: namespace, metric, and name and value of each dimension
+        ("properties", "metrics"),  # of a chart: namespace, metric, and name and value of each dimension
     }
 )
 
 
-def normal(value: Any, at: tuple[str, str] = ("", "")) -> Any:
-    """The canonical form of an argument; None where nothing is said. `at`: whose argument it is, and which."""
+def normal(value: Any, at: tuple[str, str] = ("", ""), called: Callable[[str], str] = argument_name) -> Any:
+    """The canonical form of an argument; None where nothing is said.
+
+    `at`: whose argument it is, and which. `called`: the name of what a tool calls so.
+    """
     if isinstance(value, Mapping):
-        named = {argument_name(key): inner for key, inner in value.items()}
-        pairs = {key: normal(inner, (at[1], key)) for key, inner in named.items()}
+        named = {key if at[1] == "tag" else called(key): inner for key, inner in value.items()}
+        pairs = {key: normal(inner, (at[1], key), called) for key, inner in named.items()}
         # An empty block says something by being there: `allow {}`.
         return {key: inner for key, inner in sorted(pairs.items()) if inner is not None}
     if isinstance(value, list | tuple):
-        items = [each for each in (normal(inner, at) for inner in value) if each is not None]
+        items = [each for each in (normal(inner, at, called) for inner in value) if each is not None]
         if at not in ORDERED:
             items.sort(key=json.dumps)
         return items[0] if len(items) == 1 else items or None
@@ -115,7 +120,7 @@ def _text(value: str, at: tuple[str, str]) -> Any:
     if value[:1] not in ("{", "["):
         return value
     try:
-        return normal(json.loads(value), at)
+        return normal(json.loads(value), at, str)
     except ValueError:
         return value
 

@@ -43,7 +43,7 @@ def as_list(value: Any) -> list[Any]:
 
 def role_policies(resources: list[Resource]) -> dict[str, list[Mapping[str, Any]]]:
     found = of_kind(resources, "aws_iam_role_policy")
-    return {role: as_list(each["policy"]["statement"]) for role, each in found.items()}
+    return {role: as_list(each["policy"]["Statement"]) for role, each in found.items()}
 
 
 def task_policies(resources: list[Resource]) -> dict[str, list[Mapping[str, Any]]]:

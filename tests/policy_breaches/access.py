@@ -9,6 +9,8 @@ BREACHES = [
     Breach(
         "actions-named", POLICY, "codedeploy-main", more(NotAction=["iam:*"], Resource=ARN), "NotAction allows every"
     ),
+    Breach("actions-named", POLICY, "ecs-task-worker", more(Actions="s3:GetObject", Resource=ARN), "without Action"),
+    Breach("actions-named", POLICY, "ecs-task-worker", given(policy='{"Statements": []}'), "has no Statement"),
     Breach("actions-named", BUCKET_POLICY, "ecs-certificates", more(Action="s3:*", Resource=ARN), "allows s3:*; name"),
     Breach(
         "resources-named",

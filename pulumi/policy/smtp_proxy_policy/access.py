@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .reading import Found, as_list, document
@@ -67,16 +67,23 @@ ATTACHED = {
 LISTS = "pulumi/policy/smtp_proxy_policy/access.py"
 
 
+def statements(found: Found) -> Sequence[Mapping[str, Any]]:
+    text = found.props.get(DOCUMENTS[found.kind])
+    # A key without one has AWS's own: this account's IAM decides.
+    return () if text is None else as_list(document(text).get("Statement"))
+
+
 def allowed(found: Found) -> Iterator[Mapping[str, Any]]:
     """Statements that allow something."""
-    text = found.props.get(DOCUMENTS[found.kind])
-    if text is not None:  # a key without one has AWS's own: this account's IAM decides
-        for statement in as_list(document(text).get("Statement")):
-            if statement.get("Effect") != "Deny":
-                yield statement
+    return (statement for statement in statements(found) if statement.get("Effect") != "Deny")
 
 
 def actions(found: Found) -> Iterator[str]:
+    if found.props.get(DOCUMENTS[found.kind]) is not None and not statements(found):
+        yield "has no Statement, which AWS refuses; write one, by this name"
+    for statement in statements(found):
+        if not statement.keys() & {"Action", "NotAction"}:
+            yield f"has a statement without Action (with {', '.join(sorted(statement))}); name the actions in one"
     for statement in allowed(found):
         for key in ("NotAction", "NotResource", "NotPrincipal"):
             if key in statement:
