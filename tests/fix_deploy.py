@@ -95,9 +95,7 @@ class Stack:
                 }
             ],
         )
-        api = boto3.client("ec2", region_name=REGION)
-        (subnet, *_), (closed, *_) = api.describe_subnets()["Subnets"], api.describe_security_groups()["SecurityGroups"]
-        network = {"subnets": [subnet["SubnetId"]], "securityGroups": [closed["GroupId"]], "assignPublicIp": "DISABLED"}
+        network = self.network("subnets", "securityGroups")
         group = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:targetgroup/blue/0123456789abcdef"
         balancers = [{"targetGroupArn": group, "containerName": "smtp-proxy", "containerPort": 2587}]
         ecs.create_service(
@@ -134,6 +132,13 @@ class Stack:
                 deploymentConfigName="CodeDeployDefault.ECSAllAtOnce",
                 serviceRoleArn=f"arn:aws:iam::{ACCOUNT}:role/codedeploy",
             )
+
+    def network(self, subnets: str, groups: str) -> dict[str, Any]:
+        """Of the VPC that moto has, as what runs has it."""
+        api = boto3.client("ec2", region_name=REGION)
+        (subnet, *_), (closed, *_) = api.describe_subnets()["Subnets"], api.describe_security_groups()["SecurityGroups"]
+        public = "assignPublicIp" if subnets[0].islower() else "AssignPublicIp"
+        return {subnets: [subnet["SubnetId"]], groups: [closed["GroupId"]], public: "DISABLED"}
 
     def service(self, name: str) -> Any:
         return self.ecs.services[f"{CLUSTER}:{name}"]

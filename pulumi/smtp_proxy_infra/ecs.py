@@ -371,10 +371,21 @@ class Ecs(pulumi.ComponentResource):
             network_configuration=self._network(service),
             load_balancers=self._balanced(service),
             service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=registry.arn) if registry else None,
-            # Definition, count and target group are CodeDeploy's, and scaling's, after the first update.
+            # What `smtp-proxy deploy` gives the next task set, since ECS takes a change of these from CodeDeploy alone.
+            tags={
+                "DeployPlatformVersion": of.platform_version,
+                "DeploySubnets": pulumi.Output.all(*args.subnet_ids).apply(" ".join),
+                "DeploySecurityGroups": args.security_group_ids[KINDS[service].group],
+            },
             opts=pulumi.ResourceOptions(
                 parent=self,
-                ignore_changes=["desiredCount", "taskDefinition", "loadBalancers"],
+                ignore_changes=[
+                    "desiredCount",
+                    "taskDefinition",
+                    "loadBalancers",
+                    "platformVersion",
+                    "networkConfiguration",
+                ],
                 depends_on=self._may,
             ),
         )

@@ -10,6 +10,7 @@ from fix_infra import SIDES, Side
 from infra_graph.canonical import Resource
 
 from smtp_proxy.deploy.check import CHECKS
+from smtp_proxy.deploy.service import GROUPS, PLATFORM, SUBNETS
 from smtp_proxy_infra import settings
 from smtp_proxy_infra.codedeploy import CodeDeploySettings
 
@@ -101,6 +102,34 @@ def test_alarms_of_a_service_take_its_deployment_back(
         assert len(names) in range(3, 11), service
         assert {name.partition(f"-{service}-")[2] for name in names} <= rows
         assert any(name.endswith(f"-{service}-memory") for name in names)
+
+
+@SIDES
+def test_an_apply_changes_nothing_that_ecs_leaves_to_codedeploy(side: str, switched: Side) -> None:
+    """REQ-INFRA-ECS-005: ECS refuses it (UpdateService). What is wanted of the network and the platform the tags say.
+
+    So that `smtp-proxy deploy` brings it: with the names that it asks for, each value of the service itself.
+    """
+    found = [each for each in switched(side) if each.kind == "aws_ecs_service"]
+    for each in found:
+        of = each.arguments
+        if of["deployment_controller"]["type"] == "ECS":
+            assert each.ignored == {"desired_count", "task_definition"}, each.role
+            assert "tag" not in of
+            continue
+        assert each.ignored == {
+            "desired_count",
+            "task_definition",
+            "load_balancer",
+            "platform_version",
+            "network_configuration",
+        }, each.role
+        network = of["network_configuration"]
+        assert of["tag"].keys() == {PLATFORM, SUBNETS, GROUPS}
+        assert of["tag"][PLATFORM] == of["platform_version"]
+        assert sorted(of["tag"][SUBNETS].split(" ")) == network["subnet"]
+        assert of["tag"][GROUPS] == network["security_group"]
+    assert len(found) == 6
 
 
 @SIDES

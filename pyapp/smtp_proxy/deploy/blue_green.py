@@ -22,9 +22,15 @@ def app_spec(service: Service, definition: str) -> str:
             "TaskDefinition": definition,
             "LoadBalancerInfo": {"ContainerName": service.container, "ContainerPort": service.port},
             "PlatformVersion": service.platform_version,
+            "NetworkConfiguration": {"AwsvpcConfiguration": _capitals(service.network["awsvpcConfiguration"])},
         },
     }
     return json.dumps({"version": "0.0", "Resources": [{"TargetService": target}]})
+
+
+def _capitals(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """AppSpec's names of what ECS calls the same with a small letter."""
+    return {key[:1].upper() + key[1:]: value for key, value in configuration.items()}
 
 
 def deploy(

@@ -9,13 +9,17 @@ from typing import Any
 from smtp_proxy.errors import DeployFailed, NotFound
 
 _DESCRIBED_AT_ONCE = 10  # DescribeServices takes no more
+# Tags by which the stack says where the next task set of a service runs (terraform/modules/ecs and its twin): ECS lets
+# nobody but CodeDeploy change that of a service of CodeDeploy's, so that an apply alone can not.
+PLATFORM, SUBNETS, GROUPS = "DeployPlatformVersion", "DeploySubnets", "DeploySecurityGroups"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """What a deployment has to know of it.
 
-    `port` is None where no load balancer leads to it; `serves` is what its command `serve …` names, or "".
+    `port` is None where no load balancer leads to it; `serves` is what its command `serve …` names, or "". The platform
+    version and the network are those that the release is to have, which may be others than what runs has.
     """
 
     cluster: str
@@ -31,7 +35,7 @@ class Service:
 
 def find(ecs: Any, cluster: str, name: str) -> Service:
     """Ask ECS (a boto3 client). Raises NotFound, DeployFailed."""
-    found = ecs.describe_services(cluster=cluster, services=[name])["services"]
+    found = ecs.describe_services(cluster=cluster, services=[name], include=["TAGS"])["services"]
     if not found or found[0]["status"] == "INACTIVE":
         raise NotFound(f"cluster {cluster} has no service {name}: see --cluster, --region, and whether it is enabled")
     service = found[0]
@@ -45,6 +49,7 @@ def find(ecs: Any, cluster: str, name: str) -> Service:
     balancers = of("loadBalancers") or []
     if blue_green and not balancers:
         raise DeployFailed(f"service {name} is CodeDeploy's, and has no load balancer: apply the stack first")
+    tags = {each["key"]: each["value"] for each in service.get("tags", ())} if blue_green else {}
     definition = ecs.describe_task_definition(taskDefinition=of("taskDefinition"))["taskDefinition"]
     container = balancers[0]["containerName"] if balancers else definition["containerDefinitions"][0]["name"]
     return Service(
@@ -55,9 +60,17 @@ def find(ecs: Any, cluster: str, name: str) -> Service:
         serves=_serves(definition, container),
         port=balancers[0]["containerPort"] if balancers else None,
         blue_green=blue_green,
-        platform_version=of("platformVersion") or "LATEST",
-        network=of("networkConfiguration"),
+        platform_version=tags.get(PLATFORM) or of("platformVersion") or "LATEST",
+        network=_network(tags) or of("networkConfiguration"),
     )
+
+
+def _network(tags: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """As the stack wants it, or None where a stack from before these tags says nothing."""
+    subnets, groups = tags.get(SUBNETS, "").split(), tags.get(GROUPS, "").split()
+    if not subnets or not groups:
+        return None
+    return {"awsvpcConfiguration": {"subnets": subnets, "securityGroups": groups, "assignPublicIp": "DISABLED"}}
 
 
 def others_underway(ecs: Any, service: Service) -> list[str]:

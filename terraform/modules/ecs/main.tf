@@ -631,8 +631,15 @@ resource "aws_ecs_service" "blue_green" {
     }
   }
 
+  # What `smtp-proxy deploy` gives the next task set, since ECS takes a change of these from CodeDeploy alone.
+  tags = {
+    DeployPlatformVersion = var.settings.platform_version
+    DeploySubnets         = join(" ", var.subnet_ids)
+    DeploySecurityGroups  = var.security_group_ids[local.kinds[each.key].group]
+  }
+
   lifecycle {
-    ignore_changes = [desired_count, task_definition, load_balancer]
+    ignore_changes = [desired_count, task_definition, load_balancer, platform_version, network_configuration]
   }
 
   # A task that starts before its roles may do anything fails, and when the stack is taken down, one that ends has rights.

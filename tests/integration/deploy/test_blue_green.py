@@ -8,9 +8,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
-from fix_deploy import CHECKED, CLUSTER, NEW, OLD, SCALABLE, Stack, definitions
+from fix_deploy import CHECKED, CLUSTER, NEW, OLD, REGION, SCALABLE, Stack, definitions
 
 from smtp_proxy.cli.deploy import deploy as deploy_command
 from smtp_proxy.config import Settings
@@ -45,12 +46,33 @@ def test_blue_green(stack: Stack) -> None:
                         "TaskDefinition": new["taskDefinitionArn"],
                         "LoadBalancerInfo": {"ContainerName": "smtp-proxy", "ContainerPort": 2587},
                         "PlatformVersion": "1.4.0",
+                        "NetworkConfiguration": {"AwsvpcConfiguration": stack.network("Subnets", "SecurityGroups")},
                     },
                 }
             }
         ],
     }
     assert stack.said[-1] == f"submission: {CLUSTER}-submission:2 is in service"
+
+
+def test_a_release_runs_where_the_stack_says_and_not_where_the_old_one_did(stack: Stack) -> None:
+    """An apply can not bring CodeDeploy's services another platform version, or network: it says them, by tags."""
+    stack.build("submission", controller="CODE_DEPLOY")
+    arn, api = stack.service("submission").arn, boto3.client("ec2", region_name=REGION)
+    _, *others = (each["SubnetId"] for each in api.describe_subnets()["Subnets"])
+    said = {"DeployPlatformVersion": "1.5.0", "DeploySubnets": " ".join(others[:2]), "DeploySecurityGroups": "sg-new"}
+    stack.aws.ecs.tag_resource(resourceArn=arn, tags=[{"key": key, "value": value} for key, value in said.items()])
+    asked: list[Any] = []
+    stack.aws.ecs.meta.events.register("provide-client-params.ecs.RunTask", lambda params, **_: asked.append(params))
+    stack.deploy("submission")
+    (deployment,), (check,) = stack.deployments, asked
+    (resource,) = json.loads(deployment.revision["appSpecContent"]["content"])["Resources"]
+    properties = resource["TargetService"]["Properties"]
+    assert properties["PlatformVersion"] == check["platformVersion"] == "1.5.0"
+    wanted = {"Subnets": others[:2], "SecurityGroups": ["sg-new"], "AssignPublicIp": "DISABLED"}
+    assert properties["NetworkConfiguration"] == {"AwsvpcConfiguration": wanted}
+    checked = check["networkConfiguration"]["awsvpcConfiguration"]
+    assert {key[0].upper() + key[1:]: value for key, value in checked.items()} == wanted
 
 
 def test_autoscaling_is_suspended_meanwhile_and_not_afterwards(stack: Stack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fix_deploy import CLUSTER, REPOSITORY, Stack, definitions
 
+from smtp_proxy.deploy.service import find
 from smtp_proxy.errors import DeployFailed
 
 pytestmark = pytest.mark.integration
@@ -66,3 +67,11 @@ def test_what_the_stack_changed_of_a_task_comes_along(stack: Stack) -> None:
     assert definitions(stack, "worker")[-1]["containerDefinitions"][0]["environment"] == [
         {"name": "LOG_LEVEL", "value": "info"}
     ]
+
+
+def test_what_ecs_itself_rolls_says_where_it_runs(stack: Stack) -> None:
+    """An apply changes it, and tags that somebody gave say nothing."""
+    stack.build("worker", controller="ECS")
+    tags = [{"key": "DeployPlatformVersion", "value": "1.3.0"}]
+    stack.aws.ecs.tag_resource(resourceArn=stack.service("worker").arn, tags=tags)
+    assert find(stack.aws.ecs, CLUSTER, "worker").platform_version == "1.4.0"
