@@ -125,7 +125,9 @@ class ElastiCache(pulumi.ComponentResource):
             description="The stream email-processing: ids of mail that is ready",
             engine=args.engine,
             engine_version=args.engine_version,
-            auto_minor_version_upgrade=True,
+            # The version is a whole one here: where AWS has gone on to the next, this program asks for an older one,
+            # and the provider makes that of a new cache.
+            auto_minor_version_upgrade=False,
             node_type=args.node_type,
             num_node_groups=args.node_groups,
             replicas_per_node_group=args.replicas_per_node_group,

@@ -76,11 +76,13 @@ resource "aws_cloudwatch_log_group" "slow" {
 }
 
 resource "aws_elasticache_replication_group" "main" {
-  replication_group_id       = var.name
-  description                = "The stream email-processing: ids of mail that is ready"
-  engine                     = var.settings.engine
-  engine_version             = var.settings.engine_version
-  auto_minor_version_upgrade = true
+  replication_group_id = var.name
+  description          = "The stream email-processing: ids of mail that is ready"
+  engine               = var.settings.engine
+  engine_version       = var.settings.engine_version
+  # The version is a whole one here: where AWS has gone on to the next, this file asks for an older one, and the provider
+  # makes that of a new cache.
+  auto_minor_version_upgrade = false
   node_type                  = var.settings.node_type
   num_node_groups            = var.settings.node_groups
   replicas_per_node_group    = var.settings.replicas_per_node_group
