@@ -147,3 +147,14 @@ def switched(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[R
 def stack(request: pytest.FixtureRequest) -> Side:
     side: Side = request.getfixturevalue(request.param)
     return side
+
+
+def reckon(formula: str, values: Mapping[str, float | None]) -> int:
+    """As CloudWatch does: its functions and operators are Python's but for these."""
+    functions = {
+        "MAX": max,
+        "MIN": min,
+        "FILL": lambda value, empty: empty if value is None else value,
+        "IF": lambda condition, value, other: value if condition else other,
+    }
+    return int(eval(formula.replace(" AND ", " and "), {"__builtins__": {}}, functions | dict(values)))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fix_infra import ROOT, SIDES, Side
+from fix_infra import ROOT, SIDES, Side, reckon
 from infra_graph.canonical import Resource, argument_name
 
 from smtp_proxy.config import Settings
@@ -257,17 +257,6 @@ def at(first: int, count: int, hosts: int = 1) -> Minutes:
     return [hosts if first <= n < first + count else 0 for n in range(WAITS)]
 
 
-def reckon(formula: str, values: Mapping[str, int | None]) -> int:
-    """As CloudWatch does: its functions and operators are Python's but for these."""
-    functions = {
-        "MAX": max,
-        "MIN": min,
-        "FILL": lambda value, empty: empty if value is None else value,
-        "IF": lambda condition, value, other: value if condition else other,
-    }
-    return int(eval(formula.replace(" AND ", " and "), {"__builtins__": {}}, functions | dict(values)))
-
-
 def sounds(alarm: Mapping[str, Any], healthy: tuple[Minutes, Minutes], unhealthy: tuple[Minutes, Minutes]) -> bool:
     """Whether it goes off at any time: CloudWatch looks every minute, at the periods that end there.
 
@@ -356,8 +345,7 @@ def test_old_tasks_do_not_hide_that_the_new_ones_are_dead(
 NUMBERS = {
     # name: metric, statistic, comparison, threshold, evaluations, seconds of each
     "submission-backpressure": ("BackpressureRefusals", "Sum", "GreaterThanThreshold", "0", "2", "60"),
-    "submission-certificate-ends": ("CertificateDaysLeft", "Minimum", "LessThanThreshold", "21", "1", "3600"),
-    "submissions-certificate-ends-soon": ("CertificateDaysLeft", "Minimum", "LessThanThreshold", "7", "5", "60"),
+    "certs-certificate-overdue": ("CertificateOverdue", "Maximum", "GreaterThanThreshold", "43200", "1", "3600"),
     "worker-backlog-age": ("BacklogAge", "Maximum", "GreaterThanThreshold", "600", "5", "60"),
     "worker-ready-depth": ("QueueDepth", "Maximum", "GreaterThanThreshold", "40000", "2", "60"),
     "worker-no-task": ("RunningTaskCount", "Maximum", "LessThanThreshold", "1", "3", "60"),

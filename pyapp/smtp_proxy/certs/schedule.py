@@ -31,6 +31,11 @@ def renewal_time(certificate: StoredCertificate) -> datetime:
     return own if certificate.renew_at is None else min(own, certificate.renew_at)
 
 
+def overdue(certificate: StoredCertificate, now: datetime) -> timedelta:
+    """For how long it has been due; nothing while it is not. The alarm on it fits certificates of any life."""
+    return max(now - renewal_time(certificate), timedelta(0))
+
+
 def why_due(
     order: CertificateOrder, certificate: StoredCertificate | None, directory: str, now: datetime
 ) -> str | None:

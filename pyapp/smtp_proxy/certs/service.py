@@ -27,7 +27,7 @@ from smtp_proxy.store.arrival import connect_when_there
 from smtp_proxy.store.certificates import OrderAttempt
 from smtp_proxy.telemetry import emf, health
 from smtp_proxy.telemetry.lifecycle import Lifecycle
-from smtp_proxy.telemetry.metrics import CERTIFICATE_ATTEMPTS, CERTIFICATE_DAYS_LEFT
+from smtp_proxy.telemetry.metrics import CERTIFICATE_ATTEMPTS, CERTIFICATE_DAYS_LEFT, CERTIFICATE_OVERDUE
 from smtp_proxy.telemetry.tasks import end
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class Keeper:
                     self._declared = self._declared and leadership.held
                     if await leadership.try_acquire():
                         wait = await self._lead(leadership)
+                    else:
+                        _forget()  # what it found while it led
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._told.wait()
@@ -121,8 +123,7 @@ class Keeper:
             certificate = current.get(order.name) or await self._restored(order)
             await self._look(order, certificate)
         await self._tell_ends([c for c in current.values() if c.name not in {order.name for order in orders}])
-        for name, certificate in current.items():
-            CERTIFICATE_DAYS_LEFT.labels(name).set(self._days_left(certificate))
+        await self._measure({order.name for order in orders})
         await self._store.forget_fleet_certificates(self._clock.now() - _KEEP)
 
     async def declare(self) -> None:
@@ -168,7 +169,6 @@ class Keeper:
             await self._failed(order, certificate, error)
             return
         CERTIFICATE_ATTEMPTS.labels("ok").inc()
-        CERTIFICATE_DAYS_LEFT.labels(order.name).set(self._days_left(issued))
         await self._store.record_certificate_attempt(OrderAttempt(order.name))
         await self._backup.save(issued)
 
@@ -214,13 +214,26 @@ class Keeper:
                 return None
         return found
 
+    async def _measure(self, renewed: set[str]) -> None:
+        """After a look, with what it has brought; `renewed` are those that somebody renews."""
+        found = {c.name: c for c in await self._store.list_fleet_certificates()}
+        now = self._clock.now()
+        _forget()
+        for name, certificate in found.items():
+            left = certificate.not_after - now
+            CERTIFICATE_DAYS_LEFT.labels(name).set(left.total_seconds() / _SECONDS_PER_DAY)
+            if name in renewed:
+                CERTIFICATE_OVERDUE.labels(name).set(schedule.overdue(certificate, now).total_seconds())
+
     def _may_ask(self, certificate: StoredCertificate, now: datetime) -> bool:
         """Whether this CA is to be asked when to renew it."""
         asked = certificate.ask_again_at
         return certificate.directory == self._issuer.directory and (asked is None or asked <= now)
 
-    def _days_left(self, certificate: StoredCertificate) -> float:
-        return (certificate.not_after - self._clock.now()).total_seconds() / _SECONDS_PER_DAY
+
+def _forget() -> None:
+    CERTIFICATE_DAYS_LEFT.clear()
+    CERTIFICATE_OVERDUE.clear()
 
 
 async def _serve(

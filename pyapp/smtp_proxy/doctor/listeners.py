@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from smtp_proxy.config import Settings
     from smtp_proxy.doctor.surroundings import Surroundings
 
-# Certificates are renewed at a third of their life; Let's Encrypt's of 45 days with 15 left.
+# Certificates are renewed at a third of their life, which may be six days: by the days and by the share that are left.
 _DAYS_FAILED: Final = 3
+_SHARE_FAILED: Final = 0.1
 _DAYS_WARNED: Final = 10
+_SHARE_WARNED: Final = 0.25
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where such a listener is reached from here
 # PROXY protocol 2.2: signature, version 2 and PROXY, TCP over IPv4, length; from 192.0.2.1 (RFC 5737) to 192.0.2.2.
 _PROXY_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + struct.pack(
@@ -128,12 +130,14 @@ def _unverified(shown: str, what: str, error: ssl.SSLCertVerificationError, *, c
 
 
 def _days_left(shown: str, certificate: x509.Certificate, now: datetime) -> Finding:
-    days = (certificate.not_valid_after_utc - now).total_seconds() / 86_400
+    left = certificate.not_valid_after_utc - now
+    share = left / (certificate.not_valid_after_utc - certificate.not_valid_before_utc)
+    days = left.total_seconds() / 86_400
     text = f"{shown}: the certificate is good for {days:.1f} days"
     step = "renew it, then `smtp-proxy certs reload`; see why that did not happen by itself"
-    if days < _DAYS_FAILED:
+    if days < _DAYS_FAILED and share < _SHARE_FAILED:
         return failed(text, step)
-    return warning(text, step) if days < _DAYS_WARNED else ok(text)
+    return warning(text, step) if days < _DAYS_WARNED and share < _SHARE_WARNED else ok(text)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from smtp_proxy.certfiles import canary
 from smtp_proxy.core import CertificateError, ConfigError
 from smtp_proxy.errors import CertificateProblem, SmtpProxyError
 from smtp_proxy.ingress import certificates, must_staple
-from smtp_proxy.telemetry.metrics import TLS_DAYS_LEFT, TLS_RELOADS
+from smtp_proxy.telemetry.metrics import TLS_DAYS_LEFT, TLS_LIFE_LEFT, TLS_RELOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,9 +172,12 @@ class Reloader:
 
     def _measure(self) -> None:
         TLS_DAYS_LEFT.clear()
+        TLS_LIFE_LEFT.clear()
         for pair in self._serving.pairs:
             leaf = x509.load_pem_x509_certificates(pair.chain)[0]
-            TLS_DAYS_LEFT.labels(pair.name or "default").set_function(_Countdown(self._clock, leaf))
+            left, name = _Countdown(self._clock, leaf), pair.name or "default"
+            TLS_DAYS_LEFT.labels(name).set_function(left)
+            TLS_LIFE_LEFT.labels(name).set_function(left.percent)
             if pair.staple.refused:
                 log.warning(
                     "no OCSP response is stapled: %s: %s",
@@ -190,9 +193,14 @@ class _Countdown:
     def __init__(self, clock: Clock, certificate: x509.Certificate) -> None:
         self._clock = clock
         self._ends = certificate.not_valid_after_utc
+        self._life = self._ends - certificate.not_valid_before_utc
 
     def __call__(self) -> float:
         return (self._ends - self._clock.now()) / timedelta(seconds=_SECONDS_PER_DAY)
+
+    def percent(self) -> float:
+        """Of its life, which is days or a year."""
+        return 100.0 * ((self._ends - self._clock.now()) / self._life)
 
 
 def exchange(core: TlsCore, found: CertificateSet) -> None:

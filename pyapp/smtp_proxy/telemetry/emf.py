@@ -83,6 +83,7 @@ TABLE: Final = (
     EmfMetric("StoreDown", "Count", "greatest", "smtp_gate_closed", _SMTP, {"reason": ("store_down",)}),
     EmfMetric("LoginFailures", "Count", "grown", "smtp_core_auth_failures_total", _SMTP),
     EmfMetric("CertificateDaysLeft", "Count", "least", "smtp_tls_certificate_days_left", _SMTP),
+    EmfMetric("CertificateLifeLeft", "Percent", "least", "smtp_tls_certificate_life_left_percent", _SMTP),
     EmfMetric("QueueDepth", "Count", "greatest", "smtp_queue_depth", _BOTH),
     EmfMetric("BacklogAge", "Seconds", "greatest", "smtp_backlog_age_seconds", _WORKER),
     EmfMetric("AttemptsMade", "Count", "grown", "smtp_attempts_total", _WORKER),
@@ -96,6 +97,7 @@ TABLE: Final = (
         "WebhookFailures", "Count", "grown", "smtp_webhook_events_total", _WORKER, {"result": ("again", "given_up")}
     ),
     EmfMetric("IssuedCertificateDaysLeft", "Count", "least", "smtp_certificate_days_left", _CERTS),
+    EmfMetric("CertificateOverdue", "Seconds", "greatest", "smtp_certificate_overdue_seconds", _CERTS),
     EmfMetric("CertificatesIssued", "Count", "grown", "smtp_certificate_attempts_total", _CERTS, {"result": ("ok",)}),
     EmfMetric(
         "CertificateFailures", "Count", "grown", "smtp_certificate_attempts_total", _CERTS, {"result": ("failed",)}

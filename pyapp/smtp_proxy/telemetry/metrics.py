@@ -39,8 +39,14 @@ PASSWORD_HASHES = Counter(
 TLS_RELOADS = Counter("smtp_tls_reloads_total", "Reloads of the certificates by result: ok, failed", ["result"])
 OCSP_FETCHES = Counter("smtp_ocsp_fetches_total", "OCSP responses asked for by result: ok, failed", ["result"])
 TLS_DAYS_LEFT = Gauge("smtp_tls_certificate_days_left", "Days until a certificate that serves expires", ["name"])
+TLS_LIFE_LEFT = Gauge(
+    "smtp_tls_certificate_life_left_percent", "What is left of the life of a certificate that serves", ["name"]
+)
 CERTIFICATE_DAYS_LEFT = Gauge(
     "smtp_certificate_days_left", "Days until a certificate in the store expires, as its issuer sees it", ["name"]
+)
+CERTIFICATE_OVERDUE = Gauge(
+    "smtp_certificate_overdue_seconds", "For how long a certificate in the store has been due and not renewed", ["name"]
 )
 CERTIFICATE_ATTEMPTS = Counter(
     "smtp_certificate_attempts_total", "Attempts to get a certificate by result: ok, failed", ["result"]

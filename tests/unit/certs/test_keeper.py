@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -20,6 +22,7 @@ from smtp_proxy.model.certificate import CertificateOrder, StoredCertificate
 from smtp_proxy.sealing import Sealed, SecretKeys
 from smtp_proxy.store import MemoryStore, Store
 from smtp_proxy.store.ids import new_id
+from smtp_proxy.telemetry.metrics import REGISTRY
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 DIRECTORY = "https://ca.example/dir"
@@ -34,6 +37,7 @@ class CountedIssuer:
     outcome: SmtpProxyError | None = None
     asked: list[str] = field(default_factory=list)
     directory: str = DIRECTORY
+    at: datetime = NOW  # by the CA's clock
 
     async def issue(self, order: CertificateOrder, _before: StoredCertificate | None) -> StoredCertificate:
         self.asked.append(order.name)
@@ -41,8 +45,8 @@ class CountedIssuer:
         if self.outcome is not None:
             raise self.outcome
         now = self.clock.now()
-        ends = NOW + timedelta(days=90)  # by the CA's clock
-        made = StoredCertificate(new_id(now), order.name, order.names, "", Sealed("", b""), NOW, ends, self.directory)
+        at, ends = self.at, self.at + timedelta(days=90)
+        made = StoredCertificate(new_id(now), order.name, order.names, "", Sealed("", b""), at, ends, self.directory)
         await self.store.add_fleet_certificate(made)
         return made
 
@@ -76,6 +80,56 @@ class Scene:
             self.clock,
             orders,
         )
+
+
+def measured(metric: str, name: str) -> float | None:
+    return REGISTRY.get_sample_value(f"smtp_certificate_{metric}", {"name": name})
+
+
+async def test_for_how_long_a_renewal_is_overdue() -> None:
+    """By its own schedule, a third of the life, whatever the life is; of one that nobody renews, nothing."""
+    scene = Scene("mx")
+    await scene.keeper.declare()
+    await scene.keeper.round()
+    imported = CertificateOrder("imported", ("imported.example.com",))
+    await scene.issuer.issue(imported, None)
+    for day, overdue in ((59, 0), (61, 1), (65, 5)):
+        scene.clock.advance((NOW + timedelta(days=day) - scene.clock.now()).total_seconds())
+        scene.issuer.outcome = IssuanceFailed("port 80 is closed")
+        await scene.keeper.round()
+        assert measured("overdue_seconds", "mx") == overdue * 86_400
+    assert measured("overdue_seconds", "imported") is None
+    assert measured("days_left", "imported") == 25
+    scene.clock.advance(86_400)
+    scene.issuer.outcome, scene.issuer.at = None, scene.clock.now()
+    await scene.keeper.round()
+    assert (measured("overdue_seconds", "mx"), measured("days_left", "mx")) == (0, 90)
+
+
+async def test_who_does_not_lead_any_more_says_nothing_of_what_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replica renews it, and what this one found would be in alarm for ever."""
+    scene = Scene("mx")
+    leads = iter([True, False])
+
+    class Lost:
+        held = True
+
+        async def try_acquire(self) -> bool:
+            return next(leads, False)
+
+    @contextlib.asynccontextmanager
+    async def leader(_name: str) -> AsyncIterator[Lost]:
+        yield Lost()
+
+    monkeypatch.setattr(scene.store, "leader", leader)
+    running = asyncio.create_task(scene.keeper.run())
+    seen = []
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        seen.append((measured("overdue_seconds", "mx"), measured("days_left", "mx")))
+        scene.keeper._told.set()
+    running.cancel()
+    assert seen == [(0, 90), (None, None)]
 
 
 async def test_what_can_not_be_written_down_is_not_ordered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,8 @@ async def test_on_demand(house: House) -> None:
     left = REGISTRY.get_sample_value("smtp_tls_certificate_days_left", {"name": "a.example"})
     assert left is not None
     assert 0.9 < left < 1
+    share = REGISTRY.get_sample_value("smtp_tls_certificate_life_left_percent", {"name": "a.example"})
+    assert share == pytest.approx(100 * left / 11, abs=0.01)  # it is 10 days old
 
 
 @pytest.mark.parametrize(
