@@ -137,9 +137,9 @@ def test_the_grant_for_further_names_is_the_role_s_own_for_another_one(
     side: str, switched: Callable[[str], list[Resource]]
 ) -> None:
     (typed,) = re.findall(r"cat > further-names\.json <<'END'\n(.*?)\nEND", "".join(blocks(TEXT)), re.DOTALL)
-    grant = resource("aws_iam_role_policy", "typed", {"policy": typed}, frozenset()).arguments["policy"]["statement"]
+    grant = resource("aws_iam_role_policy", "typed", {"policy": typed}, frozenset()).arguments["policy"]["Statement"]
     (own,) = (each for each in switched(side) if each.name == "aws_iam_role_policy ecs-task-certs")
-    (dns,) = (each for each in own.arguments["policy"]["statement"] if "ChangeResourceRecordSets" in str(each))
+    (dns,) = (each for each in own.arguments["policy"]["Statement"] if "ChangeResourceRecordSets" in str(each))
     assert grant == json.loads(json.dumps(dns).replace(str(OWN["smtp_hostname"]), "mx.example.com"))
     assert "--role-name smtp-proxy-production-certs " in TEXT
 
