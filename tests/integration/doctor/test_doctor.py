@@ -270,7 +270,7 @@ SANDBOX = {**ACCOUNT, "ProductionAccessEnabled": False, "SendQuota": {"Max24Hour
     ("account", "levels"),
     [
         (ACCOUNT, [Level.OK, Level.OK]),
-        (SANDBOX, [Level.FAILED, Level.OK, Level.WARNING]),
+        (SANDBOX, [Level.WARNING, Level.OK, Level.WARNING]),
         ({**ACCOUNT, "SendingEnabled": False, "EnforcementStatus": "SHUTDOWN"}, None),
         (None, [Level.FAILED]),
     ],
