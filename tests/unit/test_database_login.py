@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hmac
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -44,6 +45,14 @@ async def test_a_token_is_what_boto3_would_make() -> None:
     assert token == theirs
     assert signature(token, "rds-db") in token
     assert SECRET not in token
+
+
+async def test_tokens_are_signed_after_a_collection_of_garbage_too() -> None:
+    """botocore's signer keeps no hold of its session's events: once they were collected no connection could log in."""
+    login = DatabaseLogin()
+    for _ in range(2):
+        assert wrong(await login.token(HOST, 5432, "app"), f"{HOST}:5432", "app") == ""
+        gc.collect()
 
 
 async def test_a_token_is_for_one_host_one_port_one_user_and_15_minutes() -> None:

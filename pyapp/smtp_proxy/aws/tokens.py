@@ -24,6 +24,7 @@ class Signer:
         self._setting = setting
         self._service = service
         self._signer: Any = None
+        self._session: Any = None  # the signer has a weak reference to what belongs to it, and does not work without
 
     def sign(self, host: str, query: Mapping[str, str]) -> str:
         """Blocks. Raises ConfigurationError: AWS_REGION is missing; SecretUnavailable: no credentials at present."""
@@ -59,7 +60,7 @@ class Signer:
         from botocore.model import ServiceId  # noqa: PLC0415
         from botocore.signers import RequestSigner  # noqa: PLC0415
 
-        session = botocore.session.get_session()
+        session = self._session = botocore.session.get_session()
         credentials = session.get_credentials()
         if credentials is None:
             raise SecretUnavailable(f"{self._setting}: there are no credentials of AWS; see the task's role")
