@@ -41,6 +41,7 @@ def stack(folder: Path, environment: str, edits: Edits) -> Iterator[Project]:
     with project(root / "pulumi", folder / "home", SECRETS) as found:
         found.does("stack", "init", environment)
         found.does("config", "set", "accountId", ACCOUNT)
+        found.does("config", "set", "imageVersion", "1")
         found.does("config", "set", "smtpHostname", str(OWN["smtp_hostname"]))
         found.does("config", "set", "httpHostname", str(OWN["http_hostname"]))
         found.does("config", "set", "zoneId", str(OWN["zone_id"]))
