@@ -68,7 +68,10 @@ def test_what_was_made_is_what_is_there(applied: Stack) -> None:
     }
     (balancer,) = applied.api("elbv2").describe_load_balancers()["LoadBalancers"]
     listeners = applied.api("elbv2").describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
-    assert {each["Port"] for each in listeners} == {587, 465, 80}
+    own = {587, 465, 80}
+    assert {each["Port"] for each in listeners} == own | {10587, 20587, 10465, 20465}
+    always = [each["DefaultActions"][0]["TargetGroupArn"] for each in listeners if each["Port"] not in own]
+    assert len(set(always)) == 4, "each group of blue and green is on a listener of its own"
     records = applied.api("route53").list_resource_record_sets(HostedZoneId=applied.own["zone_id"])[
         "ResourceRecordSets"
     ]
