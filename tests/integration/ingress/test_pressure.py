@@ -182,8 +182,11 @@ async def test_a_target_leaves_before_its_sessions_end(make_house: MakeHouse) ->
         return False
 
     await eventually(lambda: says(200))
+    client = await house.client()
     house.terminate()
     await eventually(lambda: says(503))
+    envelope_id = await client.submit()
+    assert envelope_id in await house.stored(), "traffic goes elsewhere, and who is here is served"
 
 
 async def test_readiness_does_not_trust_a_postgres_that_only_answers(make_house: MakeHouse) -> None:
