@@ -1,6 +1,7 @@
 """What every store must do: the same suite runs on Postgres and on `store.memory`."""
 
 from store_suite.accounts import AccountSuite
+from store_suite.api_keys import ApiKeySuite
 from store_suite.certificates import CertificateSuite
 from store_suite.changes import ChangeSuite
 from store_suite.deliveries import DeliverySuite
@@ -36,6 +37,7 @@ class StoreSuite(
     OutcomeSuite,
     LimitSuite,
     AccountSuite,
+    ApiKeySuite,
     DomainSuite,
     CertificateSuite,
     WebhookSuite,

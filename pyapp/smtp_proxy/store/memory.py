@@ -25,6 +25,7 @@ from smtp_proxy.store.accept import CoreEnvelope, Encoder
 from smtp_proxy.store.claim import split_by_size
 from smtp_proxy.store.consequences import Place, concerned, late_places, numbers_to_tell
 from smtp_proxy.store.decode import decode
+from smtp_proxy.store.memory_api_keys import MemoryApiKeys
 from smtp_proxy.store.memory_certificates import MemoryCertificates
 from smtp_proxy.store.memory_changes import MemoryChanges
 from smtp_proxy.store.memory_leader import MemoryLeaders
@@ -37,13 +38,14 @@ from smtp_proxy.store.record import STATE_AFTER
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENDING)
 
 
-class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes, MemoryCertificates):
+class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes, MemoryCertificates, MemoryApiKeys):
     """A fake Store. `down = True` makes every call raise StoreUnavailable."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(clock)
         MemoryOutcomes.__init__(self)
         MemoryCertificates.__init__(self)
+        MemoryApiKeys.__init__(self)
         self._submission_keys: dict[tuple[UUID, bytes], tuple[bytes, datetime]] = {}
 
     # -- life

@@ -563,6 +563,35 @@ RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allow
 UPDATE credentials SET lane = $2 WHERE username = $1
 RETURNING id, tenant_id, username, password_hash, created_at, disabled_at, allowed_senders, allowed_networks, lane;
 
+-- name: create_api_key
+-- $1 id, $2 tenant's name, $3 name, $4 digest, $5 scopes, $6 now, $7 when it ends or null
+INSERT INTO api_keys AS k (id, tenant_id, name, digest, scopes, created_at, expires_at)
+SELECT $1::uuid, t.id, $3::text, $4::bytea, $5::text[], $6::timestamptz, $7::timestamptz FROM tenants t WHERE t.name = $2::text
+RETURNING k.id, k.tenant_id, $2::text AS tenant, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at;
+
+-- name: list_api_keys
+-- $1 tenant or null
+SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+    t.disabled_at IS NOT NULL AS tenant_disabled
+FROM api_keys k JOIN tenants t ON t.id = k.tenant_id
+WHERE $1::uuid IS NULL OR k.tenant_id = $1::uuid ORDER BY t.name, k.name, k.id;
+
+-- name: api_key_by_digest
+SELECT k.id, k.tenant_id, t.name AS tenant, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+    t.disabled_at IS NOT NULL AS tenant_disabled
+FROM api_keys k JOIN tenants t ON t.id = k.tenant_id WHERE k.digest = $1::bytea;
+
+-- name: revoke_api_key
+-- $1 tenant's name, $2 name, $3 now
+UPDATE api_keys k SET revoked_at = $3::timestamptz FROM tenants t
+WHERE t.id = k.tenant_id AND t.name = $1::text AND k.name = $2::text AND k.revoked_at IS NULL
+RETURNING k.id, k.tenant_id, t.name AS tenant, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+    t.disabled_at IS NOT NULL AS tenant_disabled;
+
+-- name: note_api_key_used
+-- $1 id, $2 now
+UPDATE api_keys SET last_used_at = $2::timestamptz WHERE id = $1::uuid;
+
 -- name: add_certificate
 INSERT INTO credential_certificates (identity, credential_id) SELECT $2, id FROM credentials WHERE username = $1
 RETURNING identity, $1::text AS username, created_at;

@@ -27,6 +27,7 @@ from smtp_proxy.model.submission import SubmissionKey
 from smtp_proxy.store import listing, lookup, migrate, once, partitions, roles
 from smtp_proxy.store.accept import CoreEnvelope, Encoder, accept, accept_placed, encode, microseconds, rehearse
 from smtp_proxy.store.accounts import Accounts, present
+from smtp_proxy.store.api_keys import ApiKeys
 from smtp_proxy.store.certificates import FleetCertificates
 from smtp_proxy.store.changes import Changes
 from smtp_proxy.store.domains import Domains
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from smtp_proxy.store.pool import Connection, Pool
 
 
-class Store(MailOut, Changes, Reroutes, Accounts, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates):
+class Store(
+    MailOut, Changes, Reroutes, Accounts, ApiKeys, Domains, OutcomeStore, Webhooks, Retentions, FleetCertificates
+):
     """All of smtp-proxy's data in Postgres. Made by `connect`."""
 
     def __init__(self, settings: Settings, pool: Pool, writers: Writers | None, clock: Clock) -> None:

@@ -8,13 +8,16 @@ from smtp_proxy.tenants.accounts import (
     set_networks,
     set_senders,
 )
+from smtp_proxy.tenants.api_keys import ApiKeyChecker, create_api_key
 from smtp_proxy.tenants.logins import LoginChecker
 from smtp_proxy.tenants.passwords import Passwords, generate_password
 
 __all__ = [
+    "ApiKeyChecker",
     "LoginChecker",
     "Passwords",
     "change_senders",
+    "create_api_key",
     "create_credential",
     "create_tenant",
     "generate_password",
