@@ -14,7 +14,7 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
-from smtp_proxy.model.mailbox import mailbox_key
+from smtp_proxy.model.mailbox import mailbox_key, parse_mailbox
 from smtp_proxy.model.outcome import Suppression
 from smtp_proxy.store import Store
 
@@ -59,7 +59,7 @@ def suppressions_add(
     reason: ReasonOption = "added by an operator",
 ) -> None:
     """Let these addresses get no more mail of the tenant."""
-    _add(context, tenant, [parse_address(address) for address in addresses], reason)
+    _add(context, tenant, [parse_mailbox(address) for address in addresses], reason)
 
 
 @suppressions_app.command("remove")
@@ -104,18 +104,10 @@ def read_addresses(text: str) -> list[str]:
         if not address or address.startswith("#") or (number == 1 and "@" not in address):
             continue
         try:
-            found.append(parse_address(address))
+            found.append(parse_mailbox(address))
         except InvalidValue as error:
             raise InvalidValue(f"line {number}: {error}") from None
     return found
-
-
-def parse_address(text: str) -> str:
-    """local-part@domain, as it is kept. Raises InvalidValue."""
-    local, at, domain = text.strip().rpartition("@")
-    if not (local and at and domain) or any(character.isspace() for character in domain) or "\0" in text:
-        raise InvalidValue(f"{text!r}: an address is local-part@domain")
-    return mailbox_key(text.strip())
 
 
 def _add(context: typer.Context, tenant: str, addresses: list[str], reason: str) -> None:
