@@ -215,6 +215,9 @@ class Settings(BaseModel):
     tls_watch_seconds: float = Field(
         default=0.5, ge=0, le=3600, description="look so often whether certificate files changed; 0: never"
     )
+    # -- the HTTP API (`smtp-proxy serve api`)
+    api_host: str = Field(default="127.0.0.1", description="plain HTTP: a load balancer in front of it speaks TLS")
+    api_port: int = Field(default=8080, ge=0, le=65535, description="0: a free one")
     # -- certificates by ACME (`smtp-proxy serve certs`, docs/CERTIFICATES.md)
     acme_certificates: str = Field(
         default="",

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from smtp_proxy import __version__
 from smtp_proxy.cli.accounts import credential_app, tenant_app
+from smtp_proxy.cli.api_keys import api_key_app
 from smtp_proxy.cli.arguments import JsonOption, SetOption, parse_address, parse_overrides, settings_of
 from smtp_proxy.cli.bans import bans_app
 from smtp_proxy.cli.bringing import add_bringing
@@ -56,6 +57,7 @@ app = typer.Typer(
 )
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(credential_app, name="credential")
+app.add_typer(api_key_app, name="api-key")
 app.add_typer(messages_app, name="messages")
 messages_app.command("dead")(messages_dead)
 messages_app.command("replay")(messages_replay)
@@ -86,6 +88,7 @@ class Service(str, Enum):  # noqa: UP042 - typer shows the values of a str enum
     SMTP = "smtp"
     WORKER = "worker"
     CERTS = "certs"
+    API = "api"
     SINK = "sink"
 
 
@@ -93,6 +96,7 @@ _RUNNERS = {
     Service.SMTP: "smtp_proxy.ingress.serve",
     Service.WORKER: "smtp_proxy.worker.worker",
     Service.CERTS: "smtp_proxy.certs.service",
+    Service.API: "smtp_proxy.api.serve",
     Service.SINK: "smtp_proxy.dev.sink",
 }
 

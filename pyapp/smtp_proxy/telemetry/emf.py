@@ -61,7 +61,7 @@ _SMTP: Final = ("smtp",)
 _WORKER: Final = ("worker",)
 _BOTH: Final = ("smtp", "worker")
 _CERTS: Final = ("certs",)
-_ALL: Final = ("smtp", "worker", "certs")
+_ALL: Final = ("smtp", "worker", "certs", "api")
 
 # docs/RUNBOOK.md, "CloudWatch", says what they mean; a test keeps the two alike.
 TABLE: Final = (

@@ -1,0 +1,57 @@
+"""The application: routers, and what is around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from smtp_proxy import __version__
+from smtp_proxy.api import messages, problems, suppressions
+from smtp_proxy.api.body import BodyLimit
+from smtp_proxy.api.desk import Desk
+from smtp_proxy.api.observed import Observed
+
+# Answers what a load balancer asks: the status alone.
+Health = Callable[[], Awaitable[int]]
+
+_ABOUT = (
+    "Suppressions and messages of one tenant: that of the key. Keys come from `smtp-proxy api-key create`.\n\n"
+    "What is refused is answered with application/problem+json (RFC 9457)."
+)
+# Of every route with a key; FastAPI adds 422 by itself, in a form that is not ours.
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": {problems.MEDIA_TYPE: {"schema": {"type": "object"}}}}
+    for status in (401, 403, 404, 422, 503)
+}
+
+
+def make_app(desk: Desk, health: Health) -> FastAPI:
+    """Build it. `desk` answers the requests, `health` is for GET /health."""
+    app = FastAPI(
+        title="smtp-proxy",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url="/api/openapi.json",
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.desk = desk
+    problems.install(app)
+    for router in (suppressions.router, messages.router):
+        app.include_router(router, responses=_PROBLEMS)
+
+    @app.get("/health", include_in_schema=False)
+    async def answer_health() -> JSONResponse:
+        # Nobody is known here, so it tells no more; /readyz of the health listener says what is wrong.
+        status = await health()
+        return JSONResponse({"service": "api", "ready": status == HTTPStatus.OK}, status)
+
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Observed)
+    return app

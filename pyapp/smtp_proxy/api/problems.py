@@ -1,0 +1,102 @@
+"""How a refusal looks: `application/problem+json` (RFC 9457), whoever refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from smtp_proxy.errors import InvalidValue, NotFound, SmtpProxyError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+_AGAIN_SECONDS: Final = "5"
+
+Errors = Sequence[Mapping[str, str]]
+
+
+class Problem(Exception):
+    """A request that is refused.
+
+    Args:
+        status: of HTTP.
+        detail: one sentence for who asked: what is wrong, and what to do.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+def response(
+    status: int, detail: str, *, headers: Mapping[str, str] | None = None, errors: Errors | None = None
+) -> JSONResponse:
+    """The answer. `errors`: each names a `field` of the request and says what is wrong with it."""
+    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    body["detail"] = detail
+    if errors is not None:
+        body["errors"] = list(errors)
+    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of this application look so; what is nobody's but ours goes on (see `observed`)."""
+    app.add_exception_handler(Problem, _of_problem)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(SmtpProxyError, _of_ours)
+
+
+async def _of_problem(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, Problem)  # noqa: S101 - as it is installed
+    return response(error.status, error.detail, headers=error.headers)
+
+
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: no such path, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - as it is installed
+    detail = str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is no such path; /api/openapi.json lists them"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not for this path; /api/openapi.json says what is"
+    return response(error.status_code, detail, headers=error.headers)
+
+
+async def _of_validation(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as it is installed
+    # Not what was given: it may be anything, and of any size.
+    errors = [{"field": _field(each["loc"]), "detail": str(each["msg"])} for each in error.errors()]
+    named = "; ".join(f"{each['field']}: {each['detail']}" for each in errors[:3])
+    return response(422, named or "the request can not be read", errors=errors)
+
+
+async def _of_ours(request: Request, error: Exception) -> JSONResponse:
+    del request
+    if isinstance(error, InvalidValue):
+        return response(422, str(error))
+    if isinstance(error, NotFound):
+        return response(404, str(error))
+    if isinstance(error, StoreUnavailable):
+        log.warning("not answered: %s", error, extra={"action": "store_away"})
+        detail = "the database does not answer; nothing is known to have changed, try again"
+        return response(503, detail, headers={"Retry-After": _AGAIN_SECONDS})
+    raise error
+
+
+def _field(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,3 @@
+from fix_api import api
+
+__all__ = ["api"]
