@@ -25,13 +25,13 @@ _STOP_SECONDS = 60
 
 
 class Dev:
-    """One `smtp-proxy dev`."""
+    """One `smtp-proxy dev`; the API, which most tests have no use for, is in it only where it is asked for."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, api: bool = False) -> None:
         self.ready_file = folder / "ready.json"
         self.data = folder / "data"
         self.log = folder / "log"
-        self.arguments = arguments
+        self.arguments = arguments if api else (*arguments, "--without", "api")
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
 
@@ -141,10 +141,10 @@ def make_dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     """Make one of this test's own; it is started by the test and stopped after it."""
     made: list[Dev] = []
 
-    def make(*arguments: str) -> Dev:
+    def make(*arguments: str, api: bool = False) -> Dev:
         folder = tmp_path / str(len(made))
         folder.mkdir()
-        made.append(Dev(folder, *arguments))
+        made.append(Dev(folder, *arguments, api=api))
         return made[-1]
 
     yield make

@@ -40,20 +40,24 @@ class Ours:
     @classmethod
     def accepting(cls, folder: Path, *arguments: str) -> Ours:
         """Durable accepts; nothing is delivered. `arguments` are more of `smtp-proxy dev`."""
-        own = ("--plaintext-port", "0", "--without", "worker,sink", *_ACCEPT)
+        own = ("--plaintext-port", "0", "--without", "worker,sink,api", *_ACCEPT)
         return cls("ours durable", folder, (*own, *arguments))
 
     @classmethod
     def discarding(cls, folder: Path) -> Ours:
         """Accepts and discards: the core, the border and the reply alone."""
-        return cls("ours accept-only", folder, ("--plaintext-port", "0", "--without", "worker,sink", "--accept-only"))
+        return cls(
+            "ours accept-only", folder, ("--plaintext-port", "0", "--without", "worker,sink,api", "--accept-only")
+        )
 
     @classmethod
     def delivering(cls, folder: Path, smarthost_port: int | None = None, *arguments: str) -> Ours:
         """The whole way, to its own sink or to a fast one. `arguments` are more of `smtp-proxy dev`."""
         away = ("--smarthost", f"127.0.0.1:{smarthost_port}", "--set", "smarthost_tls=none", "--without", "sink")
         name = "ours delivering" if smarthost_port is None else "ours delivering fast"
-        return cls(name, folder, ("--plaintext-port", "0", *(away if smarthost_port is not None else ()), *arguments))
+        # The API takes no part in it.
+        mail = ("--plaintext-port", "0", "--without", "api")
+        return cls(name, folder, (*mail, *(away if smarthost_port is not None else ()), *arguments))
 
     def start(self) -> None:
         self._folder.mkdir(parents=True)

@@ -66,7 +66,7 @@ class _SlowSink:
 
 def _measured(bench: runner.Bench, port: int) -> int:
     options = bench.options
-    own = ("--plaintext-port", "0", "--without", "worker,sink")
+    own = ("--plaintext-port", "0", "--without", "worker,sink,api")
     ours = bench.ours(Ours("ours scaled", bench.folder, own))
     settings = {
         "SMARTHOST_HOST": "127.0.0.1",

@@ -23,7 +23,9 @@ PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 TEXT = {"type": "string", "minLength": 1}
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["smtp", "ca_file", "user", "password", "sink", "database", "redis_url", "data_dir", "health", "pids"],
+    "required": [
+        "smtp", "ca_file", "user", "password", "sink", "api", "database", "redis_url", "data_dir", "health", "pids",
+    ],
     "properties": {
         "smtp": {
             "type": ["object", "null"],
@@ -36,6 +38,7 @@ SCHEMA: dict[str, Any] = {
         "ca_file": {"anyOf": [TEXT, {"type": "null"}]},
         "user": TEXT, "password": TEXT, "redis_url": TEXT, "data_dir": TEXT,
         "sink": {"anyOf": [{"type": "null"}, {"type": "object", "required": ["smtp_port", "http_url"]}]},
+        "api": {"anyOf": [{"type": "null"}, {"type": "object", "required": ["url", "key_file"]}]},
         "database": {"type": "object", "required": ["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD"]},
         "health": {"type": "object", "additionalProperties": TEXT},
         "pids": {"type": "object", "required": ["supervisor"], "additionalProperties": {"type": "integer"}},
@@ -47,6 +50,7 @@ def test_the_ready_file_holds_what_is_promised(dev: Dev) -> None:
     jsonschema.validate(dev.ready, SCHEMA)
     assert set(dev.ready["pids"]) == {"postgres", "valkey", "sink", "smtp", "worker", "supervisor"}
     assert set(dev.ready["health"]) == {"sink", "smtp", "worker"}
+    assert dev.ready["api"] is None  # tests/e2e/test_api.py has one
     for url in dev.ready["health"].values():
         with urllib.request.urlopen(url + "/readyz", timeout=5) as answer:
             assert answer.status == 200

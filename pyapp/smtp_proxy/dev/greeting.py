@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from smtp_proxy.dev.account import PASSWORD_FILE
+from smtp_proxy.dev.account import API_KEY_FILE, PASSWORD_FILE
 from smtp_proxy.dev.hosts import bracketed, reachable
 from smtp_proxy.dev.plan import TENANT, USERNAME, Plan
-from smtp_proxy.dev.ready import sink_url
+from smtp_proxy.dev.ready import api_url, sink_url
 
 _BOLD, _DIM, _GREEN, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
@@ -44,6 +44,8 @@ def _facts(plan: Plan, ca_file: Path | None) -> Iterator[tuple[str, str]]:
         )
     if plan.has("sink"):
         yield "sink", f"{sink_url(settings)}/messages"
+    if plan.has("api"):
+        yield "API", f"{api_url(settings)}/api/v1, key in {shown(settings.data_dir / API_KEY_FILE)}"
     yield "data", shown(settings.data_dir)
 
 
@@ -59,6 +61,9 @@ def commands(plan: Plan, ca_file: Path | None) -> list[str]:
     found = [shlex.join(send)] if plan.has("smtp") else []
     if plan.has("sink"):
         found.append(f"curl -s {sink_url(settings)}/messages")
+    if plan.has("api"):
+        key_file = shlex.quote(shown(settings.data_dir / API_KEY_FILE))
+        found.append(f'curl -s -H "Authorization: Bearer $(cat {key_file})" {api_url(settings)}/api/v1/messages')
     settings_file = shlex.quote(shown(settings.data_dir / "settings.toml"))
     found.append(f"SMTP_PROXY_CONFIG={settings_file} {shlex.quote(tool('smtp-proxy'))} messages list")
     return found

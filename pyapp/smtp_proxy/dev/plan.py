@@ -18,8 +18,8 @@ from smtp_proxy.dev.ports import Ports
 from smtp_proxy.errors import ConfigurationError
 
 # In the order in which they are started; they are stopped in the reverse one.
-SERVICES: Final[tuple[str, ...]] = ("postgres", "valkey", "sink", "smtp", "worker")
-OUR_SERVICES: Final[tuple[str, ...]] = ("sink", "smtp", "worker")
+SERVICES: Final[tuple[str, ...]] = ("postgres", "valkey", "sink", "smtp", "worker", "api")
+OUR_SERVICES: Final[tuple[str, ...]] = ("sink", "smtp", "worker", "api")
 USERNAME: Final = "dev"
 TENANT: Final = "dev"
 # Lively: on one's own machine nobody wants to wait a minute for a second attempt, nor two for the stop.
@@ -107,6 +107,7 @@ def _listeners(options: DevOptions, given: Settings, ports: Ports) -> dict[str, 
         "smtp_tls_port": options.tls_port,
         "sink_port": options.sink_port,
         "sink_http_port": None,
+        "api_port": None,
     }
     chosen: dict[str, Any] = {}
     for name, port in asked.items():

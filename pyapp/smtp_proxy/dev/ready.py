@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smtp_proxy.config import Settings, environment_name
+from smtp_proxy.dev.account import API_KEY_FILE
 from smtp_proxy.dev.home import write_private
 from smtp_proxy.dev.hosts import bracketed, reachable
 from smtp_proxy.dev.plan import USERNAME, Plan
@@ -27,6 +28,7 @@ def describe(plan: Plan, password: str, ca_file: Path | None, pids: Mapping[str,
         "user": USERNAME,
         "password": password,
         "sink": {"smtp_port": settings.sink_port, "http_url": sink_url(settings)} if plan.has("sink") else None,
+        "api": _api(settings) if plan.has("api") else None,
         "database": _database(settings),
         "redis_url": settings.redis_url.get_secret_value(),
         "data_dir": str(settings.data_dir),
@@ -65,6 +67,15 @@ class ReadyFile:
 def sink_url(settings: Settings) -> str:
     """Where the sink's HTTP side is."""
     return f"http://{bracketed(reachable(settings.sink_host))}:{settings.sink_http_port}"
+
+
+def api_url(settings: Settings) -> str:
+    """Where the HTTP API is."""
+    return f"http://{bracketed(reachable(settings.api_host))}:{settings.api_port}"
+
+
+def _api(settings: Settings) -> dict[str, str]:
+    return {"url": api_url(settings), "key_file": str(settings.data_dir / API_KEY_FILE)}
 
 
 def _smtp(settings: Settings) -> dict[str, Any]:

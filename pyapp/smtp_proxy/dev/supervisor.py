@@ -1,7 +1,7 @@
 """`smtp-proxy dev`: everything on one machine, in one terminal.
 
-    lock ─▶ settings, certificates ─▶ postgres, valkey ─▶ migrate, first tenant ─▶ sink, smtp, worker ─▶ ready file
-    Ctrl-C ─▶ ready file gone ─▶ smtp and worker drain ─▶ sink ─▶ valkey, postgres
+    lock ─▶ settings, certificates ─▶ postgres, valkey ─▶ migrate, first tenant ─▶ sink, smtp, worker, api ─▶ ready file
+    Ctrl-C ─▶ ready file gone ─▶ smtp, worker and api drain ─▶ sink ─▶ valkey, postgres
 
 A service that ends before it is told to is started again on the same port. What is here watches and restarts; what
 each service does is its own room's.
@@ -35,7 +35,7 @@ from smtp_proxy.telemetry import logs
 log = logging.getLogger(__name__)
 
 # Who is stopped together; the next ones when these are gone.
-_STOPS: Final = (("smtp", "worker"), ("sink",), ("valkey", "postgres"))
+_STOPS: Final = (("smtp", "worker", "api"), ("sink",), ("valkey", "postgres"))
 
 
 async def run(options: DevOptions) -> int:
@@ -123,7 +123,7 @@ class Supervisor:
     async def _start(self) -> None:
         await self._start_servers()
         await self._prepare_store()
-        password = await account.ensure(self._home, self._plan.settings)
+        password = await account.ensure(self._home, self._plan.settings, with_api=self._plan.has("api"))
         # The sink first: smtp and worker need it no sooner than their first mail, but it costs nothing.
         await self._launch(
             *(

@@ -34,7 +34,7 @@ def made(options: DevOptions, remembered: dict[str, object] | None = None) -> Pl
 def test_by_default_all_runs_here_on_ports_of_its_own() -> None:
     result = made(DevOptions())
     settings = result.settings
-    assert result.services == ("postgres", "valkey", "sink", "smtp", "worker")
+    assert result.services == ("postgres", "valkey", "sink", "smtp", "worker", "api")
     assert (settings.smarthost_host, settings.smarthost_port) == ("127.0.0.1", settings.sink_port)
     assert settings.smarthost_tls == "none"
     assert (settings.db_host, settings.db_password) == ("127.0.0.1", SecretStr("db secret"))
@@ -117,7 +117,7 @@ def test_ones_own_servers_are_used_when_asked() -> None:
         overrides={"db_host": "db.example", "redis_url": "redis://redis.example:1"},
     )
     result = made(options)
-    assert result.services == ("sink", "smtp", "worker")
+    assert result.services == ("sink", "smtp", "worker", "api")
     assert result.settings.db_host == "db.example"
     assert result.settings.redis_url.get_secret_value() == "redis://redis.example:1"
     assert plan.ignored(options, plan.load(options)) == []
