@@ -89,7 +89,7 @@ def environment(of: Tasks, service: str, settings: ServiceSettings | MigrateSett
         "submissions": _smtp(of),
         "worker": _worker(of),
         "certs": _certs(of),
-        "api": {**_database(of), **_cache(of)},
+        "api": _api(of),
         "dashboard": {},
     }
     return {**_all(of), "METRICS_SERVICE": service, **_sizes(settings), **own[service]}
@@ -194,6 +194,10 @@ def _worker(of: Tasks) -> Environment:
         ),
         **({"SMARTHOST_SECRET": of.smarthost_secret_arn} if of.smarthost_secret_arn else {}),
     }
+
+
+def _api(of: Tasks) -> Environment:
+    return {**_database(of), **_cache(of), "API_HOST": EVERYWHERE, "API_PORT": str(of.ports["api"])}
 
 
 def _certs(of: Tasks) -> Environment:

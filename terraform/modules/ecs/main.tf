@@ -470,7 +470,10 @@ locals {
       var.hostname == "" ? {} : { ACME_CERTIFICATES = "${var.hostname}${var.zone_id == "" ? "" : "@dns-01"}" },
       var.zone_id == "" ? {} : { ACME_DNS = "route53", ACME_ROUTE53_ZONE_ID = var.zone_id },
     )
-    api       = merge(local.database, local.sealing, local.cache)
+    api = merge(local.database, local.sealing, local.cache, {
+      API_HOST = "0.0.0.0"
+      API_PORT = tostring(var.ports.api)
+    })
     dashboard = {}
   }
 }
