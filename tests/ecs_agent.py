@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,10 +23,12 @@ class EcsAgent:
         self.uri = ""
         self.states: list[dict[str, Any]] = []
         self.trouble: tuple[int, Any] | None = None
+        self.slow_seconds = 0.0
 
     async def put(self, request: web.Request) -> web.Response:
         state = await request.json()
         self.states.append(state)
+        await asyncio.sleep(self.slow_seconds)
         if self.trouble is not None:
             status, body = self.trouble
             return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))

@@ -25,7 +25,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -110,6 +110,7 @@ class TaskProtection:
         self._expires_at: float | None = None
         self._again_at = float("-inf")
         self._again_seconds = _AGAIN_FIRST_SECONDS
+        self._asking: asyncio.Task[None] | None = None  # what the agent is told just now: to protect
         TASK_PROTECTED.set(0)
 
     @property
@@ -135,8 +136,14 @@ class TaskProtection:
             self._end(self._expires_at)
 
     async def leave(self) -> None:
-        """There is no work any more, or nobody left to do it."""
-        if self.is_held:
+        """There is no work any more, or nobody left to do it.
+
+        What the agent was told when we were cancelled goes on, and may come to hold: it is given back too.
+        """
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+            self._asking.exception()  # seen: whether it came to hold is not asked, since giving back harms nobody
+        if self.is_held or self._asking is not None:
             await self._release(self._clock.monotonic())
 
     async def _tell(self, now: float) -> None:
@@ -159,7 +166,10 @@ class TaskProtection:
     async def _protect(self, now: float, until: float) -> None:
         # Not beyond `until`: should the agent be away by then, it ends all the same.
         minutes = min(self._minutes, math.ceil((until - now) / 60))
-        if not await self._ask(now, lambda: self._agent.protect(minutes), "held"):
+        self._asking = asyncio.create_task(asyncio.to_thread(self._agent.protect, minutes))
+        is_held = await self._ask(now, asyncio.shield(self._asking), "held")
+        self._asking = None  # not where we were cancelled meanwhile
+        if not is_held:
             return
         if not self.is_held:
             log.info("task protection is held", extra={"action": "task_protection"})
@@ -168,7 +178,7 @@ class TaskProtection:
         TASK_PROTECTED.set(1)
 
     async def _release(self, now: float, why: str = "") -> None:
-        if await self._ask(now, self._agent.release, "released"):
+        if await self._ask(now, asyncio.to_thread(self._agent.release), "released"):
             log.info("task protection is released%s", why, extra={"action": "task_protection"})
             self._end(now)
 
@@ -176,10 +186,10 @@ class TaskProtection:
         self._expires_at, self._ended_at = None, at
         TASK_PROTECTED.set(0)
 
-    async def _ask(self, now: float, call: Callable[[], None], wanted: str) -> bool:
+    async def _ask(self, now: float, call: Awaitable[None], wanted: str) -> bool:
         """Whether the agent did it; if not, it is left alone for a while."""
         try:
-            await asyncio.to_thread(call)
+            await call
         except AgentRefused as error:
             TASK_PROTECTION_FAILED.inc()
             log.warning("task protection is not %s: %s", wanted, error, extra={"action": "task_protection_failed"})

@@ -191,6 +191,19 @@ async def test_a_service_holds_it_and_gives_it_back_at_the_end(ecs: EcsAgent, mo
     assert ecs.states == [ON, OFF]
 
 
+async def test_what_was_just_being_asked_for_is_given_back_too(ecs: EcsAgent) -> None:
+    """It came to hold after we had left, for TASK_PROTECTION_MINUTES."""
+    ecs.slow_seconds = 0.3
+    work = Work()
+    work.there = True
+    async with protecting(Settings(), work, clock=SystemClock(), environ={AGENT_VARIABLE: ecs.uri}):
+        async with asyncio.timeout(5):
+            while not ecs.states:
+                await asyncio.sleep(0.01)
+        assert ecs.states == [ON]
+    assert ecs.states == [ON, OFF]
+
+
 async def test_without_an_agent_or_switched_off_nothing_is_asked(ecs: EcsAgent) -> None:
     work = Work()
     work.there = True
