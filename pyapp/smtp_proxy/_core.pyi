@@ -18,6 +18,7 @@ __all__ = [
     "Pieces",
     "Server",
     "ServerConfig",
+    "is_mailbox",
     "sender_pattern",
     "transmission",
 ]
@@ -410,6 +411,12 @@ class LoginBatch:
             TypeError: something else among them, or a pattern that is none; nobody is answered.
             ConfigError: no network, or no time; nobody is answered.
         """
+
+def is_mailbox(text: str) -> bool:
+    """Whether RCPT takes it between its brackets: RFC 5321 4.1.2, 4.1.3 and RFC 6531 3.3, in 254 octets.
+
+    Raises UnicodeEncodeError: a lone surrogate, which no UTF-8 has.
+    """
 
 def sender_pattern(pattern: str) -> str:
     """Return the one spelling in which a sender pattern is kept: lower case, quoted only where it must be.

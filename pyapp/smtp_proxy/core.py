@@ -21,6 +21,7 @@ from smtp_proxy._core import (
     LoginBatch,
     Server,
     ServerConfig,
+    is_mailbox,
     sender_pattern,
     transmission,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Outline",
     "Server",
     "ServerConfig",
+    "is_mailbox",
     "sender_pattern",
     "transmission",
 ]

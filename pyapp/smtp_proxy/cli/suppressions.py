@@ -14,9 +14,10 @@ from smtp_proxy.cli.arguments import JsonOption
 from smtp_proxy.cli.connected import with_store
 from smtp_proxy.cli.output import make_table, print_json, print_table, when
 from smtp_proxy.errors import InvalidValue, NotFound
-from smtp_proxy.model.mailbox import mailbox_key, parse_mailbox
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Suppression
 from smtp_proxy.store import Store
+from smtp_proxy.tenants.names import mailbox
 
 # Addresses put in with one statement.
 _BATCH = 5000
@@ -59,7 +60,7 @@ def suppressions_add(
     reason: ReasonOption = "added by an operator",
 ) -> None:
     """Let these addresses get no more mail of the tenant."""
-    _add(context, tenant, [parse_mailbox(address) for address in addresses], reason)
+    _add(context, tenant, [mailbox(address) for address in addresses], reason)
 
 
 @suppressions_app.command("remove")
@@ -104,7 +105,7 @@ def read_addresses(text: str) -> list[str]:
         if not address or address.startswith("#") or (number == 1 and "@" not in address):
             continue
         try:
-            found.append(parse_mailbox(address))
+            found.append(mailbox(address))
         except InvalidValue as error:
             raise InvalidValue(f"line {number}: {error}") from None
     return found
@@ -116,7 +117,7 @@ def _add(context: typer.Context, tenant: str, addresses: list[str], reason: str)
         return sum([await store.add_suppressions(owner.id, some, reason) for some in _batches(addresses)])
 
     added = with_store(context, work)
-    typer.echo(f"added {added}, {len(set(addresses)) - added} were there already")
+    typer.echo(f"added {added}, {len(set(map(mailbox_key, addresses))) - added} were there already")
 
 
 def _batches(addresses: list[str]) -> Iterable[list[str]]:

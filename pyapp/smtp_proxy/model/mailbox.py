@@ -12,24 +12,8 @@ import unicodedata
 
 import idna
 
-from smtp_proxy.errors import InvalidValue
-
-# RFC 5321 4.5.3.1.3: a path has 256 octets, of which two are its brackets.
-_ADDRESS_BYTES = 254
-_SHOWN = 80
 # How an A-label begins (RFC 5890 2.3.1).
 _ACE = "xn--"
-
-
-def parse_mailbox(text: str) -> str:
-    """What somebody wrote as local-part@domain, as `mailbox_key` says it. Raises InvalidValue."""
-    address = text.strip()
-    local, at, domain = address.rpartition("@")
-    if not (local and at and domain) or not address.isprintable() or any(map(str.isspace, domain)):
-        raise InvalidValue(f"{text[:_SHOWN]!r}: an address is local-part@domain")
-    if len(address.encode()) > _ADDRESS_BYTES:
-        raise InvalidValue(f"an address has {_ADDRESS_BYTES} octets at most (RFC 5321 4.5.3.1.3): {text[:_SHOWN]!r}…")
-    return mailbox_key(address)
 
 
 def mailbox_key(address: str) -> str:

@@ -1,4 +1,4 @@
-"""What tenants, usernames and the identities of certificates may be called."""
+"""What tenants, usernames, mailboxes and the identities of certificates may be called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 import re
 import unicodedata
 
+from smtp_proxy.core import is_mailbox
 from smtp_proxy.errors import InvalidValue
 
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -14,6 +15,8 @@ _USERNAME_MAX = 255
 # Bytes. argon2 takes more, but a password that does not fit a mail client's dialog is a mistake.
 _PASSWORD_MAX = 1024
 _PASSWORD_MIN = 8
+# Of what can not be used, in a message.
+_SHOWN = 80
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 # As the core names what a certificate says (core_rs/server/src/tls/client.rs).
 _NAME_KINDS = frozenset({"dns", "email", "uri", "ip", "cn"})
@@ -61,6 +64,21 @@ def password(secret: str) -> str:
             "a password can not hold control characters: no client could send them (RFC 4616 forbids NUL)"
         )
     return secret
+
+
+def mailbox(text: str) -> str:
+    """The address of a recipient, without blanks around it, if RCPT would take it.
+
+    Raises:
+        InvalidValue: says what one looks like; no more than the beginning of the text is in it.
+    """
+    address = text.strip()
+    # U+FFFD: something that was no UTF-8 stood there, and nobody knows what.
+    if any(unicodedata.category(c) == "Cs" or c == "\ufffd" for c in address) or not is_mailbox(address):
+        raise InvalidValue(
+            f"{address[:_SHOWN]!r} is no address: write local-part@domain alone, in 254 octets at most (RFC 5321 4.1.2)"
+        )
+    return address
 
 
 def certificate_identity(text: str) -> str:

@@ -130,7 +130,7 @@ def test_a_file_is_imported(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_no_address_is_named() -> None:
-    with pytest.raises(InvalidValue, match="line 2: 'nobody': an address is local-part@domain"):
+    with pytest.raises(InvalidValue, match="line 2: 'nobody' is no address: write local-part@domain"):
         read_addresses("a@x.example\nnobody\n")
 
 
