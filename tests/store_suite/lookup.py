@@ -10,7 +10,7 @@ import pytest
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.attempt import Outcome
 from smtp_proxy.model.envelope import DeliveryState
-from store_suite.rows import LEASE, Stores, attempt_for, core_envelope
+from store_suite.rows import LEASE, TENANT, Stores, attempt_for, core_envelope
 
 
 class LookupSuite:
@@ -23,6 +23,22 @@ class LookupSuite:
         (found,) = await stores.store.list_messages(tenant_id=other)
         assert found.id == UUID(bytes=rows[-1][0])
         assert (found.size_bytes, found.reverse_path) == (len(rows[-1][5]), "me@example.com")
+
+    @pytest.mark.parametrize("state", [None, DeliveryState.QUEUED, DeliveryState.DELIVERED])
+    async def test_page_by_page_to_the_end(self, stores: Stores, state: DeliveryState | None) -> None:
+        ids = sorted(await stores.accepted(*(core_envelope() for _ in range(4))), reverse=True)
+        if state is DeliveryState.DELIVERED:
+            worker = uuid4()
+            jobs = await stores.store.claim(ids, worker, LEASE)
+            await stores.store.record([attempt_for(job, worker, Outcome.DELIVERED) for job in jobs])
+        pages, before = [], None
+        for _ in range(2):
+            found, before = await stores.store.page_of_messages(
+                tenant_id=TENANT, state=state, limit=2, before=before, patience_seconds=60
+            )
+            pages.append([message.id for message in found])
+        assert pages == [ids[:2], ids[2:]]
+        assert before is None
 
     async def test_messages_are_found_by_state(self, stores: Stores) -> None:
         ids = await stores.accepted(core_envelope(["a@x.example", "b@x.example"]), core_envelope())

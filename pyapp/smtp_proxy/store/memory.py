@@ -259,6 +259,19 @@ class MemoryStore(MemoryChanges, MemoryRetention, MemoryLeaders, MemoryOutcomes,
         ]
         return [s for s in found if state is None or state in s.states][:limit]
 
+    async def page_of_messages(
+        self,
+        *,
+        tenant_id: UUID | None,
+        state: DeliveryState | None,
+        limit: int,
+        before: UUID | None,
+        patience_seconds: float,
+    ) -> tuple[list[MessageSummary], UUID | None]:
+        del patience_seconds  # it is quick
+        found = await self.list_messages(tenant_id=tenant_id, state=state, limit=limit + 1, before=before)
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
     async def message(self, envelope_id: UUID) -> Message:
         self._reachable()
         if envelope_id not in self._envelopes:

@@ -261,13 +261,40 @@ class Store(
 
         A rare state may make it look at many messages: in many short statements, of which none waits for the last.
         """
-        wanted: Wanted | None = Wanted(tenant_id, state, before)
+        found, _ = await self._list(Wanted(tenant_id, state, before), limit, float("inf"))
+        return found
+
+    async def page_of_messages(
+        self,
+        *,
+        tenant_id: UUID | None,
+        state: DeliveryState | None,
+        limit: int,
+        before: UUID | None,
+        patience_seconds: float,
+    ) -> tuple[list[MessageSummary], UUID | None]:
+        """As `list_messages`, and what is `before` the next page (None: there is none).
+
+        It looks for no longer than so, but for the last statement, and then gives what it has.
+        """
+        found, rest = await self._list(Wanted(tenant_id, state, before), limit + 1, patience_seconds)
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].id
+        return found, None if rest is None else rest.before
+
+    async def _list(
+        self, wanted: Wanted | None, limit: int, patience_seconds: float
+    ) -> tuple[list[MessageSummary], Wanted | None]:
+        """And where to look on. A rare state: many short statements, of which none waits for the last."""
+        until = self._clock.monotonic() + patience_seconds
         found: list[MessageSummary] = []
         while wanted is not None and len(found) < limit:
             async with self._connection("listing messages") as connection, connection.transaction(readonly=True):
                 some, wanted = await listing.look(connection, wanted, limit - len(found))
             found += some
-        return found
+            if self._clock.monotonic() >= until:
+                break
+        return found, wanted
 
     async def message(self, envelope_id: UUID) -> Message:
         """One message with deliveries and attempts. Raises NotFound."""

@@ -239,6 +239,17 @@ async def test_a_rare_state_is_looked_for_in_short_statements(
         assert [s.id for s in found] == sorted(wanted, reverse=True)
         assert len(looks) == 10, "pages of ten"
         looks.clear()
+    # Whoever has no patience gets it in parts, each of one statement.
+    before, pages = None, []
+    while before is not None or not pages:
+        page, before = await store.page_of_messages(
+            tenant_id=None, state=DeliveryState(3), limit=100, before=before, patience_seconds=0
+        )
+        pages.append([s.id for s in page])
+    assert len(pages) == len(looks) == 10
+    assert [] in pages[:-1]
+    assert [i for page in pages for i in page] == sorted(ids[::40], reverse=True)
+    looks.clear()
     (newest,) = await store.list_messages(state=DeliveryState.REFUSED, limit=1)
     assert (newest.id, len(looks) < 4) == (ids[80], True)
 
