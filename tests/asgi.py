@@ -16,6 +16,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    reads: int  # how often the body was asked for
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -47,7 +48,11 @@ async def ask(
     }  # fmt: skip
     answered: list[Message] = []
 
+    reads = 0
+
     async def receive() -> Message:
+        nonlocal reads
+        reads += 1
         if not sent:
             return {"type": "http.disconnect"}
         part = sent.pop(0)
@@ -59,4 +64,4 @@ async def ask(
     await app(scope, receive, send)
     start, *rest = answered
     found = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], found, b"".join(message.get("body", b"") for message in rest))
+    return Answer(start["status"], found, b"".join(message.get("body", b"") for message in rest), reads)

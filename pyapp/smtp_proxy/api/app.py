@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from smtp_proxy import __version__
 from smtp_proxy.api import messages, problems, suppressions
+from smtp_proxy.api.access import Access
 from smtp_proxy.api.body import BodyLimit
 from smtp_proxy.api.desk import Desk
 from smtp_proxy.api.observed import Observed
@@ -22,10 +23,10 @@ _ABOUT = (
     "Suppressions and messages of one tenant: that of the key. Keys come from `smtp-proxy api-key create`.\n\n"
     "What is refused is answered with application/problem+json (RFC 9457)."
 )
-# Of every route with a key; FastAPI adds 422 by itself, in a form that is not ours.
+# Of every route with a key; 422 stands here since FastAPI describes one that is not ours.
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": {problems.MEDIA_TYPE: {"schema": {"type": "object"}}}}
-    for status in (401, 403, 404, 422, 503)
+    status: {**problems.PROBLEM, "description": HTTPStatus(status).phrase}
+    for status in (400, 401, 403, 404, 408, 413, 422, 429, 503)
 }
 
 
@@ -52,6 +53,8 @@ def make_app(desk: Desk, health: Health) -> FastAPI:
         status = await health()
         return JSONResponse({"service": "api", "ready": status == HTTPStatus.OK}, status)
 
+    # The last is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(Access, desk=desk)
     app.add_middleware(Observed)
     return app

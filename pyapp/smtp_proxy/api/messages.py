@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from smtp_proxy.api.access import Caller, allowed
-from smtp_proxy.api.problems import Problem
+from smtp_proxy.api.problems import PROBLEM, Problem
 from smtp_proxy.errors import NotFound
 from smtp_proxy.model.api_key import ApiScope
 from smtp_proxy.model.change import Change
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/v1/messages", tags=["messages"])
 
+# Whoever asks for what is rare among much has it in several requests, and holds nobody up.
+_LISTING_SECONDS = 3.0
 State = Literal["queued", "sending", "delivered", "refused", "held", "cancelled"]
 Reader = Annotated[Caller, Depends(allowed(ApiScope.MESSAGES_READ))]
 Writer = Annotated[Caller, Depends(allowed(ApiScope.MESSAGES_WRITE))]
@@ -51,7 +53,10 @@ class MessageLine(MessageFacts):
 
 
 class MessagePage(BaseModel):
-    """Newest first. `next`: what to give as `before` for the next page; null: this is the last."""
+    """Newest first. `next`: what to give as `before` for the next page; null: this is the last.
+
+    A page may be short, or empty, and not the last: a rare state is looked for no longer than some seconds at a time.
+    """
 
     messages: list[MessageLine]
     next: UUID | None
@@ -97,9 +102,10 @@ async def list_messages(
     """List the tenant's messages, newest first."""
     wanted = DeliveryState[state.upper()] if state is not None else None
     tenant_id = caller.key.tenant_id
-    found = await caller.desk.store.list_messages(tenant_id=tenant_id, state=wanted, limit=limit + 1, before=before)
-    page = [_line(summary) for summary in found[:limit]]
-    return MessagePage(messages=page, next=page[-1].id if len(found) > limit else None)
+    found, following = await caller.desk.store.page_of_messages(
+        tenant_id=tenant_id, state=wanted, limit=limit, before=before, patience_seconds=_LISTING_SECONDS
+    )
+    return MessagePage(messages=[_line(summary) for summary in found], next=following)
 
 
 @router.get("/{message_id}")
@@ -108,7 +114,7 @@ async def show_message(caller: Reader, message_id: UUID) -> MessageOut:
     return _shown(await _of(caller, message_id))
 
 
-@router.post("/{message_id}/{change}")
+@router.post("/{message_id}/{change}", responses={409: PROBLEM})
 async def change_message(caller: Writer, message_id: UUID, change: Change) -> MessageOut:
     """Hold, release or cancel what of a message is not delivered; shows it afterwards.
 

@@ -5,6 +5,7 @@ A mistake of ours ends here: whoever asked hears nothing of it but that, since w
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,7 @@ REQUEST_SECONDS = Histogram(
 # A stranger's method is not a label of its own, nor is a path that leads nowhere.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NOWHERE: Final = "none"
+_LEAVING: Final = {"Retry-After": "1", "Connection": "close"}
 
 
 class Observed:
@@ -52,6 +54,11 @@ class Observed:
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            # Of the server alone, at its deadline: we leave.
+            if status:
+                raise
+            await problems.response(503, "this server stops; ask again", headers=_LEAVING)(scope, receive, noted)
         except Exception:
             log.exception("failed", extra={"action": "request_failed", "request_id": request_id})
             if status:

@@ -20,8 +20,15 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 _AGAIN_SECONDS: Final = "5"
+# Of what is wrong with a request, so much is told.
+_ERRORS_MAX: Final = 20
+_FIELD_MAX: Final = 80
+_NAMED_MAX: Final = 3
 
-Errors = Sequence[Mapping[str, str]]
+# Describes one.
+PROBLEM: Final[dict[str, Any]] = {"description": "Refused", "content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}
+
+Headers = Mapping[str, str]
 
 
 class Problem(Exception):
@@ -33,7 +40,7 @@ class Problem(Exception):
         headers: of the answer.
     """
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, detail: str, headers: Headers | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
@@ -41,7 +48,7 @@ class Problem(Exception):
 
 
 def response(
-    status: int, detail: str, *, headers: Mapping[str, str] | None = None, errors: Errors | None = None
+    status: int, detail: str, *, headers: Headers | None = None, errors: Sequence[Mapping[str, str]] | None = None
 ) -> JSONResponse:
     """The answer. `errors`: each names a `field` of the request and says what is wrong with it."""
     body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
@@ -49,6 +56,18 @@ def response(
     if errors is not None:
         body["errors"] = list(errors)
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def of_problem(problem: Problem, more: Headers | None = None) -> JSONResponse:
+    """The answer, with `more` headers."""
+    return response(problem.status, problem.detail, headers={**(problem.headers or {}), **(more or {})})
+
+
+def unavailable(error: StoreUnavailable, more: Headers | None = None) -> JSONResponse:
+    """Postgres does not answer: why is for the log."""
+    log.warning("not answered: %s", error, extra={"action": "store_away"})
+    detail = "the database does not answer; what was asked may be done all the same: look, or ask again"
+    return response(503, detail, headers={"Retry-After": _AGAIN_SECONDS, **(more or {})})
 
 
 def install(app: FastAPI) -> None:
@@ -62,11 +81,11 @@ def install(app: FastAPI) -> None:
 async def _of_problem(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, Problem)  # noqa: S101 - as it is installed
-    return response(error.status, error.detail, headers=error.headers)
+    return of_problem(error)
 
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: no such path, no such method."""
+    """What the framework refuses: no such path, no such method, a body that can not be read."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is installed
     detail = str(error.detail)
     if error.status_code == HTTPStatus.NOT_FOUND:
@@ -80,8 +99,9 @@ async def _of_validation(request: Request, error: Exception) -> JSONResponse:
     del request
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as it is installed
     # Not what was given: it may be anything, and of any size.
-    errors = [{"field": _field(each["loc"]), "detail": str(each["msg"])} for each in error.errors()]
-    named = "; ".join(f"{each['field']}: {each['detail']}" for each in errors[:3])
+    found = error.errors()[:_ERRORS_MAX]
+    errors = [{"field": _field(each["loc"]), "detail": str(each["msg"])} for each in found]
+    named = "; ".join(f"{each['field']}: {each['detail']}" for each in errors[:_NAMED_MAX])
     return response(422, named or "the request can not be read", errors=errors)
 
 
@@ -92,11 +112,9 @@ async def _of_ours(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, NotFound):
         return response(404, str(error))
     if isinstance(error, StoreUnavailable):
-        log.warning("not answered: %s", error, extra={"action": "store_away"})
-        detail = "the database does not answer; nothing is known to have changed, try again"
-        return response(503, detail, headers={"Retry-After": _AGAIN_SECONDS})
+        return unavailable(error)
     raise error
 
 
 def _field(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location)
+    return ".".join(str(part)[:_FIELD_MAX] for part in location)

@@ -8,13 +8,13 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from smtp_proxy.api.access import Caller, allowed
+from smtp_proxy.api.fields import Body, Kept, Mailbox, Plain
 from smtp_proxy.api.problems import Problem
-from smtp_proxy.errors import InvalidValue
 from smtp_proxy.model.api_key import ApiScope
-from smtp_proxy.model.mailbox import parse_mailbox
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Suppression
 
 log = logging.getLogger(__name__)
@@ -24,23 +24,10 @@ router = APIRouter(prefix="/api/v1/suppressions", tags=["suppressions"])
 _REASON = "added by the API"
 
 
-def _mailbox(text: str) -> str:
-    try:
-        return parse_mailbox(text)
-    except InvalidValue as error:
-        raise ValueError(str(error)) from None
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("only printable characters")
-    return text
-
-
-Mailbox = Annotated[str, AfterValidator(_mailbox)]
-Printable = Annotated[str, AfterValidator(_printable)]
-Address = Annotated[Mailbox, Path(description="local-part@domain, in any case and spelling.")]
-Reason = Annotated[Printable, Field(min_length=1, max_length=500, description="Why; senders see it in the refusal.")]
+_AS_KEPT = "local-part@domain, in any spelling, or as it is listed."
+NewAddress = Annotated[Mailbox, Path(description="local-part@domain, in any spelling.")]
+Address = Annotated[Kept, Path(description=_AS_KEPT)]
+Reason = Annotated[Plain, Field(min_length=1, max_length=500, description="Why; senders see it in the refusal.")]
 Reader = Annotated[Caller, Depends(allowed(ApiScope.SUPPRESSIONS_READ))]
 Writer = Annotated[Caller, Depends(allowed(ApiScope.SUPPRESSIONS_WRITE))]
 
@@ -61,18 +48,14 @@ class SuppressionPage(BaseModel):
     next: str | None
 
 
-class SuppressionIn(BaseModel):
+class SuppressionIn(Body):
     """Why."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Reason = _REASON
 
 
-class SuppressionsIn(BaseModel):
+class SuppressionsIn(Body):
     """Many at once, for one reason."""
-
-    model_config = ConfigDict(extra="forbid")
 
     addresses: list[Mailbox] = Field(min_length=1, max_length=1000)
     reason: Reason = _REASON
@@ -88,7 +71,7 @@ class Added(BaseModel):
 @router.get("")
 async def list_suppressions(
     caller: Reader,
-    after: Annotated[Printable, Query(max_length=320, description="`next` of the page before.")] = "",
+    after: Annotated[Kept, Query(description="`next` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> SuppressionPage:
     """List them, by address."""
@@ -100,7 +83,7 @@ async def list_suppressions(
 @router.post("")
 async def add_suppressions(caller: Writer, body: SuppressionsIn) -> Added:
     """Let these get no more mail of the tenant, from the next attempt on. All of them, or on an error none."""
-    wanted = list(dict.fromkeys(body.addresses))
+    wanted = list({mailbox_key(address): address for address in body.addresses}.values())
     added = await caller.desk.store.add_suppressions(caller.key.tenant_id, wanted, body.reason)
     _tell(caller, "suppressed", added)
     return Added(added=added, already=len(wanted) - added)
@@ -114,7 +97,7 @@ async def show_suppression(caller: Reader, address: Address) -> SuppressionOut:
 
 @router.put("/{address:path}", responses={201: {"description": "It was not there yet.", "model": SuppressionOut}})
 async def put_suppression(
-    caller: Writer, address: Address, response: Response, body: SuppressionIn | None = None
+    caller: Writer, address: NewAddress, response: Response, body: SuppressionIn | None = None
 ) -> SuppressionOut:
     """Let one get no more mail of the tenant. One that is there already keeps its reason."""
     reason = (body or SuppressionIn()).reason

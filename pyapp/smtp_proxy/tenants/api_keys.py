@@ -26,6 +26,7 @@ _RANDOM_BYTES: Final = 32
 _KEY: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62})")
 _NOTED_AGAIN: Final = timedelta(hours=1)
+_REMEMBERED_MAX: Final = 10_000
 
 
 class ApiKeyStore(Protocol):
@@ -63,6 +64,7 @@ class ApiKeyChecker:
     def __init__(self, store: ApiKeyStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._noted: dict[UUID, datetime] = {}  # when the use of a key was last to be noted, here
 
     async def find(self, key: str) -> ApiKey | None:
         """None: it opens nothing (any more). Raises StoreUnavailable."""
@@ -73,13 +75,20 @@ class ApiKeyChecker:
         if found is None or not found.is_valid(now):
             return None
         if found.last_used_at is None or now - found.last_used_at >= _NOTED_AGAIN:
-            await self._note(found)
+            await self._note(found, now)
         return found
 
-    async def _note(self, key: ApiKey) -> None:
+    async def _note(self, key: ApiKey, now: datetime) -> None:
+        """Try it once an hour: a server that only reads costs the store its connections each time."""
+        tried = self._noted.get(key.id)
+        if tried is not None and now - tried < _NOTED_AGAIN:
+            return
+        if len(self._noted) >= _REMEMBERED_MAX:
+            self._noted.clear()
+        self._noted[key.id] = now
         try:
             await self._store.note_api_key_used(key.id)
-        except StoreError as error:  # a server that only reads, say: no reason to turn anybody away
+        except StoreError as error:  # no reason to turn anybody away
             log.warning("the use of a key is not noted: %s", error, extra={"action": "key_not_noted", "key": key.name})
 
 

@@ -71,6 +71,7 @@ def service(tmp_path: Path, db_settings: Settings) -> Iterator[Service]:
         "API_PORT": str(free_port()),
         "HEALTH_PORT": str(free_port()),
         "LOG_LEVEL": "debug",
+        "SHUTDOWN_DELAY_SECONDS": "2",
         "NO_COLOR": "1",
     }
     log = tmp_path / "log"
@@ -157,11 +158,18 @@ async def test_what_was_asked_is_answered_before_it_leaves(service: Service, pos
             asked = asyncio.create_task(session.put(f"{SUPPRESSIONS}/you@example.net"))
             await asyncio.sleep(0.5)
             service.process.terminate()
+            # The load balancer sees it, while requests are still taken; then nobody is let in any more.
+            await service.until(lambda: _says_no(service))
+            assert (await asyncio.to_thread(service.command, "healthcheck", "api")).returncode == 1
             await service.until(lambda: _refuses(service))
             assert not asked.done()
         async with await asked as answer:
             assert answer.status == 201
     assert await asyncio.to_thread(service.process.wait, 30) == 0
+
+
+async def _says_no(service: Service) -> bool:
+    return await service.health() == 503
 
 
 async def _refuses(service: Service) -> bool:

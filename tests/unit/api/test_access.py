@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from asgi import ask
 from fix_api import Api, problem
+from starlette.exceptions import HTTPException
+from starlette.types import Message
 
-from smtp_proxy.api.body import MAX_BYTES
-from smtp_proxy.api.observed import REQUESTS
-from smtp_proxy.model.api_key import ApiScope
+from smtp_proxy.api import access
+from smtp_proxy.api.access import PLACES_OF_A_TENANT
+from smtp_proxy.api.body import MAX_BYTES, BodyLimit
+from smtp_proxy.api.observed import REQUESTS, Observed
+from smtp_proxy.model.api_key import ApiKey, ApiScope
 
 PATH = "/api/v1/suppressions"
 
@@ -70,9 +80,10 @@ async def test_every_route_of_the_description_is_one_that_asks(api: Api) -> None
 
 
 async def test_what_is_not_there(api: Api) -> None:
-    for path in ("/", "/api/v1", "/api/v1/nothing", "/docs", "/redoc"):
+    for path in ("/", "/api/v1", "/docs", "/redoc"):
         assert "/api/openapi.json" in problem(await api("GET", path), 404), path
-    answer = await api("PATCH", PATH)
+    assert (await api("GET", "/api/v1/nothing")).status == 401
+    answer = await api("PATCH", PATH, key=await api.key())
     assert "PATCH is not for this path" in problem(answer, 405)
     assert answer.headers["allow"]
 
@@ -81,7 +92,7 @@ async def test_a_database_that_is_away_is_said_to_be(api: Api) -> None:
     key = await api.key()
     api.store.down = True
     answer = await api("GET", PATH, key=key)
-    assert "try again" in problem(answer, 503)
+    assert "ask again" in problem(answer, 503)
     assert answer.headers["retry-after"] == "5"
 
 
@@ -106,7 +117,8 @@ async def test_a_mistake_of_ours_tells_nothing_but_that(
 async def test_no_request_is_too_large(api: Api) -> None:
     key = await api.key()
     announced = await api("POST", PATH, key=key, parts=[b"{}"], headers={"content-length": str(MAX_BYTES + 1)})
-    streamed = await api("POST", PATH, key=key, parts=[b" " * (MAX_BYTES // 2)] * 3)
+    streamed = await api("POST", PATH, key=key, parts=[b" " * (MAX_BYTES // 2)] * 4)
+    assert (announced.reads, streamed.reads) == (0, 3)
     for answer in (announced, streamed):
         assert f"at most {MAX_BYTES} bytes" in problem(answer, 413)
         assert answer.headers["connection"] == "close"
@@ -139,6 +151,122 @@ async def test_each_request_is_counted_by_its_route_and_has_an_id(api: Api, capl
     assert len(set(ids)) == 2
     logged = [r for r in caplog.records if getattr(r, "action", "") == "api_request"]
     assert [r.request_id for r in logged] == ids  # type: ignore[attr-defined]
+    odd = await api("BREW", "/")
+    assert odd.status == 404
+    assert REQUESTS.labels("other", "none", "404")._value.get() >= 1
+    assert "BREW" not in str(list(REQUESTS.collect()))
     assert (logged[0].tenant, logged[0].key) == ("acme", "crm")  # type: ignore[attr-defined]
     assert not any("you@example.net" in str(vars(record)) for record in logged)
     assert not any(key in str(vars(record)) for record in caplog.records)
+
+
+async def test_nothing_of_a_body_is_read_before_it_is_known_whose_it_is(api: Api) -> None:
+    for key in (None, "spk_" + "A" * 43):
+        answer = await api("POST", PATH, key=key, parts=[b"{", b"}"])
+        assert (answer.status, answer.reads, answer.headers["connection"]) == (401, 0, "close")
+    api.store.down = True
+    answer = await api("POST", PATH, key="spk_" + "A" * 43, parts=[b"{"])
+    assert (answer.status, answer.reads, answer.headers["connection"]) == (503, 0, "close")
+
+
+async def test_no_tenant_takes_all_places(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.store.create_tenant("abc")
+    mine, theirs = await api.key(), await api.key(tenant="abc")
+    go_on = asyncio.Event()
+    listing = api.store.list_suppressions
+
+    async def slow(*arguments: object, **named: object) -> object:
+        await go_on.wait()
+        return await listing(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(api.store, "list_suppressions", slow)
+    under_way = [asyncio.create_task(api("GET", PATH, key=mine)) for _ in range(PLACES_OF_A_TENANT)]
+    await asyncio.sleep(0)
+    answer = await api("GET", PATH, key=mine)
+    assert f"{PLACES_OF_A_TENANT} requests of this tenant" in problem(answer, 429)
+    assert answer.headers["retry-after"] == "1"
+    assert (await api("GET", "/api/v1/messages", key=theirs)).status == 200
+    go_on.set()
+    assert {each.status for each in await asyncio.gather(*under_way)} == {200}
+    assert (await api("GET", PATH, key=mine)).status == 200
+
+
+async def test_there_are_so_many_places(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "PLACES", 2)
+    go_on = asyncio.Event()
+
+    async def slow(_: str) -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(api.app.state.desk.keys, "find", slow)
+    under_way = [asyncio.create_task(api("GET", PATH, key="any")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert "too many requests" in problem(await api("GET", PATH, key="any"), 503)
+    assert (await api("GET", "/health")).status == 200
+    go_on.set()
+    assert {each.status for each in await asyncio.gather(*under_way)} == {401}
+    assert (await api("GET", PATH, key="any")).status == 401
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(api: Api) -> None:
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scope = {"type": "http", "headers": []}
+    with pytest.raises(HTTPException) as caught:
+        await BodyLimit(read, seconds=0.05)(scope, never, never)  # type: ignore[arg-type]
+    assert (caught.value.status_code, caught.value.headers) == (408, {"Connection": "close"})
+
+
+async def test_a_request_that_is_cut_off_at_the_end_hears_so() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    asking = asyncio.create_task(ask(Observed(slow), "GET", "/"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    answer = await asking
+    assert "ask again" in problem(answer, 503)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
+async def test_an_answer_that_has_begun_is_not_taken_for_whole(error: type[BaseException]) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise error
+
+    with pytest.raises(error):
+        await ask(Observed(broken), "GET", "/")
+
+
+async def test_of_what_is_wrong_only_so_much_is_told(api: Api) -> None:
+    key = await api.key()
+    answer = await api("POST", PATH, key=key, body={"addresses": ["nonsense" * 10] * 1000})
+    assert len(answer.json()["errors"]) == 20
+    assert len(answer.body) < 10_000
+    answer = await api("POST", PATH, key=key, body={"x" * 100_000: 1, **{f"y{n}": n for n in range(10_000)}})
+    assert len(answer.body) < 1000
+    assert "there are addresses, reason" in problem(answer, 422)
+
+
+async def test_who_changed_what_is_logged_without_whose_address(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    key = await api.key()
+    with caplog.at_level(logging.INFO):
+        await api("PUT", f"{PATH}/you@example.net", key=key)
+        await api("PUT", f"{PATH}/you@example.net", key=key)
+        await api("DELETE", f"{PATH}/you@example.net", key=key)
+    told = [(r.action, r.tenant, r.key) for r in caplog.records if hasattr(r, "tenant")]  # type: ignore[attr-defined]
+    assert told == [("suppressed", "acme", "crm"), ("unsuppressed", "acme", "crm")]
+    assert "you@example.net" not in caplog.text
+
+
+def test_a_key_of_a_tenant_that_is_disabled_opens_nothing() -> None:
+    now = datetime(2026, 11, 27, tzinfo=UTC)
+    key = ApiKey(uuid4(), uuid4(), "acme", "crm", frozenset(ApiScope), now)
+    assert key.is_valid(now)
+    assert not replace(key, tenant_disabled=True).is_valid(now)

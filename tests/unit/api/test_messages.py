@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from uuid import UUID, uuid4
 
 import pytest
@@ -46,7 +47,8 @@ async def test_an_unknown_outcome_is_visible(api: Api) -> None:
     assert "worker_id" not in attempt
 
 
-async def test_hold_release_cancel(api: Api) -> None:
+async def test_hold_release_cancel(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     (message_id,) = await submitted(api)
     key = await api.key()
     for change, state in (("hold", "held"), ("release", "queued"), ("cancel", "cancelled")):
@@ -55,6 +57,9 @@ async def test_hold_release_cancel(api: Api) -> None:
         again = await api("POST", f"{PATH}/{message_id}/{change}", key=key)
         assert f"{change} does not apply" in problem(again, 409)
     assert all(d["next_attempt_at"] is None for d in answer.json()["deliveries"])
+    told = [(r.action, r.tenant, r.key, r.envelope_id) for r in caplog.records if hasattr(r, "envelope_id")]
+    changes = ("hold", "release", "cancel")
+    assert told == [(f"message_{change}", "acme", "crm", str(message_id)) for change in changes]
     assert (await api.store.message(message_id)).deliveries[0].state is DeliveryState.CANCELLED
 
 
@@ -70,8 +75,9 @@ async def test_another_tenants_message_is_not_there(api: Api) -> None:
     assert (await api.store.message(message_id)).deliveries[0].state is DeliveryState.QUEUED
 
 
-async def test_listing_page_by_page(api: Api) -> None:
-    ids = [str(each) for each in await submitted(api, count=5)]
+@pytest.mark.parametrize("count", [4, 5])
+async def test_listing_page_by_page(api: Api, count: int) -> None:
+    ids = [str(each) for each in await submitted(api, count=count)]
     key = await api.key(ApiScope.MESSAGES_READ)
     seen, before = [], ""
     while before is not None:

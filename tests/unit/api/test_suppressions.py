@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.errors import InvalidValue
-from smtp_proxy.model.mailbox import mailbox_key, parse_mailbox
+from smtp_proxy.model.mailbox import mailbox_key
 from smtp_proxy.model.outcome import Suppression
+from smtp_proxy.tenants.names import mailbox
 
 PATH = "/api/v1/suppressions"
 
@@ -74,7 +75,8 @@ async def test_one_that_is_none_keeps_all_out_and_is_named(api: Api) -> None:
     answer = await api("POST", PATH, key=key, body={"addresses": ["you@example.net", "nonsense"]})
     assert "body.addresses.1" in problem(answer, 422)
     (error,) = answer.json()["errors"]
-    assert error == {"field": "body.addresses.1", "detail": "Value error, 'nonsense': an address is local-part@domain"}
+    assert error["field"] == "body.addresses.1"
+    assert "'nonsense' is no address: write local-part@domain alone" in error["detail"]
     assert (await api("GET", PATH, key=key)).json()["suppressions"] == []
 
 
@@ -87,7 +89,7 @@ async def test_one_that_is_none_keeps_all_out_and_is_named(api: Api) -> None:
         ({"addresses": ["a@b.example"], "reason": ""}, "body.reason"),
         ({"addresses": ["a@b.example"], "reason": "x" * 501}, "body.reason"),
         ({"addresses": ["a@b.example"], "reason": "two\r\nlines"}, "body.reason"),
-        ({"addresses": ["a@b.example"], "reson": "x"}, "body.reson"),
+        ({"addresses": ["a@b.example"], "reson": "x"}, "body"),
         ({"addresses": ["a\0@b.example"]}, "body.addresses.0"),
         ({"addresses": ["\ud800@b.example"]}, "body.addresses.0"),
         ({"addresses": [7]}, "body.addresses.0"),
@@ -100,7 +102,7 @@ async def test_what_is_wrong_with_a_request_is_named(api: Api, body: object, fie
     assert field in [error["field"] for error in answer.json()["errors"]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=%00", f"after={'a' * 321}"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=%00", f"after={'a' * 601}"])
 async def test_what_is_wrong_with_a_query_is_named(api: Api, query: str) -> None:
     answer = await api("GET", f"{PATH}?{query}", key=await api.key())
     assert f"query.{query.partition('=')[0]}" in problem(answer, 422)
@@ -119,7 +121,6 @@ async def test_no_json(api: Api) -> None:
         '"a b"@example.net',
         "a+b?c#d@example.net",
         "müller@müller.example",
-        "..@x.example",
     ],
 )
 async def test_any_local_part_has_a_path(api: Api, address: str) -> None:
@@ -131,7 +132,30 @@ async def test_any_local_part_has_a_path(api: Api, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "@", "nonsense", "you@", "@example.net", "a@b c.example", "a\t@b.example", "a" * 255]
+    "address",
+    [
+        "",
+        "@",
+        "nonsense",
+        "you@",
+        "@example.net",
+        "a@b c.example",
+        "a\t@b.example",
+        "a" * 255,
+        "You <you@b.example>",
+        "<you@b.example>",
+        "a@b.example/",
+        "x<script>, y@b.example",
+        "a..b@b.example",
+        "a b@b.example",
+        "a@b..example",
+        "a@-b.example",
+        "a@[300.0.0.1]",
+        "\ufffd@b.example",
+        "a@" + "b" * 64 + ".example",
+        "a" * 65 + "@b.example",
+        "a\u2028@b.example",
+    ],
 )
 async def test_what_is_no_address(api: Api, address: str) -> None:
     answer = await api("PUT", f"{PATH}/{quote(address, safe='')}", key=await api.key())
@@ -149,15 +173,31 @@ async def test_whose_refusal_put_it_there(api: Api) -> None:
 @given(st.text(max_size=300))
 def test_whatever_is_written_is_an_address_or_invalid(text: str) -> None:
     try:
-        found = parse_mailbox(text)
-    except InvalidValue:
+        found = mailbox(text)
+    except InvalidValue as error:
+        said = str(error)
+        assert len(said) < 600
         return
-    assert parse_mailbox(found) == found
-    assert found.isprintable()
-    assert found.encode()
+    assert mailbox(found) == found
+    assert mailbox_key(found).encode()
 
 
-def test_what_is_no_address_is_not_shown_at_any_length() -> None:
-    with pytest.raises(InvalidValue) as caught:
-        parse_mailbox("x" * 100_000)
-    assert len(str(caught.value)) < 200
+async def test_what_a_bounce_put_there_is_listed_shown_and_removed(api: Api) -> None:
+    """Letters that are joined by invisible characters, as in Persian, are a local part like another."""
+    key = await api.key()
+    tenant = await api.store.tenant_by_name("acme")
+    addresses = sorted(
+        ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645@example.net", "a\u00adb@example.net", "z@example.net"]
+    )
+    await api.store.add_suppressions(tenant.id, addresses, "550 5.1.1 gone")
+    seen, after = [], ""
+    while after is not None:
+        page = (await api("GET", f"{PATH}?limit=1&after={quote(after, safe='')}", key=key)).json()
+        seen += [each["address"] for each in page["suppressions"]]
+        after = page["next"]
+    assert seen == addresses
+    for address in seen:
+        one = f"{PATH}/{quote(address, safe='')}"
+        assert (await api("GET", one, key=key)).json()["address"] == address
+        assert (await api("PUT", one, key=key)).status == 200
+        assert (await api("DELETE", one, key=key)).status == 204
