@@ -40,7 +40,8 @@ async def look(connection: Connection, wanted: Wanted, limit: int) -> tuple[list
     if wanted.state in _OPEN and wanted.by_index:
         rows = await connection.fetch(QUERIES["in_open_state"], wanted.state, _PAGE)
         if len(rows) < _PAGE:
-            return await _list(connection, wanted, limit, ids=[row["envelope_id"] for row in rows]), None
+            ids = list({row["envelope_id"] for row in rows})
+            return await _list(connection, wanted, limit, ids=ids), None
     until = None
     if wanted.state is not None:
         until = await connection.fetchval(QUERIES["list_until"], wanted.tenant_id, wanted.before, _PAGE)

@@ -945,8 +945,8 @@ WHERE c.relkind = 'r' AND c.relispartition = $1 AND c.relnamespace = current_sch
 SET LOCAL plan_cache_mode = force_custom_plan;
 
 -- name: in_open_state
--- Messages with a delivery in that state: 0, 1 or 4, which have an index. $1 state, $2 at most
-SELECT DISTINCT envelope_id FROM (SELECT envelope_id FROM deliveries WHERE state = $1::smallint LIMIT $2) found;
+-- Whose deliveries are in that state: 0, 1 or 4, which have an index; a message once for each. $1 state, $2 at most
+SELECT envelope_id FROM deliveries WHERE state = $1::smallint LIMIT $2;
 
 -- name: list_until
 -- With which message the next so many end, newest first; none: there are fewer. $1 tenant or null, $2 before this id or

@@ -254,6 +254,17 @@ async def test_a_rare_state_is_looked_for_in_short_statements(
     assert (newest.id, len(looks) < 4) == (ids[80], True)
 
 
+async def test_of_messages_to_many_in_an_open_state_none_is_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries were looked up to a bound, and few messages taken for all of them."""
+    monkeypatch.setattr(listing, "_PAGE", 10)
+    batch = [core_envelope([f"{n}@x.example" for n in range(4)]) for _ in range(7)]
+    await store.accept(batch, sweep_after_seconds=SWEEP_AFTER)
+    found = await store.list_messages(state=DeliveryState.QUEUED)
+    assert [s.id for s in found] == sorted(ids_of(batch), reverse=True)
+
+
 @pytest.mark.parametrize("tenant", ["NULL", f"'{TENANT}'"])
 async def test_messages_in_a_state_are_chosen_without_reading_bodies(
     store: Store, db_settings: Settings, tenant: str
