@@ -16,7 +16,7 @@ import pytest
 from fix_dev import Dev, until
 from senders import Wire
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 GONE = "gone@example.net"
 
 

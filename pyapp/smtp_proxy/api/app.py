@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.routing import Route
 
 from smtp_proxy import __version__
 from smtp_proxy.api import messages, problems, suppressions
@@ -44,7 +45,8 @@ def make_app(desk: Desk, health: Health) -> FastAPI:
     )
     app.state.desk = desk
     problems.install(app)
-    for router in (suppressions.router, messages.router):
+    routers = (suppressions.router, messages.router)
+    for router in routers:
         app.include_router(router, responses=_PROBLEMS)
 
     @app.get("/health", include_in_schema=False)
@@ -53,6 +55,9 @@ def make_app(desk: Desk, health: Health) -> FastAPI:
         status = await health()
         return JSONResponse({"service": "api", "ready": status == HTTPStatus.OK}, status)
 
+    # With those of the routers themselves, which the framework keeps apart.
+    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    app.state.routes = [route for route in routes if isinstance(route, Route)]
     # The last is the outermost.
     app.add_middleware(BodyLimit)
     app.add_middleware(Access, desk=desk)

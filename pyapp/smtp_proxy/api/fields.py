@@ -12,8 +12,8 @@ from smtp_proxy.tenants.names import mailbox
 
 # Control characters, halves of characters that are none, ends of lines and paragraphs.
 _NOT_PLAIN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Characters; the longest key that the database can keep is some 2,700 bytes.
-_KEPT_MAX = 600
+# Characters; a key of the database has some 2,700 bytes at most.
+_KEPT_MAX = 2800
 
 
 class Body(BaseModel):

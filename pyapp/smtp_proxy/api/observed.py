@@ -55,9 +55,9 @@ class Observed:
         try:
             await self._app(scope, receive, noted)
         except asyncio.CancelledError:
-            # Of the server alone, at its deadline: we leave.
+            # Of the server alone, at its deadline: we leave. What has begun is broken off with its connection.
             if status:
-                raise
+                return
             await problems.response(503, "this server stops; ask again", headers=_LEAVING)(scope, receive, noted)
         except Exception:
             log.exception("failed", extra={"action": "request_failed", "request_id": request_id})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from smtp_proxy.errors import InvalidValue, NotFound, SmtpProxyError, StoreUnavailable
 
@@ -87,12 +88,14 @@ async def _of_problem(request: Request, error: Exception) -> JSONResponse:
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: no such path, no such method, a body that can not be read."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is installed
-    detail = str(error.detail)
+    detail, headers = str(error.detail), error.headers
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = "there is no such path; /api/openapi.json lists them"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.method} is not for this path; /api/openapi.json says what is"
-    return response(error.status_code, detail, headers=error.headers)
+        methods = ", ".join(_methods(request))
+        detail = f"{request.method} is not for this path; there are {methods}"
+        headers = {"Allow": methods}
+    return response(error.status_code, detail, headers=headers)
 
 
 async def _of_validation(request: Request, error: Exception) -> JSONResponse:
@@ -114,6 +117,12 @@ async def _of_ours(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, StoreUnavailable):
         return unavailable(error)
     raise error
+
+
+def _methods(request: Request) -> list[str]:
+    """Of every route to this path: the framework names those of the first alone."""
+    there = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in there for method in route.methods})
 
 
 def _field(location: Sequence[int | str]) -> str:

@@ -5,6 +5,7 @@ It takes no mail and delivers none; Postgres is all that it needs.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from smtp_proxy.store import Store
 
 log = logging.getLogger(__name__)
+
+_SHARED_SECONDS = 1.0
 
 
 async def run(settings: Settings) -> None:
@@ -58,15 +61,31 @@ async def _serve(listener: socket.socket, lifecycle: Lifecycle, readiness: healt
     # What a target group is answered here is what /targetz of the health listener says.
     target = health.HealthServer("", 0, readiness.checks, service="api")
 
-    async def status() -> int:
-        return (await target.answer("GET", "/targetz"))[0]
-
     async def listening() -> str | None:
         return None if server.started else "not listening yet"
 
-    app = make_app(Desk(store, ApiKeyChecker(store, SystemClock())), status)
+    app = make_app(Desk(store, ApiKeyChecker(store, SystemClock())), Shared(target).status)
     server = HttpServer(app)
     where = "{}:{}".format(*listener.getsockname()[:2])
     log.info("listening: http on %s", where, extra={"action": "listening", "listener": "http"})
     with readiness.of({"postgres": pinged, "http": listening, "lifecycle": stopping}):
         await server.run_until_stopped(listener, lifecycle)
+
+
+class Shared:
+    """What `target` says of itself, asked once a second at most, however many strangers ask."""
+
+    def __init__(self, target: health.HealthServer) -> None:
+        self._target = target
+        self._asking: asyncio.Task[int] | None = None
+        self._at = 0.0
+
+    async def status(self) -> int:
+        """200, or 503."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._at >= _SHARED_SECONDS):
+            self._asking, self._at = asyncio.create_task(self._ask(), name="health"), now
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> int:
+        return (await self._target.answer("GET", "/targetz"))[0]

@@ -64,14 +64,15 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path, db_settings: Settings) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, tmp_path: Path, db_settings: Settings) -> Iterator[Service]:
+    """With more settings, as a test says by its parameter."""
     environment = {
         **os.environ,
         **db_settings.environment(),
         "API_PORT": str(free_port()),
         "HEALTH_PORT": str(free_port()),
         "LOG_LEVEL": "debug",
-        "SHUTDOWN_DELAY_SECONDS": "2",
+        **getattr(request, "param", {}),
         "NO_COLOR": "1",
     }
     log = tmp_path / "log"
@@ -80,7 +81,11 @@ def service(tmp_path: Path, db_settings: Settings) -> Iterator[Service]:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     yield Service(environment, log, process)
     process.terminate()
-    process.wait(30)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 async def is_up(service: Service) -> bool:
@@ -149,6 +154,8 @@ async def test_while_postgres_is_away_and_after(service: Service, postgres: Post
     assert service.process.poll() is None
 
 
+# Times for a slow machine: to see it say no, and to wait for a lock meanwhile.
+@pytest.mark.parametrize("service", [{"SHUTDOWN_DELAY_SECONDS": "6", "DB_TIMEOUT_SECONDS": "60"}], indirect=True)
 async def test_what_was_asked_is_answered_before_it_leaves(service: Service, postgres: PostgresServer) -> None:
     await service.until(lambda: is_up(service))
     assert service.command("tenant", "create", "acme").returncode == 0

@@ -85,7 +85,10 @@ async def test_what_is_not_there(api: Api) -> None:
     assert (await api("GET", "/api/v1/nothing")).status == 401
     answer = await api("PATCH", PATH, key=await api.key())
     assert "PATCH is not for this path" in problem(answer, 405)
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    assert problem(answer, 405).endswith("there are GET, POST")
+    answer = await api("HEAD", f"{PATH}/you@example.net", key=await api.key(name="head"))
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, PUT")
 
 
 async def test_a_database_that_is_away_is_said_to_be(api: Api) -> None:
@@ -234,14 +237,25 @@ async def test_a_request_that_is_cut_off_at_the_end_hears_so() -> None:
     assert "ask again" in problem(answer, 503)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
-async def test_an_answer_that_has_begun_is_not_taken_for_whole(error: type[BaseException]) -> None:
-    async def broken(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        raise error
+async def test_an_answer_that_has_begun_is_not_taken_for_whole() -> None:
+    """No end is sent: the server below breaks the connection off."""
+    sent: list[str] = []
 
-    with pytest.raises(error):
-        await ask(Observed(broken), "GET", "/")
+    def broken(error: BaseException) -> Observed:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise error
+
+        return Observed(app)
+
+    async def noted(message: Message) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "http", "method": "GET"}
+    with pytest.raises(RuntimeError, match="ours"):
+        await broken(RuntimeError("ours"))(scope, noted, noted)  # type: ignore[arg-type]
+    await broken(asyncio.CancelledError())(scope, noted, noted)  # type: ignore[arg-type]
+    assert sent == ["http.response.start"] * 2
 
 
 async def test_of_what_is_wrong_only_so_much_is_told(api: Api) -> None:
