@@ -137,7 +137,9 @@ class Governor:
     def _closed(self, breaker: Breaker, route: Route, destination: _Destination, now: float) -> DeliveryError:
         """While a probe is under way nobody is put off by the schedule of retries: the answer is there in a moment."""
         if breaker.is_probed(now):
-            return Busy(f"busy: {route.remote} is being probed", self._busy(destination, now).seconds)
+            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may.
+            each = destination.line.pace_seconds(destination.pace.concurrency)
+            return Busy(f"busy: {route.remote} is being probed", self._back_seconds(destination, each, now))
         return Blocked(f"{route.remote} {breaker.text(now)}")
 
     async def close(self) -> None:
@@ -248,16 +250,20 @@ class Governor:
 
     def _busy(self, destination: _Destination, now: float) -> Busy:
         """Come back when those that were sent away before you are through, at the present pace."""
+        line = destination.line
+        back = self._back_seconds(destination, line.wait_seconds(None, now) / (len(line) + 1), now)
+        return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
+
+    def _back_seconds(self, destination: _Destination, each: float, now: float) -> float:
+        """After those that were sent away before, of which one is through in `each` seconds."""
         away = destination.away
         while away and away[0] <= now:
             away.popleft()
-        each = destination.line.wait_seconds(None, now) / (len(destination.line) + 1)
         back = min(_BACK_MAX_SECONDS, max(_BACK_FIRST_SECONDS, each * len(away), destination.pace.pause_seconds))
         back *= 1 + _BACK_JITTER * (2 * self._chance() - 1)
         away.append(now + back)
         POSTPONED.labels(destination.route_name).inc()
-        line = destination.line
-        return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
+        return back
 
     # -- what is learned
 

@@ -142,3 +142,7 @@ class Line(Generic[Ticket]):
         ahead = min(self._count, own * max(1, tenants) + tenants)
         each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
         return (ahead + 1) * each / max(1, self.in_use)
+
+    def pace_seconds(self, at_once: int) -> float:
+        """From one transaction to the next, with so many at once, each as long as they were lately."""
+        return self._seconds_each / at_once

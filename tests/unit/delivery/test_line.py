@@ -52,6 +52,16 @@ def test_a_line_that_stands_gets_longer_by_itself() -> None:
     assert line.wait_seconds("a", 31.0) < 10
 
 
+def test_its_pace_is_that_of_as_many_at_once_as_may_be_however_long_the_present_one_takes() -> None:
+    line: Line[str] = Line(0.0)
+    for _ in range(100):
+        line.begin(0.0)
+        line.end(0.16, 0.0)
+    line.begin(0.0)
+    assert round(line.pace_seconds(16), 3) == 0.01
+    assert line.wait_seconds("a", 30.0) == 30.0
+
+
 def test_a_tenant_with_a_short_part_waits_less_than_one_with_a_long_part() -> None:
     line: Line[str] = Line(0.0)
     line.begin(0.0)
