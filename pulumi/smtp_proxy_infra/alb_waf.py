@@ -8,8 +8,8 @@ import pulumi
 import pulumi_aws as aws
 from pulumi_aws import wafv2
 
-# By rule set its priority, and the rules of it that only count: mail that is submitted by HTTP is larger than 8 KiB,
-# and is HTML.
+# By rule set its priority, and the rules of it that only count: a list for the API is larger than 8 KiB,
+# and `<a@b.example>` looks like HTML.
 RULE_SETS: dict[str, tuple[int, Sequence[str]]] = {
     "AWSManagedRulesAmazonIpReputationList": (1, ()),
     "AWSManagedRulesCommonRuleSet": (2, ("SizeRestrictions_BODY", "CrossSiteScripting_BODY")),

@@ -21,7 +21,7 @@ GRANTED: Mapping[str, Sequence[str]] = {
     "submissions": ("exec", "database", "sealing", "cache", "protection"),
     "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost", "ses"),
     "certs": ("exec", "database", "sealing", "backup", "dns", "alerts"),
-    "api": ("exec", "database", "sealing", "cache"),
+    "api": ("exec", "database"),
     "dashboard": ("exec",),
 }
 

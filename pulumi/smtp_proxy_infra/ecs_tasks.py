@@ -116,11 +116,9 @@ def _all(of: Tasks) -> Environment:
 
 
 def _database(of: Tasks) -> Environment:
-    """And what opens the secrets in it."""
     database = of.database
     return {
         **VERIFIED,
-        "SECRET_KEY_SECRET": of.sealing,
         # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
         "START_WAITS": "true",
         "DB_HOST": database.host,
@@ -134,6 +132,11 @@ def _database(of: Tasks) -> Environment:
             else {}
         ),
     }
+
+
+def _sealing(of: Tasks) -> Environment:
+    """What opens the secrets in the database."""
+    return {"SECRET_KEY_SECRET": of.sealing}
 
 
 def _migration(of: Tasks) -> Environment:
@@ -168,6 +171,7 @@ def _protection(of: Tasks) -> Environment:
 def _smtp(of: Tasks) -> Environment:
     return {
         **_database(of),
+        **_sealing(of),
         **_cache(of),
         **_protection(of),
         "SMTP_HOST": EVERYWHERE,
@@ -185,6 +189,7 @@ def _smtp(of: Tasks) -> Environment:
 def _worker(of: Tasks) -> Environment:
     return {
         **_database(of),
+        **_sealing(of),
         **_cache(of),
         **_protection(of),
         **(
@@ -197,12 +202,13 @@ def _worker(of: Tasks) -> Environment:
 
 
 def _api(of: Tasks) -> Environment:
-    return {**_database(of), **_cache(of), "API_HOST": EVERYWHERE, "API_PORT": str(of.ports["api"])}
+    return {**_database(of), "API_HOST": EVERYWHERE, "API_PORT": str(of.ports["api"])}
 
 
 def _certs(of: Tasks) -> Environment:
     return {
         **_database(of),
+        **_sealing(of),
         "ACME_HTTP_HOST": EVERYWHERE,
         "ACME_HTTP_PORT": str(of.ports["acme"]),
         "CERT_BACKUP_BUCKET": of.bucket,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from fix_infra import OWN, ROOT, SIDES, Side, pulumi_side
-from infra_graph.services import as_list, containers, environment, of_kind, role_policies, task_policies
+from infra_graph.services import as_list, containers, environment, of_kind, role_policies, services, task_policies
 
 # As in test_parity.py: the first test waits for what the fixture renders.
 pytestmark = pytest.mark.timeout(600)
@@ -62,7 +62,7 @@ REACH = {
     "submissions": {"rds", "sealing", "cache", "protection"},
     "worker": {"rds", "sealing", "cache", "protection"},
     "certs": {"rds", "sealing", "backup"},
-    "api": {"rds", "sealing", "cache"},
+    "api": {"rds"},  # the internet talks to it
     "dashboard": set(),
 }
 SIGNS = {
@@ -82,6 +82,38 @@ def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None
             continue  # of what starts tasks, and of migrations
         resources = " ".join(str(resource) for each in statements for resource in as_list(each["Resource"]))
         assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
+
+
+# Of each of them what a service is told that uses it, and the security group that it must get through to.
+TOLD = {
+    "rds": "DB_HOST",
+    "sealing": "SECRET_KEY_SECRET",
+    "cache": "REDIS_URL",
+    "protection": "TASK_PROTECTION",
+    "backup": "CERT_BACKUP_BUCKET",
+}
+BEHIND = {"rds": "database", "cache": "cache"}
+
+
+@SIDES
+def test_each_service_is_told_of_what_its_role_reaches_and_of_nothing_else(side: str, stack: Side) -> None:
+    """A right for what the process is never told of is one that nobody uses but an intruder."""
+    for service, container in containers(stack(side)).items():
+        given = environment(container)
+        assert {what for what, name in TOLD.items() if name in given} == REACH[service], service
+
+
+@SIDES
+def test_each_service_gets_through_to_what_its_role_reaches_and_to_nothing_else(side: str, stack: Side) -> None:
+    resources = stack(side)
+    rules = of_kind(resources, "aws_vpc_security_group_egress_rule").values()
+    for service, each in services(resources).items():
+        group = each["network_configuration"]["security_group"]
+        peers = " ".join(
+            str(rule.get("referenced_security_group_id")) for rule in rules if rule["security_group_id"] == group
+        )
+        found = {what for what, peer in BEHIND.items() if f"vpc-role-{peer}|" in peers}
+        assert found == REACH[service] & BEHIND.keys(), service
 
 
 @SIDES

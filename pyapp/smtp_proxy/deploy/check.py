@@ -16,7 +16,7 @@ CHECKS: Mapping[str, Sequence[str]] = {
     "smtp": ("settings", "limits", "postgres", "redis"),
     "worker": ("settings", "limits", "postgres", "redis", "smarthost", "ses"),
     "certs": ("settings", "postgres"),
-    "api": ("settings", "postgres", "redis"),
+    "api": ("settings", "postgres"),
     "dashboard": ("settings",),
 }
 _STARTED_BY = "smtp-proxy-deploy"

@@ -252,7 +252,7 @@ resource "aws_route53_record" "web" {
 # ---- AWS WAF
 
 locals {
-  # Of a rule set, the rules that only count: mail that is submitted by HTTP is larger than 8 KiB, and is HTML.
+  # Of a rule set, the rules that only count: a list for the API is larger than 8 KiB, and `<a@b.example>` looks like HTML.
   rule_sets = {
     AWSManagedRulesAmazonIpReputationList = { priority = 1, counts = [] }
     AWSManagedRulesCommonRuleSet          = { priority = 2, counts = ["SizeRestrictions_BODY", "CrossSiteScripting_BODY"] }

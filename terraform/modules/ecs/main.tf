@@ -331,7 +331,7 @@ locals {
     submissions = ["exec", "database", "sealing", "cache", "protection"]
     worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost", "ses"]
     certs       = ["exec", "database", "sealing", "backup", "dns", "alerts"]
-    api         = ["exec", "database", "sealing", "cache"]
+    api         = ["exec", "database"]
     dashboard   = ["exec"]
   }
 }
@@ -394,11 +394,13 @@ locals {
   database = merge(
     local.verified,
     {
-      DB_HOST = var.database.host
-      DB_PORT = tostring(var.ports.postgres)
-      DB_NAME = var.database.name
-      DB_USER = var.database.proxy ? var.database.proxy_user : var.database.user
-      DB_IAM  = "true"
+      # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
+      START_WAITS = "true"
+      DB_HOST     = var.database.host
+      DB_PORT     = tostring(var.ports.postgres)
+      DB_NAME     = var.database.name
+      DB_USER     = var.database.proxy ? var.database.proxy_user : var.database.user
+      DB_IAM      = "true"
     },
     var.database.proxy ? { DB_POOLER = "transaction", DB_DIRECT_HOST = var.database.direct_host, DB_DIRECT_USER = var.database.user } : {},
   )
@@ -435,8 +437,8 @@ locals {
       of.db_pool_size == null ? {} : { DB_POOL_SIZE = tostring(of.db_pool_size) },
     )
   }
-  # Tasks begin before there is a schema, or a key: who ended then three times would have ECS give the service up.
-  sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn, START_WAITS = "true" }
+  # What opens the secrets in the database.
+  sealing = { SECRET_KEY_SECRET = aws_secretsmanager_secret.sealing.arn }
   smtp = merge(local.database, local.sealing, local.cache, local.protection, {
     SMTP_HOST                    = "0.0.0.0"
     SMTP_STARTTLS_PORT           = tostring(var.ports.submission)
@@ -470,7 +472,7 @@ locals {
       var.hostname == "" ? {} : { ACME_CERTIFICATES = "${var.hostname}${var.zone_id == "" ? "" : "@dns-01"}" },
       var.zone_id == "" ? {} : { ACME_DNS = "route53", ACME_ROUTE53_ZONE_ID = var.zone_id },
     )
-    api = merge(local.database, local.sealing, local.cache, {
+    api = merge(local.database, {
       API_HOST = "0.0.0.0"
       API_PORT = tostring(var.ports.api)
     })
