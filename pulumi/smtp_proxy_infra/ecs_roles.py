@@ -17,10 +17,10 @@ ECS_TASKS = "ecs-tasks.amazonaws.com"
 
 # By service, the names of its grants.
 GRANTED: Mapping[str, Sequence[str]] = {
-    "submission": ("exec", "database", "sealing", "cache", "protection"),
-    "submissions": ("exec", "database", "sealing", "cache", "protection"),
-    "worker": ("exec", "database", "sealing", "cache", "protection", "smarthost", "ses"),
-    "certs": ("exec", "database", "sealing", "backup", "dns", "alerts"),
+    "submission": ("exec", "database", "master", "sealing", "cache", "protection"),
+    "submissions": ("exec", "database", "master", "sealing", "cache", "protection"),
+    "worker": ("exec", "database", "master", "sealing", "cache", "protection", "smarthost", "ses"),
+    "certs": ("exec", "database", "master", "sealing", "backup", "dns", "alerts"),
     "api": ("exec", "database"),
     "dashboard": ("exec",),
 }
@@ -159,10 +159,9 @@ def grants_of(of: Reach) -> dict[str, Statements]:
             ),
         ],
         # By IAM, as one role each of Postgres itself and of RDS Proxy; and as the master no longer (decision 0043).
-        "database": [
-            allow(["rds-db:connect"], _logins(of)),
-            *(_read_master(of) if of.database.services_read_master else []),
-        ],
+        "database": [allow(["rds-db:connect"], _logins(of))],
+        # For one step, of those alone that there were before.
+        "master": _read_master(of) if of.database.services_read_master else [],
         MIGRATE: [
             *_read_master(of),
             *(

@@ -30,7 +30,7 @@ from smtp_proxy.cli.entry import Service
 # As in test_parity.py: the first test waits for what the fixture renders.
 pytestmark = pytest.mark.timeout(600)
 PORTLESS = {"worker"}
-NO_PROCESS_YET = {"api", "dashboard"}
+NO_PROCESS_YET = {"dashboard"}
 
 
 @SIDES

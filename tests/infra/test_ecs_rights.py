@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from fix_infra import OWN, ROOT, SIDES, Side, pulumi_side
+from infra_graph.canonical import Resource
 from infra_graph.services import as_list, containers, environment, of_kind, role_policies, services, task_policies
 
 # As in test_parity.py: the first test waits for what the fixture renders.
@@ -35,6 +39,7 @@ WILDCARDS = {
     "ecs:CreateTaskSet": "a condition says of which cluster and services",
     "ecs:DeleteTaskSet": "a condition says of which cluster and services",
 }
+WORLD = "0.0.0.0/0"
 BARE = {name for name, why in WILDCARDS.items() if why == "has no resource"} | {"logs:DescribeLogGroups"}
 TASK_SETS = {"ecs:CreateTaskSet", "ecs:DeleteTaskSet"}
 
@@ -60,60 +65,84 @@ def test_roles_may_do_no_more_than_they_must(side: str, stack: Side) -> None:
 REACH = {
     "submission": {"rds", "sealing", "cache", "protection"},
     "submissions": {"rds", "sealing", "cache", "protection"},
-    "worker": {"rds", "sealing", "cache", "protection"},
-    "certs": {"rds", "sealing", "backup"},
+    "worker": {"rds", "sealing", "cache", "protection", "smarthost"},
+    "certs": {"rds", "sealing", "backup", "dns"},
     "api": {"rds"},  # the internet talks to it
     "dashboard": set(),
 }
+# Of each of them what its right names, and what a service is told that uses it.
 SIGNS = {
-    "rds": ":dbuser:<aws_db_instance|rds-primary|resource_id>/smtp_proxy_app",
-    "sealing": "<aws_secretsmanager_secret|ecs-sealing|arn>",
-    "cache": "<aws_elasticache_replication_group|elasticache-main|arn>",
-    "protection": ":task/",
-    "backup": "<aws_s3_bucket|ecs-certificates|arn>",
+    "rds": (":dbuser:<aws_db_instance|rds-primary|resource_id>/smtp_proxy_app", "DB_HOST"),
+    "sealing": ("<aws_secretsmanager_secret|ecs-sealing|arn>", "SECRET_KEY_SECRET"),
+    "cache": ("<aws_elasticache_replication_group|elasticache-main|arn>", "REDIS_URL"),
+    "protection": (":task/", "TASK_PROTECTION"),
+    "backup": ("<aws_s3_bucket|ecs-certificates|arn>", "CERT_BACKUP_BUCKET"),
+    "smarthost": (OWN["smarthost_secret_arn"], "SMARTHOST_SECRET"),
+    "dns": (f":hostedzone/{OWN['zone_id']}", "ACME_ROUTE53_ZONE_ID"),
 }
+# Only where somebody names one, as the stack with every switch turned does.
+NAMED = {"smarthost", "dns"}
+
+
+def named(resources: list[Resource]) -> set[str]:
+    text = str([each.arguments for each in resources])
+    return {what for what in NAMED if SIGNS[what][0] in text}
 
 
 @SIDES
 def test_each_role_reaches_what_its_service_uses(side: str, stack: Side) -> None:
-    for role, statements in task_policies(stack(side)).items():
+    resources = stack(side)
+    absent = NAMED - named(resources)
+    for role, statements in task_policies(resources).items():
         service = role.removeprefix("ecs-task-")
         if service == role:
             continue  # of what starts tasks, and of migrations
-        resources = " ".join(str(resource) for each in statements for resource in as_list(each["Resource"]))
-        assert {what for what, sign in SIGNS.items() if sign in resources} == REACH[service], role
-
-
-# Of each of them what a service is told that uses it, and the security group that it must get through to.
-TOLD = {
-    "rds": "DB_HOST",
-    "sealing": "SECRET_KEY_SECRET",
-    "cache": "REDIS_URL",
-    "protection": "TASK_PROTECTION",
-    "backup": "CERT_BACKUP_BUCKET",
-}
-BEHIND = {"rds": "database", "cache": "cache"}
+        text = " ".join(str(resource) for each in statements for resource in as_list(each["Resource"]))
+        assert {what for what, (sign, _) in SIGNS.items() if sign in text} == REACH[service] - absent, role
 
 
 @SIDES
 def test_each_service_is_told_of_what_its_role_reaches_and_of_nothing_else(side: str, stack: Side) -> None:
     """A right for what the process is never told of is one that nobody uses but an intruder."""
-    for service, container in containers(stack(side)).items():
+    resources = stack(side)
+    absent = NAMED - named(resources)
+    for service, container in containers(resources).items():
         given = environment(container)
-        assert {what for what, name in TOLD.items() if name in given} == REACH[service], service
+        assert {what for what, (_, name) in SIGNS.items() if name in given} == REACH[service] - absent, service
+
+
+def test_what_is_named_is_looked_at(switched: Side) -> None:
+    assert named(switched("pulumi")) == named(switched("terraform")) == NAMED
+
+
+# Where each service gets through to, by its security group: the ways to what it reaches, to images and logs, and out.
+IMAGES_AND_LOGS = {("vpc-role-endpoints", "443"), ("vpc-s3", "443")}
+POSTGRES, CACHE = ("vpc-role-database", "5432"), ("vpc-role-cache", "6379")
+WAYS_OUT = {
+    "submission": {POSTGRES, CACHE, *IMAGES_AND_LOGS},
+    "submissions": {POSTGRES, CACHE, *IMAGES_AND_LOGS},
+    "worker": {POSTGRES, CACHE, *IMAGES_AND_LOGS, *((WORLD, port) for port in ("25", "465", "587", "443"))},
+    "certs": {POSTGRES, *IMAGES_AND_LOGS, (WORLD, "443")},
+    "api": {POSTGRES, *IMAGES_AND_LOGS},
+    "dashboard": {("vpc-role-api", "8080"), *IMAGES_AND_LOGS},
+}
+
+
+def way_out(rule: Mapping[str, Any]) -> tuple[str, str]:
+    """To whom, and to which port."""
+    assert rule["ip_protocol"] == "tcp"
+    assert rule["from_port"] == rule["to_port"]
+    (to,) = (rule[key] for key in ("referenced_security_group_id", "prefix_list_id", "cidr_ipv4") if key in rule)
+    return (to.split("|")[1] if "|" in to else to), rule["to_port"]
 
 
 @SIDES
-def test_each_service_gets_through_to_what_its_role_reaches_and_to_nothing_else(side: str, stack: Side) -> None:
+def test_each_service_gets_through_to_what_it_uses_and_to_nothing_else(side: str, stack: Side) -> None:
     resources = stack(side)
     rules = of_kind(resources, "aws_vpc_security_group_egress_rule").values()
     for service, each in services(resources).items():
         group = each["network_configuration"]["security_group"]
-        peers = " ".join(
-            str(rule.get("referenced_security_group_id")) for rule in rules if rule["security_group_id"] == group
-        )
-        found = {what for what, peer in BEHIND.items() if f"vpc-role-{peer}|" in peers}
-        assert found == REACH[service] & BEHIND.keys(), service
+        assert {way_out(rule) for rule in rules if rule["security_group_id"] == group} == WAYS_OUT[service], service
 
 
 @SIDES

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from fix_infra import SIDES, Side
+from fix_infra import OWN, SIDES, SWITCHED, Side, pulumi_side, terraform_side, tree
 from infra_graph.services import MASTER, MIGRATE, as_list, containers, environment, migration, of_kind, task_policies
 from pydantic import SecretStr
 
@@ -84,6 +86,15 @@ def test_no_service_reads_the_masters_secret(side: str, stack: Side) -> None:
         if MASTER in str(statements) or "rds-main" in str([e for e in statements if "kms" in str(e["Action"])]):
             readers.add(role)
     assert readers == {MIGRATE}
+
+
+def test_for_one_step_those_read_it_that_there_were_before(tmp_path: Path) -> None:
+    """Decision 0043: tasks of the release before, which had no process `api`. The internet talks to that one."""
+    edits = [*SWITCHED["terraform/stack.yaml"], ("services_read_master: false", "services_read_master: true")]
+    root = tree(tmp_path / "tree", {"terraform/stack.yaml": edits})
+    for resources in (pulumi_side(root, "dev", OWN), terraform_side(root, tmp_path, "dev", OWN)):
+        roles = {role for role, statements in task_policies(resources).items() if MASTER in str(statements)}
+        assert roles == {MIGRATE, *(f"ecs-task-{name}" for name in ("submission", "submissions", "worker", "certs"))}
 
 
 @SIDES

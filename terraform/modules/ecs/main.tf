@@ -244,10 +244,9 @@ locals {
       },
     ]
     # By IAM, as one role each of Postgres itself and of RDS Proxy; and as the master no longer (decision 0043).
-    database = concat(
-      [{ Action = ["rds-db:connect"], Resource = local.logins }],
-      [for grant in local.read_master : grant if var.database.services_read_master],
-    )
+    database = [{ Action = ["rds-db:connect"], Resource = local.logins }]
+    # For one step, of those alone that there were before.
+    master = [for grant in local.read_master : grant if var.database.services_read_master]
     migrate = concat(local.read_master, [
       for grant in [
         { Action = ["secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"], Resource = [var.database.proxy_secret_arn] },
@@ -327,10 +326,10 @@ locals {
     } : service => { StringEquals = { "kms:ViaService" = "${host}.amazonaws.com" } }
   }
   granted = {
-    submission  = ["exec", "database", "sealing", "cache", "protection"]
-    submissions = ["exec", "database", "sealing", "cache", "protection"]
-    worker      = ["exec", "database", "sealing", "cache", "protection", "smarthost", "ses"]
-    certs       = ["exec", "database", "sealing", "backup", "dns", "alerts"]
+    submission  = ["exec", "database", "master", "sealing", "cache", "protection"]
+    submissions = ["exec", "database", "master", "sealing", "cache", "protection"]
+    worker      = ["exec", "database", "master", "sealing", "cache", "protection", "smarthost", "ses"]
+    certs       = ["exec", "database", "master", "sealing", "backup", "dns", "alerts"]
     api         = ["exec", "database"]
     dashboard   = ["exec"]
   }
