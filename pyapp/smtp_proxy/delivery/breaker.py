@@ -56,6 +56,10 @@ class Breaker:
         """Half-open: a probe is under way, and what comes of it is known in a moment."""
         return self._until is not None and now >= self._until and not self.may_go(now)
 
+    def probed_seconds(self, now: float) -> float:
+        """For how long a probe has been under way; 0: none is."""
+        return 0.0 if self._probe_until is None else now - (self._probe_until - _PROBE_SECONDS)
+
     def allows(self, now: float) -> bool:
         """Whether one may go now. When open and the cool-down is over, the one who asks is the probe."""
         if self._until is None:

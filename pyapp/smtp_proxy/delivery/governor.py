@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from smtp_proxy.clock import SystemClock
@@ -55,7 +56,10 @@ class Blocked(DeliveryError):
 
 
 class Busy(DeliveryError):
-    """The destination has more to do than it can; worth trying in `seconds`. Nothing was asked of it."""
+    """The destination has more to do than it can; worth trying in `seconds`. Nothing was asked of it.
+
+    Whoever goes away for that long says so by `Governor.sent_back`; another host may take it instead.
+    """
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -77,18 +81,25 @@ class Permit:
 
 class _Destination:
     def __init__(self, route: Route, now: float) -> None:
-        self.route_name = route.name
         self.used_at = now
         self.line: Line[asyncio.Future[None]] = Line(now)
         self.pace = Pace(min(route.connections, route.fleet_connections or route.connections))
         self.timer: asyncio.TimerHandle | None = None
-        self.away: deque[float] = deque()  # when those that were sent back are due again
+        self._away: list[float] = []  # a heap: when those that were sent back are due again
+
+    def sent_back(self, due: float) -> None:
+        """One more is away until then."""
+        heappush(self._away, due)
+
+    def away(self, now: float) -> int:
+        """How many were sent back and are not due yet."""
+        while self._away and self._away[0] <= now:
+            heappop(self._away)
+        return len(self._away)
 
     def is_at_rest(self, now: float) -> bool:
         """Nothing would be lost by forgetting it, or nothing that still counts."""
-        while self.away and self.away[0] <= now:
-            self.away.popleft()
-        if self.line.in_use or len(self.line) or self.away:
+        if self.line.in_use or len(self.line) or self.away(now):
             return False
         return self.pace.is_full or now - self.used_at > _FORGOTTEN_SECONDS
 
@@ -126,7 +137,7 @@ class Governor:
             now = self._clock.monotonic()
             breaker = self._breaker_of(route)
         if breaker is not None and not breaker.allows(now):
-            self._end(destination, 0.0, now)
+            self._end(destination, None, now)
             raise self._closed(breaker, route, destination, now)
         permit = Permit(route, destination, now)
         permit.probed = breaker if breaker is not None and breaker.is_open else None
@@ -137,9 +148,11 @@ class Governor:
     def _closed(self, breaker: Breaker, route: Route, destination: _Destination, now: float) -> DeliveryError:
         """While a probe is under way nobody is put off by the schedule of retries: the answer is there in a moment."""
         if breaker.is_probed(now):
-            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may.
-            each = destination.line.pace_seconds(destination.pace.concurrency)
-            return Busy(f"busy: {route.remote} is being probed", self._back_seconds(destination, each, now))
+            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may. Nobody asks
+            # again much more often than the probe has lasted, which may be as long as the longest time-out.
+            each = destination.line.pace_when_well(destination.pace.concurrency)
+            back = self._back_seconds(destination, each, now, breaker.probed_seconds(now))
+            return Busy(f"busy: {route.remote} is being probed", back)
         return Blocked(f"{route.remote} {breaker.text(now)}")
 
     async def close(self) -> None:
@@ -158,7 +171,15 @@ class Governor:
             _give_probe_back(permit)
         if permit.lease is not None:
             self._shares.give_back(permit.lease)
-        self._end(permit.destination, now - permit.began_at, now)
+        tells = verdict is not Verdict.NOTHING and permit.probed is None
+        well = verdict is Verdict.WELL or verdict is Verdict.PUT_OFF
+        self._end(permit.destination, now - permit.began_at if tells else None, now, well=well)
+
+    def sent_back(self, route: Route, seconds: float) -> None:
+        """Mail that was turned away by Busy is away for so long; who comes after it is to come back after it."""
+        now = self._clock.monotonic()
+        self._destination(route, now).sent_back(now + seconds)
+        POSTPONED.labels(route.name).inc()
 
     async def _share(self, permit: Permit, tenant: Hashable) -> Lease:
         """A share of what the fleet may use. Raises Busy."""
@@ -168,8 +189,7 @@ class Governor:
         finally:
             if not isinstance(share, Lease):
                 _give_probe_back(permit)
-                now = self._clock.monotonic()
-                self._end(permit.destination, now - permit.began_at, now)
+                self._end(permit.destination, None, self._clock.monotonic())
         if isinstance(share, Lease):
             return share
         busy = self._busy(permit.destination, self._clock.monotonic())
@@ -185,8 +205,9 @@ class Governor:
         destination.line.begin(now)
         destination.pace.began(now)
 
-    def _end(self, destination: _Destination, seconds: float, now: float) -> None:
-        destination.line.end(seconds, now)
+    def _end(self, destination: _Destination, seconds: float | None, now: float, *, well: bool = True) -> None:
+        """`seconds`: how long it took, None if nothing is learned from that."""
+        destination.line.end(seconds, now, well=well)
         if destination.line:
             self._call(destination, now)
 
@@ -212,9 +233,9 @@ class Governor:
     def _look(self, destination: _Destination) -> None:
         destination.timer = None
         now = self._clock.monotonic()
-        for place in destination.line.overdue(now - self._patience):
+        for before, place in enumerate(destination.line.overdue(now - self._patience)):
             if not place.done():
-                place.set_exception(self._busy(destination, now))
+                place.set_exception(self._busy(destination, now, before))
         self._call(destination, now)
 
     async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float, lane: Lane) -> None:
@@ -234,7 +255,7 @@ class Governor:
         try:
             await turn.regain()
         except BaseException:
-            self._end(destination, 0.0, self._clock.monotonic())
+            self._end(destination, None, self._clock.monotonic())
             raise
 
     async def _until_called(self, destination: _Destination, tenant: Hashable, place: asyncio.Future[None]) -> None:
@@ -243,33 +264,34 @@ class Governor:
         except asyncio.CancelledError:
             destination.line.give_up(tenant, place)
             if place.done() and not place.cancelled() and place.exception() is None:
-                self._end(destination, 0.0, self._clock.monotonic())  # the place was given, and is passed on
+                self._end(destination, None, self._clock.monotonic())  # the place was given, and is passed on
             raise
         finally:
             LINE_WAITING.dec()
 
-    def _busy(self, destination: _Destination, now: float) -> Busy:
-        """Come back when those that were sent away before you are through, at the present pace."""
+    def _busy(self, destination: _Destination, now: float, before: int = 0) -> Busy:
+        """Come back when those that were sent away before you are through, at the present pace.
+
+        `before`: how many are sent away in this very moment, and have not said yet that they are.
+        """
         line = destination.line
-        back = self._back_seconds(destination, line.wait_seconds(None, now) / (len(line) + 1), now)
+        back = self._back_seconds(destination, line.pace_seconds(now), now, before=before)
         return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
 
-    def _back_seconds(self, destination: _Destination, each: float, now: float) -> float:
+    def _back_seconds(
+        self, destination: _Destination, each: float, now: float, least: float = 0.0, before: int = 0
+    ) -> float:
         """After those that were sent away before, of which one is through in `each` seconds."""
-        away = destination.away
-        while away and away[0] <= now:
-            away.popleft()
-        back = min(_BACK_MAX_SECONDS, max(_BACK_FIRST_SECONDS, each * len(away), destination.pace.pause_seconds))
-        back *= 1 + _BACK_JITTER * (2 * self._chance() - 1)
-        away.append(now + back)
-        POSTPONED.labels(destination.route_name).inc()
-        return back
+        ahead = destination.away(now) + before + 1
+        back = max(_BACK_FIRST_SECONDS, ahead * max(each, destination.pace.pause_seconds), least)
+        back = min(_BACK_MAX_SECONDS, back)
+        return back * (1 + _BACK_JITTER * (2 * self._chance() - 1))
 
     # -- what is learned
 
     def _learn(self, permit: Permit, verdict: Verdict, text: str, now: float) -> None:
         if verdict is Verdict.WELL or verdict is Verdict.PUT_OFF:
-            self._reached(permit.route)
+            self._reached(permit)
         elif verdict is not Verdict.NOTHING:
             self._failed(permit.route, text, now)
         pace = permit.destination.pace
@@ -292,11 +314,13 @@ class Governor:
     def _breaker_of(self, route: Route) -> Breaker | None:
         return self._breakers.get(_hop(route)) if self._breakers else None
 
-    def _reached(self, route: Route) -> None:
+    def _reached(self, permit: Permit) -> None:
+        route = permit.route
         breaker = self._breakers.pop(_hop(route), None) if self._breakers else None
         if breaker is None:
             return
         if breaker.is_open:
+            permit.destination.line.recovered()
             BREAKERS_OPEN.labels(route.name).dec()
             log.info("%s is back", route.remote, extra={"action": "breaker_closed", "remote": route.remote})
         breaker.succeeded()

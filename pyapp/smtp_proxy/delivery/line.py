@@ -61,7 +61,7 @@ class _Own(Generic[Ticket]):
 class Line(Generic[Ticket]):
     """Who waits, by tenant. Times are monotonic seconds."""
 
-    __slots__ = ("_count", "_moved_at", "_seconds_each", "_tenants", "_waiting", "in_use")
+    __slots__ = ("_count", "_moved_at", "_seconds_each", "_seconds_well", "_tenants", "_waiting", "in_use")
 
     def __init__(self, now: float) -> None:
         self._tenants: deque[Hashable] = deque()  # in the order of their turns; each has somebody waiting
@@ -69,6 +69,7 @@ class Line(Generic[Ticket]):
         self._count = 0
         self.in_use = 0
         self._seconds_each = _FIRST_GUESS_SECONDS
+        self._seconds_well = _FIRST_GUESS_SECONDS
         self._moved_at = now
 
     def __bool__(self) -> bool:
@@ -126,11 +127,19 @@ class Line(Generic[Ticket]):
             self._moved_at = now  # it stood idle, which says nothing of its pace
         self.in_use += 1
 
-    def end(self, seconds: float, now: float) -> None:
-        """A transaction ended that took `seconds`."""
+    def end(self, seconds: float | None, now: float, *, well: bool = True) -> None:
+        """A transaction ended that took `seconds`; None: it tells nothing of how long they take."""
         self.in_use -= 1
         self._moved_at = now
+        if seconds is None:
+            return
         self._seconds_each += _PACE_SHARE * (seconds - self._seconds_each)
+        if well:
+            self._seconds_well += _PACE_SHARE * (seconds - self._seconds_well)
+
+    def recovered(self) -> None:
+        """What failed, and took its time over it, is no measure any more."""
+        self._seconds_each = self._seconds_well
 
     def wait_seconds(self, tenant: Hashable, now: float, lane: Lane = Lane.TRANSACTIONAL) -> float:
         """How long one who joins now will wait, by how things go: a line that stands gets longer by itself.
@@ -140,9 +149,13 @@ class Line(Generic[Ticket]):
         mine = self._waiting.get(tenant)
         own, tenants = (0 if mine is None else mine.before(lane)), len(self._tenants)
         ahead = min(self._count, own * max(1, tenants) + tenants)
-        each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
-        return (ahead + 1) * each / max(1, self.in_use)
+        return (ahead + 1) * self.pace_seconds(now)
 
-    def pace_seconds(self, at_once: int) -> float:
-        """From one transaction to the next, with so many at once, each as long as they were lately."""
-        return self._seconds_each / at_once
+    def pace_seconds(self, now: float) -> float:
+        """From the end of one transaction to that of the next, by how things go."""
+        each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
+        return each / max(1, self.in_use)
+
+    def pace_when_well(self, at_once: int) -> float:
+        """As `pace_seconds`, with so many at once, and each as long as those were that went well."""
+        return self._seconds_well / at_once

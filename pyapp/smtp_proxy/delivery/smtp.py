@@ -139,12 +139,13 @@ class SmtpTransport:
         """
         said: Transcript | None = None
         kept_back: Transcript | None = None
+        turned_away: tuple[Route, float] | None = None
         for place, route in enumerate(candidates):
             try:
                 message = await errand.copies.of(route)
                 permit = await self._governor.enter(route, errand.tenant, errand.turn, errand.lane)
             except Busy as busy:
-                kept_back = _not_asked(addressees, route, str(busy), busy.seconds)
+                kept_back, turned_away = _not_asked(addressees, route, str(busy), busy.seconds), (route, busy.seconds)
                 continue
             except (Blocked, CannotSign) as trouble:
                 kept_back = kept_back or _not_asked(addressees, route, str(trouble))
@@ -157,12 +158,14 @@ class SmtpTransport:
             if not transcript.hung_up:
                 return transcript
             if _is_postponed(transcript):  # by a provider's own pace
-                kept_back = transcript
+                kept_back, turned_away = transcript, None
                 continue
             said = transcript
             if place + 1 < len(candidates):
                 log.info("%s: going on to the next candidate", route.remote, extra={"action": "fail_over"})
         if said is None or (kept_back is not None and _is_postponed(kept_back) and not errand.ledger.has_asked):
+            if turned_away is not None:
+                self._governor.sent_back(*turned_away)
             return kept_back or Transcript({})
         return said
 

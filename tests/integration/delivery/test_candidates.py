@@ -159,6 +159,26 @@ async def test_an_attempt_that_was_written_down_gets_its_end_though_the_next_way
     assert (result.outcome, result.reply_code, result.postponed_seconds) == (Outcome.DEFERRED, 454, 0.0)
 
 
+async def test_who_is_turned_away_and_delivers_elsewhere_is_not_counted_as_away(backup: ScriptedServer) -> None:
+    """All that a second MX took while the first was probed once counted, and others came back after them."""
+
+    class Probed(Governor):
+        async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
+            if route.port == 9:
+                raise Busy("busy: it is being probed", 20.0)
+            return await super().enter(route, tenant, turn, lane)
+
+    first, governor = way(9), Probed()
+    by_two = SmtpTransport(Planned(((0,), (first, way(backup.port)))), governor=governor)
+    assert (await by_two.deliver(job("a@one.example")))[0].outcome is Outcome.DELIVERED
+    destination = governor._destination(first, 0.0)
+    assert destination.away(0.0) == 0
+    by_one = SmtpTransport(Planned(((0,), (first,))), governor=governor)
+    assert (await by_one.deliver(job("b@one.example")))[0].postponed_seconds == 20.0
+    assert destination.away(0.0) == 1
+    await by_two.close()
+
+
 async def test_a_leg_that_was_decided_asks_nobody() -> None:
     refused = RecipientResult(0, Outcome.REFUSED, 0, "5.1.10", "it takes no mail", "")
 

@@ -52,14 +52,20 @@ def test_a_line_that_stands_gets_longer_by_itself() -> None:
     assert line.wait_seconds("a", 31.0) < 10
 
 
-def test_its_pace_is_that_of_as_many_at_once_as_may_be_however_long_the_present_one_takes() -> None:
+def test_what_failed_is_a_measure_until_it_is_back() -> None:
     line: Line[str] = Line(0.0)
-    for _ in range(100):
-        line.begin(0.0)
-        line.end(0.16, 0.0)
+    for seconds, well in ((0.16, True), (30.0, False)):
+        for _ in range(100):
+            line.begin(0.0)
+            line.end(seconds, 0.0, well=well)
     line.begin(0.0)
-    assert round(line.pace_seconds(16), 3) == 0.01
-    assert line.wait_seconds("a", 30.0) == 30.0
+    assert round(line.pace_seconds(0.0)) == 30
+    assert round(line.pace_when_well(16), 3) == 0.01
+    line.recovered()
+    assert round(line.pace_seconds(0.0), 2) == 0.16
+    assert line.pace_seconds(30.0) == 30.0, "it stands"
+    line.end(None, 30.0)
+    assert round(line.pace_seconds(30.0), 2) == 0.16
 
 
 def test_a_tenant_with_a_short_part_waits_less_than_one_with_a_long_part() -> None:

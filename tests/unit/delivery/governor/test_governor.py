@@ -134,25 +134,6 @@ async def test_a_dead_next_hop_is_blocked_and_probed_by_one() -> None:
     await ruler.enter(to, "a", FREE_TURN)
 
 
-async def test_who_comes_while_a_slow_probe_is_under_way_is_not_sent_away_by_its_pace() -> None:
-    """Each counted as behind one that goes alone, so a thousand trickled in for a minute after a restart of seconds."""
-    ruler, to = governor(), route(connections=16)
-    for _ in range(FAILURES):
-        ruler.leave(await ruler.enter(to, "a", FREE_TURN), GONE)
-    await asyncio.sleep(COOL_DOWN_SECONDS)
-    probe = await ruler.enter(to, "a", FREE_TURN)
-    await asyncio.sleep(3)
-    back = []
-    for _ in range(1000):
-        with pytest.raises(Busy) as busy:
-            await ruler.enter(to, "a", FREE_TURN)
-        back.append(busy.value.seconds)
-    assert max(back) < 10
-    ruler.leave(probe, WELL)
-    await asyncio.sleep(max(back))
-    await ruler.enter(to, "a", FREE_TURN)
-
-
 async def test_those_in_line_are_blocked_too_when_the_breaker_opens() -> None:
     ruler, to = governor(), route(connections=FAILURES)
     permits = [await ruler.enter(to, "a", FREE_TURN) for _ in range(FAILURES)]

@@ -1,0 +1,224 @@
+"""For how long mail is sent back that a destination can not take now: over a loop whose time passes in name only."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+from virtual_time import LoopClock
+
+from smtp_proxy.delivery.breaker import COOL_DOWN_SECONDS, FAILURES
+from smtp_proxy.delivery.governor import Blocked, Busy, Governor, Permit
+from smtp_proxy.delivery.route import Route
+from smtp_proxy.delivery.transaction import Transcript
+from smtp_proxy.delivery.turn import FREE_TURN
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
+
+TO = Route("mx.example", 25, "none", "proxy.example", connections=16)
+EACH_SECONDS = 0.05  # of a transaction that goes well, as long as nothing else is known
+
+
+def transcript(outcome: Outcome, code: int, kind: Kind, *, hung_up: bool) -> Transcript:
+    result = RecipientResult(0, outcome, code, "", "as told", "mx.example:25", kind)
+    return Transcript({0: result}, hung_up=hung_up)
+
+
+WELL = transcript(Outcome.DELIVERED, 250, Kind.ACCEPTED, hung_up=False)
+GONE = transcript(Outcome.DEFERRED, 0, Kind.NETWORK, hung_up=True)
+AWAY = transcript(Outcome.DEFERRED, 421, Kind.UNKNOWN, hung_up=True)
+
+
+def governor() -> Governor:
+    return Governor(LoopClock(), lambda: 0.5)
+
+
+async def fail(ruler: Governor, to: Route = TO, *, times: int = FAILURES, seconds: float = 0.0) -> None:
+    """Open the breaker, by failures side by side that take so long."""
+    permits = [await ruler.enter(to, "a", FREE_TURN) for _ in range(times)]
+    await asyncio.sleep(seconds)
+    for permit in permits:
+        ruler.leave(permit, GONE)
+
+
+async def probe(ruler: Governor, to: Route = TO) -> Permit:
+    """The one that is let through when the cool-down is over."""
+    while True:
+        try:
+            return await ruler.enter(to, "a", FREE_TURN)
+        except Blocked:
+            await asyncio.sleep(0.5)
+
+
+async def turned_away(ruler: Governor, count: int, to: Route = TO) -> list[float]:
+    """So many come, and go away for so many seconds each."""
+    seconds = []
+    for _ in range(count):
+        with pytest.raises(Busy) as busy:
+            await ruler.enter(to, "a", FREE_TURN)
+        ruler.sent_back(to, busy.value.seconds)
+        seconds.append(busy.value.seconds)
+    return seconds
+
+
+async def deliver(ruler: Governor, to: Route, seconds: float) -> int:
+    """As a worker does: come back when told to. How often it was sent away."""
+    for times in range(1000):
+        try:
+            permit = await ruler.enter(to, "a", FREE_TURN)
+        except Busy as busy:
+            ruler.sent_back(to, busy.seconds)
+            await asyncio.sleep(busy.seconds)
+        else:
+            await asyncio.sleep(seconds)
+            ruler.leave(permit, WELL)
+            return times
+    raise AssertionError("sent away for ever")
+
+
+def of_5000(seconds: list[float]) -> bool:
+    """As long as 16 at once need for them, neither more nor less."""
+    fair = 5000 * EACH_SECONDS / 16
+    return 0.8 * fair < max(seconds) < 1.2 * fair and min(seconds) < 8
+
+
+async def test_while_a_slow_probe_is_under_way_it_is_by_what_may_go_at_once() -> None:
+    """It was by the probe, alone and slow, so that 2,000 trickled in for a minute after a restart of seconds."""
+    ruler = governor()
+    await fail(ruler)
+    await probe(ruler)
+    await asyncio.sleep(3)
+    assert of_5000(await turned_away(ruler, 5000))
+
+
+async def test_a_slow_probe_that_failed_before_is_no_measure() -> None:
+    ruler = governor()
+    await fail(ruler)
+    first = await probe(ruler)
+    await asyncio.sleep(30)
+    ruler.leave(first, GONE)
+    await probe(ruler)
+    assert of_5000(await turned_away(ruler, 5000))
+
+
+async def test_time_outs_that_opened_the_circuit_are_no_measure() -> None:
+    ruler = governor()
+    await fail(ruler, times=16, seconds=30)
+    permit = await probe(ruler)
+    assert of_5000(await turned_away(ruler, 5000))
+    ruler.leave(permit, WELL)
+    await asyncio.sleep(30)
+    assert ruler._destination(TO, asyncio.get_running_loop().time()).line._seconds_each == EACH_SECONDS
+
+
+async def test_places_that_nobody_used_are_no_measure() -> None:
+    """A line that emptied as the circuit opened once left the pace at zero: everybody came again every 5 s."""
+    ruler, to = governor(), replace(TO, connections=50)
+    for _ in range(40):
+        permits = [await ruler.enter(to, "a", FREE_TURN) for _ in range(50)]
+        await asyncio.sleep(1)
+        for permit in permits:
+            ruler.leave(permit, WELL)
+    permits = [await ruler.enter(to, "a", FREE_TURN) for _ in range(50)]
+    waiting = [asyncio.create_task(ruler.enter(to, "a", FREE_TURN)) for _ in range(200)]
+    await asyncio.sleep(0.5)
+    for permit in permits:
+        ruler.leave(permit, GONE)
+    went = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(each, Blocked) for each in went)
+    await probe(ruler, to)
+    seconds = await turned_away(ruler, 5000, to)
+    assert 80 < max(seconds) < 125, "5000 at 50/s"
+
+
+async def test_what_the_limits_keep_back_is_no_measure() -> None:
+    ruler, to = governor(), replace(TO, tenant_connections=1)
+    permit = await ruler.enter(to, "a", FREE_TURN)
+    await turned_away(ruler, 15, to)
+    ruler.leave(permit, None)
+    assert ruler._destination(to, 0.0).line._seconds_each == EACH_SECONDS
+
+
+async def test_nobody_is_sent_away_by_a_probe_that_was_slow_and_went_well() -> None:
+    ruler = governor()
+    await fail(ruler)
+    permit = await probe(ruler)
+    await asyncio.sleep(29)
+    await turned_away(ruler, 1000)
+    await asyncio.sleep(1)
+    ruler.leave(permit, WELL)
+    assert await asyncio.gather(*(deliver(ruler, TO, EACH_SECONDS) for _ in range(300))) == [0] * 300
+
+
+@pytest.mark.parametrize("probe_seconds", [0.1, 3, 10, 30])
+async def test_all_is_through_soon_after_the_next_hop_is_back(probe_seconds: float) -> None:
+    """And nobody has asked much more often than it takes to double 5 s up to the probe's length."""
+    ruler = Governor(LoopClock(), random.Random(1).random)
+    await fail(ruler)
+    await asyncio.sleep(COOL_DOWN_SECONDS)
+    permit = await probe(ruler)
+    tasks = [asyncio.create_task(deliver(ruler, TO, EACH_SECONDS)) for _ in range(1000)]
+    await asyncio.sleep(probe_seconds)
+    ruler.leave(permit, WELL)
+    back = asyncio.get_running_loop().time()
+    times = await asyncio.gather(*tasks)
+    assert asyncio.get_running_loop().time() - back < 7 + 1.3 * probe_seconds
+    assert max(times) <= 5
+
+
+@pytest.mark.parametrize("tenants", [1, 10, 400])
+async def test_overload_is_spread_over_the_time_that_it_needs_however_many_tenants_it_is_of(tenants: int) -> None:
+    """With one tenant in a full line the pace was once thought a hundred times what it is."""
+    ruler = governor()
+    for _ in range(16):
+        await ruler.enter(TO, "a", FREE_TURN)
+    waiting = [asyncio.create_task(ruler.enter(TO, f"t{n % tenants}", FREE_TURN)) for n in range(500)]
+    await asyncio.sleep(0)
+    assert of_5000(await turned_away(ruler, 5000))
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_those_that_are_back_do_not_count_behind_one_that_is_long_away() -> None:
+    ruler = governor()
+    now = asyncio.get_running_loop().time
+    await ruler.enter(TO, "a", FREE_TURN)
+    destination = ruler._destination(TO, now())
+    ruler.sent_back(TO, 100)
+    for _ in range(1000):
+        ruler.sent_back(TO, 5)
+    assert destination.away(now()) == 1001
+    await asyncio.sleep(6)
+    assert destination.away(now()) == 1
+
+
+async def test_those_whose_patience_ends_in_one_moment_do_not_come_back_in_one() -> None:
+    ruler = governor()
+    for _ in range(16):
+        await ruler.enter(TO, "a", FREE_TURN)
+    results = await asyncio.gather(*(ruler.enter(TO, "a", FREE_TURN) for _ in range(400)), return_exceptions=True)
+    seconds = sorted(each.seconds for each in results if isinstance(each, Busy))
+    assert len(seconds) == 400
+    # It stood for 5 s, so by what is known each of the 16 takes that.
+    assert seconds[0] == 5
+    assert seconds[-1] > 100
+
+
+async def test_a_pause_between_transactions_counts_once_for_each() -> None:
+    ruler, to = governor(), replace(TO, connections=1)
+    ruler.leave(await ruler.enter(to, "a", FREE_TURN), AWAY)
+    await asyncio.sleep(1)
+    ruler.leave(await ruler.enter(to, "a", FREE_TURN), AWAY)
+    await asyncio.sleep(1)
+    ruler.leave(await ruler.enter(to, "a", FREE_TURN), AWAY)
+    pause = ruler._destination(to, 0.0).pace.pause_seconds
+    assert pause == 1.0
+    waiting = [asyncio.create_task(ruler.enter(to, "a", FREE_TURN)) for _ in range(5)]
+    await asyncio.sleep(0)
+    seconds = await turned_away(ruler, 100, to)
+    assert 95 < max(seconds) < 125
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
