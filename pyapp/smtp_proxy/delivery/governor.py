@@ -148,10 +148,9 @@ class Governor:
     def _closed(self, breaker: Breaker, route: Route, destination: _Destination, now: float) -> DeliveryError:
         """While a probe is under way nobody is put off by the schedule of retries: the answer is there in a moment."""
         if breaker.is_probed(now):
-            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may. Nobody asks
-            # again much more often than the probe has lasted, which may be as long as the longest time-out.
+            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may.
             each = destination.line.pace_when_well(destination.pace.concurrency)
-            back = self._back_seconds(destination, each, now, breaker.probed_seconds(now))
+            back = self._back_seconds(destination, each, breaker.probed_seconds(now), now)
             return Busy(f"busy: {route.remote} is being probed", back)
         return Blocked(f"{route.remote} {breaker.text(now)}")
 
@@ -233,9 +232,9 @@ class Governor:
     def _look(self, destination: _Destination) -> None:
         destination.timer = None
         now = self._clock.monotonic()
-        for before, place in enumerate(destination.line.overdue(now - self._patience)):
+        for place in destination.line.overdue(now - self._patience):
             if not place.done():
-                place.set_exception(self._busy(destination, now, before))
+                place.set_exception(self._busy(destination, now))
         self._call(destination, now)
 
     async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float, lane: Lane) -> None:
@@ -269,21 +268,20 @@ class Governor:
         finally:
             LINE_WAITING.dec()
 
-    def _busy(self, destination: _Destination, now: float, before: int = 0) -> Busy:
-        """Come back when those that were sent away before you are through, at the present pace.
-
-        `before`: how many are sent away in this very moment, and have not said yet that they are.
-        """
+    def _busy(self, destination: _Destination, now: float) -> Busy:
+        """Come back when those that were sent away before you are through, at the present pace."""
         line = destination.line
-        back = self._back_seconds(destination, line.pace_seconds(now), now, before=before)
+        back = self._back_seconds(destination, line.pace_seconds(), line.stood_seconds(now), now)
         return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
 
-    def _back_seconds(
-        self, destination: _Destination, each: float, now: float, least: float = 0.0, before: int = 0
-    ) -> float:
-        """After those that were sent away before, of which one is through in `each` seconds."""
-        ahead = destination.away(now) + before + 1
-        back = max(_BACK_FIRST_SECONDS, ahead * max(each, destination.pace.pause_seconds), least)
+    def _back_seconds(self, destination: _Destination, each: float, stood: float, now: float) -> float:
+        """After those that were sent away before, of which one is through in `each` seconds.
+
+        `stood`: for how long nothing has come of what is under way. That is no pace: it may go on, or be over in a
+        moment, so who comes meanwhile asks again when it has lasted about twice as long.
+        """
+        ahead = destination.away(now) + 1
+        back = max(_BACK_FIRST_SECONDS, ahead * max(each, destination.pace.pause_seconds), stood)
         back = min(_BACK_MAX_SECONDS, back)
         return back * (1 + _BACK_JITTER * (2 * self._chance() - 1))
 

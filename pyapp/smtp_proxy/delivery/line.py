@@ -149,12 +149,15 @@ class Line(Generic[Ticket]):
         mine = self._waiting.get(tenant)
         own, tenants = (0 if mine is None else mine.before(lane)), len(self._tenants)
         ahead = min(self._count, own * max(1, tenants) + tenants)
-        return (ahead + 1) * self.pace_seconds(now)
+        return (ahead + 1) * max(self._seconds_each, self.stood_seconds(now)) / max(1, self.in_use)
 
-    def pace_seconds(self, now: float) -> float:
-        """From the end of one transaction to that of the next, by how things go."""
-        each = max(self._seconds_each, now - self._moved_at) if self.in_use else self._seconds_each
-        return each / max(1, self.in_use)
+    def stood_seconds(self, now: float) -> float:
+        """For how long no transaction has ended, while some were under way."""
+        return now - self._moved_at if self.in_use else 0.0
+
+    def pace_seconds(self) -> float:
+        """From the end of one transaction to that of the next, as they were lately."""
+        return self._seconds_each / max(1, self.in_use)
 
     def pace_when_well(self, at_once: int) -> float:
         """As `pace_seconds`, with so many at once, and each as long as those were that went well."""

@@ -59,13 +59,13 @@ def test_what_failed_is_a_measure_until_it_is_back() -> None:
             line.begin(0.0)
             line.end(seconds, 0.0, well=well)
     line.begin(0.0)
-    assert round(line.pace_seconds(0.0)) == 30
+    assert round(line.pace_seconds()) == 30
     assert round(line.pace_when_well(16), 3) == 0.01
     line.recovered()
-    assert round(line.pace_seconds(0.0), 2) == 0.16
-    assert line.pace_seconds(30.0) == 30.0, "it stands"
+    assert round(line.pace_seconds(), 2) == 0.16
+    assert (line.stood_seconds(30.0), round(line.pace_seconds(), 2)) == (30.0, 0.16)
     line.end(None, 30.0)
-    assert round(line.pace_seconds(30.0), 2) == 0.16
+    assert (line.stood_seconds(40.0), round(line.pace_seconds(), 2)) == (0.0, 0.16)
 
 
 def test_a_tenant_with_a_short_part_waits_less_than_one_with_a_long_part() -> None:

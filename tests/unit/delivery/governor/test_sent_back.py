@@ -10,7 +10,7 @@ import pytest
 from virtual_time import LoopClock
 
 from smtp_proxy.delivery.breaker import COOL_DOWN_SECONDS, FAILURES
-from smtp_proxy.delivery.governor import Blocked, Busy, Governor, Permit
+from smtp_proxy.delivery.governor import PATIENCE_SECONDS, Blocked, Busy, Governor, Permit
 from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.transaction import Transcript
 from smtp_proxy.delivery.turn import FREE_TURN
@@ -194,16 +194,25 @@ async def test_those_that_are_back_do_not_count_behind_one_that_is_long_away() -
     assert destination.away(now()) == 1
 
 
-async def test_those_whose_patience_ends_in_one_moment_do_not_come_back_in_one() -> None:
+async def test_a_destination_that_stands_is_asked_again_when_it_has_stood_twice_as_long() -> None:
+    """Not multiplied by those that wait: a stall of seconds once had mail away for two minutes."""
     ruler = governor()
-    for _ in range(16):
-        await ruler.enter(TO, "a", FREE_TURN)
-    results = await asyncio.gather(*(ruler.enter(TO, "a", FREE_TURN) for _ in range(400)), return_exceptions=True)
-    seconds = sorted(each.seconds for each in results if isinstance(each, Busy))
-    assert len(seconds) == 400
-    # It stood for 5 s, so by what is known each of the 16 takes that.
-    assert seconds[0] == 5
-    assert seconds[-1] > 100
+    permits = [await ruler.enter(TO, "a", FREE_TURN) for _ in range(16)]
+    began = asyncio.get_running_loop().time()
+
+    async def back_seconds() -> float:
+        with pytest.raises(Busy) as busy:
+            await ruler.enter(TO, "a", FREE_TURN)
+        ruler.sent_back(TO, busy.value.seconds)
+        return busy.value.seconds
+
+    for stood in (10, 20, 40):
+        await asyncio.sleep(began + stood - asyncio.get_running_loop().time())
+        seconds = await asyncio.gather(*(back_seconds() for _ in range(1000)))
+        assert stood <= min(seconds)
+        assert max(seconds) <= stood + 1.5 * PATIENCE_SECONDS
+    for permit in permits:
+        ruler.leave(permit, WELL)
 
 
 async def test_a_pause_between_transactions_counts_once_for_each() -> None:
