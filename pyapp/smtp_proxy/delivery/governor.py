@@ -45,6 +45,8 @@ LINE_MAX: Final = 500
 _BACK_FIRST_SECONDS: Final = 5.0
 _BACK_MAX_SECONDS: Final = 120.0
 _BACK_JITTER: Final = 0.25
+# Of a pause, for each that is away: hardly any wait in the line for the end of one, so more are to come than may go.
+_BACK_OF_PAUSE: Final = 0.25
 # What is known of so many destinations is kept; beyond that, those at rest are forgotten, and those that asked for less
 # and were not used for so long.
 _KEPT: Final = 5000
@@ -148,9 +150,7 @@ class Governor:
     def _closed(self, breaker: Breaker, route: Route, destination: _Destination, now: float) -> DeliveryError:
         """While a probe is under way nobody is put off by the schedule of retries: the answer is there in a moment."""
         if breaker.is_probed(now):
-            # Not by how one probe gets on, alone and perhaps slowly: if it comes back, as many go as may.
-            each = destination.line.pace_when_well(destination.pace.concurrency)
-            back = self._back_seconds(destination, each, breaker.probed_seconds(now), now)
+            back = self._back_seconds(destination, breaker.probed_seconds(now), now)
             return Busy(f"busy: {route.remote} is being probed", back)
         return Blocked(f"{route.remote} {breaker.text(now)}")
 
@@ -171,8 +171,8 @@ class Governor:
         if permit.lease is not None:
             self._shares.give_back(permit.lease)
         tells = verdict is not Verdict.NOTHING and permit.probed is None
-        well = verdict is Verdict.WELL or verdict is Verdict.PUT_OFF
-        self._end(permit.destination, now - permit.began_at if tells else None, now, well=well)
+        seconds = now - permit.began_at if tells else None
+        self._end(permit.destination, seconds, now, well=verdict is Verdict.WELL)
 
     def sent_back(self, route: Route, seconds: float) -> None:
         """Mail that was turned away by Busy is away for so long; who comes after it is to come back after it."""
@@ -191,8 +191,8 @@ class Governor:
                 self._end(permit.destination, None, self._clock.monotonic())
         if isinstance(share, Lease):
             return share
-        busy = self._busy(permit.destination, self._clock.monotonic())
-        raise Busy("busy: the limits of the route are used up", max(share, busy.seconds))
+        back = self._back_seconds(permit.destination, 0.0, self._clock.monotonic())
+        raise Busy("busy: the limits of the route are used up", max(share, back))
 
     # -- the line
 
@@ -269,19 +269,21 @@ class Governor:
             LINE_WAITING.dec()
 
     def _busy(self, destination: _Destination, now: float) -> Busy:
-        """Come back when those that were sent away before you are through, at the present pace."""
         line = destination.line
-        back = self._back_seconds(destination, line.pace_seconds(), line.stood_seconds(now), now)
+        back = self._back_seconds(destination, line.stood_seconds(now), now)
         return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
 
-    def _back_seconds(self, destination: _Destination, each: float, stood: float, now: float) -> float:
-        """After those that were sent away before, of which one is through in `each` seconds.
+    def _back_seconds(self, destination: _Destination, stood: float, now: float) -> float:
+        """After those that were sent away before, as many at once as may be and each as long as those that went well.
+
+        Not by how a probe gets on, or what fails: that is over when they are back, or they are told again.
 
         `stood`: for how long nothing has come of what is under way. That is no pace: it may go on, or be over in a
         moment, so who comes meanwhile asks again when it has lasted about twice as long.
         """
-        ahead = destination.away(now) + 1
-        back = max(_BACK_FIRST_SECONDS, ahead * max(each, destination.pace.pause_seconds), stood)
+        pace = destination.pace
+        each = max(destination.line.pace_seconds(pace.concurrency), _BACK_OF_PAUSE * pace.pause_seconds)
+        back = max(_BACK_FIRST_SECONDS, each * (destination.away(now) + 1), pace.pause_seconds, stood)
         back = min(_BACK_MAX_SECONDS, back)
         return back * (1 + _BACK_JITTER * (2 * self._chance() - 1))
 

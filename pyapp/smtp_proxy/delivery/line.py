@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PACE_SHARE: Final = 0.1  # of a new measurement in the running mean
 _FIRST_GUESS_SECONDS: Final = 0.05
+_FORGOTTEN_SECONDS: Final = 60.0  # of rest, after which what was measured before says nothing any more
 
 Ticket = TypeVar("Ticket")
 
@@ -122,9 +123,10 @@ class Line(Generic[Ticket]):
         return late
 
     def begin(self, now: float) -> None:
-        """A transaction begins."""
-        if not self.in_use:
-            self._moved_at = now  # it stood idle, which says nothing of its pace
+        """A transaction begins: it moves, or it was idle, which says nothing of its pace."""
+        if not self.in_use and now - self._moved_at > _FORGOTTEN_SECONDS:
+            self._seconds_each = self._seconds_well = _FIRST_GUESS_SECONDS
+        self._moved_at = now
         self.in_use += 1
 
     def end(self, seconds: float | None, now: float, *, well: bool = True) -> None:
@@ -152,13 +154,9 @@ class Line(Generic[Ticket]):
         return (ahead + 1) * max(self._seconds_each, self.stood_seconds(now)) / max(1, self.in_use)
 
     def stood_seconds(self, now: float) -> float:
-        """For how long no transaction has ended, while some were under way."""
+        """For how long none has ended, or begun, while some were under way."""
         return now - self._moved_at if self.in_use else 0.0
 
-    def pace_seconds(self) -> float:
-        """From the end of one transaction to that of the next, as they were lately."""
-        return self._seconds_each / max(1, self.in_use)
-
-    def pace_when_well(self, at_once: int) -> float:
-        """As `pace_seconds`, with so many at once, and each as long as those were that went well."""
+    def pace_seconds(self, at_once: int) -> float:
+        """From the end of one transaction to that of the next, with so many at once that go as well as they can."""
         return self._seconds_well / at_once

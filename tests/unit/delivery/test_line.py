@@ -59,13 +59,35 @@ def test_what_failed_is_a_measure_until_it_is_back() -> None:
             line.begin(0.0)
             line.end(seconds, 0.0, well=well)
     line.begin(0.0)
-    assert round(line.pace_seconds()) == 30
-    assert round(line.pace_when_well(16), 3) == 0.01
+    assert round(line.pace_seconds(16), 3) == 0.01
+    assert round(line.wait_seconds("a", 0.0)) == 30
     line.recovered()
-    assert round(line.pace_seconds(), 2) == 0.16
-    assert (line.stood_seconds(30.0), round(line.pace_seconds(), 2)) == (30.0, 0.16)
-    line.end(None, 30.0)
-    assert (line.stood_seconds(40.0), round(line.pace_seconds(), 2)) == (0.0, 0.16)
+    assert round(line.wait_seconds("a", 0.0), 2) == 0.16
+
+
+def test_it_stands_while_none_ends_and_none_begins() -> None:
+    line: Line[str] = Line(0.0)
+    assert line.stood_seconds(30.0) == 0.0
+    line.begin(0.0)
+    assert line.stood_seconds(30.0) == 30.0
+    line.begin(30.0)
+    assert line.stood_seconds(31.0) == 1.0, "one that lasts is no reason while others move"
+    line.end(None, 32.0)
+    assert line.stood_seconds(33.0) == 1.0
+    line.end(None, 33.0)
+    assert line.stood_seconds(63.0) == 0.0
+
+
+def test_what_was_measured_before_a_rest_is_forgotten() -> None:
+    line: Line[str] = Line(0.0)
+    for _ in range(100):
+        line.begin(0.0)
+        line.end(20.0, 0.0)
+    line.begin(59.0)
+    assert line.wait_seconds("a", 59.0) > 19
+    line.end(None, 59.0)
+    line.begin(120.0)
+    assert line.wait_seconds("a", 120.0) == line.pace_seconds(1) == 0.05
 
 
 def test_a_tenant_with_a_short_part_waits_less_than_one_with_a_long_part() -> None:
