@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PACE_SHARE: Final = 0.1  # of a new measurement in the running mean
 _FIRST_GUESS_SECONDS: Final = 0.05
-_FORGOTTEN_SECONDS: Final = 60.0  # of rest, after which what was measured before says nothing any more
+_STALE_SECONDS: Final = 60.0  # of rest, after which what was measured before says nothing any more
 
 Ticket = TypeVar("Ticket")
 
@@ -124,7 +124,7 @@ class Line(Generic[Ticket]):
 
     def begin(self, now: float) -> None:
         """A transaction begins: it moves, or it was idle, which says nothing of its pace."""
-        if not self.in_use and now - self._moved_at > _FORGOTTEN_SECONDS:
+        if not self.in_use and now - self._moved_at > _STALE_SECONDS:
             self._seconds_each = self._seconds_well = _FIRST_GUESS_SECONDS
         self._moved_at = now
         self.in_use += 1

@@ -179,6 +179,31 @@ async def test_who_is_turned_away_and_delivers_elsewhere_is_not_counted_as_away(
     await by_two.close()
 
 
+async def test_who_is_busy_and_then_kept_back_by_a_providers_pace_is_away_for_neither() -> None:
+    """The provider's own pace says when to come again, and nobody else has to come after it."""
+
+    class KeptBack(TurnsAway):
+        async def offer(self, raw: bytes, recipients: Sequence[tuple[int, str]], ledger: Ledger) -> Offered:
+            later = {
+                number: RecipientResult(number, Outcome.DEFERRED, 0, "4.7.0", "later", "", postponed_seconds=30.0)
+                for number, _ in recipients
+            }
+            return Offered(later, turned_away=True)
+
+    class Crowded(Governor):
+        async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
+            if route.provider is None:
+                raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
+            return await super().enter(route, tenant, turn, lane)
+
+    busy, api, governor = way(9), replace(way(9), name="api", provider=KeptBack()), Crowded()
+    transport = SmtpTransport(Planned(((0,), (busy, api))), governor=governor)
+    (result,) = await transport.deliver(job("a@one.example"))
+    await transport.close()
+    assert (result.reply_code, result.postponed_seconds) == (0, 30.0)
+    assert [governor._destination(route, 0.0).away(0.0) for route in (busy, api)] == [0, 0]
+
+
 async def test_a_leg_that_was_decided_asks_nobody() -> None:
     refused = RecipientResult(0, Outcome.REFUSED, 0, "5.1.10", "it takes no mail", "")
 

@@ -168,6 +168,19 @@ async def test_all_is_through_soon_after_the_next_hop_is_back(probe_seconds: flo
     assert max(times) <= 5
 
 
+async def test_a_probe_of_which_nothing_comes_keeps_nobody_for_longer_than_a_minute() -> None:
+    """Another one goes then; the first may end as it will."""
+    ruler = Governor(LoopClock(), random.Random(1).random)
+    await fail(ruler)
+    first = await probe(ruler)
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(deliver(ruler, TO, EACH_SECONDS) for _ in range(1000)))
+    lasted = asyncio.get_running_loop().time() - began
+    assert 60 < lasted < 60 + 1.5 * 60
+    ruler.leave(first, GONE)
+    assert await deliver(ruler, TO, EACH_SECONDS) == 0
+
+
 @pytest.mark.parametrize("tenants", [1, 10, 400])
 async def test_overload_is_spread_over_the_time_that_it_needs_however_many_tenants_it_is_of(tenants: int) -> None:
     """With one tenant in a full line the pace was once thought a hundred times what it is."""
