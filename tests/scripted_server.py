@@ -50,6 +50,7 @@ class ScriptedServer:
     implicit_tls: bool = False
     port: int = 0
     delay_seconds: float = 0.0  # before the answer to a message
+    meeting: asyncio.Barrier | None = None  # before it too: of those that must have a message at the same time
     connections: int = 0
     verbs: Counter[str] = field(default_factory=Counter)
     commands: list[bytes] = field(default_factory=list)
@@ -155,6 +156,8 @@ class _Session:
             if "LINE" in self.server.answers and len(data) > 100_000:
                 await self._answer("LINE", line)
         await asyncio.sleep(self.server.delay_seconds)
+        if self.server.meeting is not None:
+            await self.server.meeting.wait()
         answer = await self._answer("DOT", bytes(data))
         if answer.startswith(b"2"):
             self.server.received.append(Received(self.reverse_path, self.recipients, bytes(data)))
