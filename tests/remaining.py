@@ -13,7 +13,8 @@ class Remaining:
     """Equal to a wait of `seconds`, asked for after `since`: no longer, and shorter by no more than has passed.
 
     `since` is `time.monotonic()` of before the wait could begin. To be made after the wait was told, as the right side
-    of a comparison is.
+    of a comparison is. A stall as long as the wait leaves nothing to compare, so who may do without the server is to be
+    asked besides whether it did.
     """
 
     def __init__(self, seconds: float, since: float) -> None:

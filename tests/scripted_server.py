@@ -50,7 +50,7 @@ class ScriptedServer:
     implicit_tls: bool = False
     port: int = 0
     delay_seconds: float = 0.0  # before the answer to a message
-    meeting: asyncio.Barrier | None = None  # before it too: of those that must have a message at the same time
+    meeting: asyncio.Barrier | None = None  # before it too: all have a message before any of them is answered
     connections: int = 0
     verbs: Counter[str] = field(default_factory=Counter)
     commands: list[bytes] = field(default_factory=list)

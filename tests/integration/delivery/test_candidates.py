@@ -19,7 +19,7 @@ from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.delivery.transport import Ledger
 from smtp_proxy.delivery.turn import Turn
-from smtp_proxy.model.attempt import Outcome, RecipientResult
+from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.envelope import Job
 from smtp_proxy.model.lane import Lane
 
@@ -106,7 +106,8 @@ async def test_what_the_last_one_said_when_none_lets_us_in() -> None:
 async def test_legs_go_at_the_same_time_and_keep_the_order_of_recipients(backup: ScriptedServer) -> None:
     both = asyncio.Barrier(2)
     async with ScriptedServer(meeting=both).running() as one, ScriptedServer(meeting=both).running() as two:
-        planned = Planned(((0, 2), (way(one.port),)), ((1,), (way(two.port),)))
+        first, second = (replace(way(each.port), command_timeout_seconds=20.0) for each in (one, two))
+        planned = Planned(((0, 2), (first,)), ((1,), (second,)))
         async with asyncio.timeout(20):  # one after the other, neither is answered
             results = await deliver(planned, "a@one.example", "b@two.example", "c@one.example")
     assert {r.outcome for r in results} == {Outcome.DELIVERED}
@@ -144,14 +145,32 @@ class TurnsAway:
     async def close(self) -> None: ...
 
 
+class Crowded(Governor):
+    """Every next hop that speaks SMTP is busy."""
+
+    async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
+        if route.provider is None:
+            raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
+        return await super().enter(route, tenant, turn, lane)
+
+
+class KeptBack:
+    """An API that is not asked for a while, by its provider's own pace."""
+
+    async def offer(self, raw: bytes, recipients: Sequence[tuple[int, str]], ledger: Ledger) -> Offered:
+        later = {
+            number: RecipientResult(
+                number, Outcome.DEFERRED, 0, "4.7.0", "later", "", Kind.LOCAL, postponed_seconds=30.0
+            )
+            for number, _ in recipients
+        }
+        return Offered(later, turned_away=True)
+
+    async def close(self) -> None: ...
+
+
 async def test_an_attempt_that_was_written_down_gets_its_end_though_the_next_way_is_busy() -> None:
     """Sent back to the queue instead, it was counted as one of which nobody knows the outcome."""
-
-    class Crowded(Governor):
-        async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
-            if route.provider is None:
-                raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
-            return await super().enter(route, tenant, turn, lane)
 
     api = replace(way(9), provider=TurnsAway())
     transport = SmtpTransport(Planned(((0,), (api, way(9)))), governor=Crowded())
@@ -183,26 +202,13 @@ async def test_who_is_turned_away_and_delivers_elsewhere_is_not_counted_as_away(
 async def test_who_is_busy_and_then_kept_back_by_a_providers_pace_is_away_for_neither() -> None:
     """The provider's own pace says when to come again, and nobody else has to come after it."""
 
-    class KeptBack(TurnsAway):
-        async def offer(self, raw: bytes, recipients: Sequence[tuple[int, str]], ledger: Ledger) -> Offered:
-            later = {
-                number: RecipientResult(number, Outcome.DEFERRED, 0, "4.7.0", "later", "", postponed_seconds=30.0)
-                for number, _ in recipients
-            }
-            return Offered(later, turned_away=True)
-
-    class Crowded(Governor):
-        async def enter(self, route: Route, tenant: Hashable, turn: Turn, lane: Lane = Lane.TRANSACTIONAL) -> Permit:
-            if route.provider is None:
-                raise Busy("busy: 9 wait for it, 1 are under way", 20.0)
-            return await super().enter(route, tenant, turn, lane)
-
     busy, api, governor = way(9), replace(way(9), name="api", provider=KeptBack()), Crowded()
     transport = SmtpTransport(Planned(((0,), (busy, api))), governor=governor)
     (result,) = await transport.deliver(job("a@one.example"))
     await transport.close()
     assert (result.reply_code, result.postponed_seconds) == (0, 30.0)
     assert [governor._destination(route, 0.0).away(0.0) for route in (busy, api)] == [0, 0]
+    assert not governor._breakers
 
 
 async def test_a_leg_that_was_decided_asks_nobody() -> None:

@@ -382,6 +382,7 @@ async def test_what_ses_said_does_not_wait_for_redis(
     began = time.monotonic()
     other.too_fast()
     assert await other.take(1, 0.0) == Remaining(pause_seconds, began)
+    assert other._away_until == 0.0, "Redis was asked for it, and answered"
     await others.close()
     await client.close()
 
