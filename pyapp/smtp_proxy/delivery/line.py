@@ -7,6 +7,7 @@ Pure: time is given.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -15,11 +16,33 @@ from smtp_proxy.model.lane import Lane, Shares
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-_PACE_SHARE: Final = 0.1  # of a new measurement in the running mean
+_PACE_SHARE: Final = 0.1  # of a new measurement in the running mean, at most
+# Over how long the mean reaches back. By number alone, those that were under way together while this machine stood for
+# a moment were all that it knew.
+_MEMORY_SECONDS: Final = 10.0
 _FIRST_GUESS_SECONDS: Final = 0.05
 _STALE_SECONDS: Final = 60.0  # of rest, after which what was measured before says nothing any more
 
 Ticket = TypeVar("Ticket")
+
+
+class _Mean:
+    """A running mean of how long transactions take: over some seconds, or over the last few where they are rarer."""
+
+    __slots__ = ("_at", "_count", "seconds")
+
+    def __init__(self, now: float) -> None:
+        self.seconds = _FIRST_GUESS_SECONDS
+        self._count = 0.0  # of those that it reaches back to
+        self._at = now
+
+    def add(self, seconds: float, now: float) -> None:
+        self._count = 1 + self._count * math.exp((self._at - now) / _MEMORY_SECONDS)
+        self._at = now
+        self.seconds += (seconds - self.seconds) * min(_PACE_SHARE, 1 / self._count)
+
+    def be(self, other: _Mean) -> None:
+        self.seconds, self._count, self._at = other.seconds, other._count, other._at
 
 
 class _Own(Generic[Ticket]):
@@ -62,15 +85,15 @@ class _Own(Generic[Ticket]):
 class Line(Generic[Ticket]):
     """Who waits, by tenant. Times are monotonic seconds."""
 
-    __slots__ = ("_count", "_moved_at", "_seconds_each", "_seconds_well", "_tenants", "_waiting", "in_use")
+    __slots__ = ("_count", "_each", "_moved_at", "_tenants", "_waiting", "_well", "in_use")
 
     def __init__(self, now: float) -> None:
         self._tenants: deque[Hashable] = deque()  # in the order of their turns; each has somebody waiting
         self._waiting: dict[Hashable, _Own[Ticket]] = {}
         self._count = 0
         self.in_use = 0
-        self._seconds_each = _FIRST_GUESS_SECONDS
-        self._seconds_well = _FIRST_GUESS_SECONDS
+        self._each = _Mean(now)
+        self._well = _Mean(now)  # those alone that went well
         self._moved_at = now
 
     def __bool__(self) -> bool:
@@ -125,7 +148,7 @@ class Line(Generic[Ticket]):
     def begin(self, now: float) -> None:
         """A transaction begins: it moves, or it was idle, which says nothing of its pace."""
         if not self.in_use and now - self._moved_at > _STALE_SECONDS:
-            self._seconds_each = self._seconds_well = _FIRST_GUESS_SECONDS
+            self._each, self._well = _Mean(now), _Mean(now)
         self._moved_at = now
         self.in_use += 1
 
@@ -135,13 +158,13 @@ class Line(Generic[Ticket]):
         self._moved_at = now
         if seconds is None:
             return
-        self._seconds_each += _PACE_SHARE * (seconds - self._seconds_each)
+        self._each.add(seconds, now)
         if well:
-            self._seconds_well += _PACE_SHARE * (seconds - self._seconds_well)
+            self._well.add(seconds, now)
 
     def recovered(self) -> None:
         """What failed, and took its time over it, is no measure any more."""
-        self._seconds_each = self._seconds_well
+        self._each.be(self._well)
 
     def wait_seconds(self, tenant: Hashable, now: float, lane: Lane = Lane.TRANSACTIONAL) -> float:
         """How long one who joins now will wait, by how things go: a line that stands gets longer by itself.
@@ -151,7 +174,7 @@ class Line(Generic[Ticket]):
         mine = self._waiting.get(tenant)
         own, tenants = (0 if mine is None else mine.before(lane)), len(self._tenants)
         ahead = min(self._count, own * max(1, tenants) + tenants)
-        return (ahead + 1) * max(self._seconds_each, self.stood_seconds(now)) / max(1, self.in_use)
+        return (ahead + 1) * max(self._each.seconds, self.stood_seconds(now)) / max(1, self.in_use)
 
     def stood_seconds(self, now: float) -> float:
         """For how long none has ended, or begun, while some were under way."""
@@ -159,4 +182,4 @@ class Line(Generic[Ticket]):
 
     def pace_seconds(self, at_once: int) -> float:
         """From the end of one transaction to that of the next, with so many at once that go as well as they can."""
-        return self._seconds_well / at_once
+        return self._well.seconds / at_once

@@ -54,15 +54,63 @@ def test_a_line_that_stands_gets_longer_by_itself() -> None:
 
 def test_what_failed_is_a_measure_until_it_is_back() -> None:
     line: Line[str] = Line(0.0)
+    now = 0.0
     for seconds, well in ((0.16, True), (30.0, False)):
         for _ in range(100):
-            line.begin(0.0)
-            line.end(seconds, 0.0, well=well)
-    line.begin(0.0)
+            line.begin(now)
+            now += seconds
+            line.end(seconds, now, well=well)
+    line.begin(now)
     assert round(line.pace_seconds(16), 3) == 0.01
-    assert round(line.wait_seconds("a", 0.0)) == 30
+    assert round(line.wait_seconds("a", now)) == 30
     line.recovered()
-    assert round(line.wait_seconds("a", 0.0), 2) == 0.16
+    assert round(line.wait_seconds("a", now), 2) == 0.16
+
+
+def rounds(line: Line[str], now: float, seconds: float, *, times: int) -> float:
+    """Forty-eight at once that take so long each, so many times. When the last of them ended."""
+    for _ in range(times):
+        for _ in range(48):
+            line.begin(now)
+        now += seconds
+        for _ in range(48):
+            line.end(seconds, now)
+    return now
+
+
+def test_a_moment_in_which_nothing_moved_is_no_pace() -> None:
+    """All that were under way then had lasted for so long, and were all that the mean knew: eight times as long."""
+    line: Line[str] = Line(0.0)
+    now = rounds(line, 0.0, 0.12, times=100)
+    rounds(line, now, 1.0, times=1)
+    assert 0.12 < line.pace_seconds(1) < 0.16
+
+
+def test_it_learns_within_some_rounds_that_a_destination_has_become_slow() -> None:
+    line: Line[str] = Line(0.0)
+    now = rounds(line, 0.0, 0.12, times=100)
+    rounds(line, now, 20.0, times=4)
+    assert 15 < line.pace_seconds(1) <= 20
+
+
+def test_it_learns_within_some_seconds_that_a_destination_has_become_quick() -> None:
+    line: Line[str] = Line(0.0)
+    now = rounds(line, 0.0, 20.0, times=10)
+    assert line.pace_seconds(1) > 19
+    now = rounds(line, now, 0.1, times=50)
+    assert line.pace_seconds(1) < 0.7
+    rounds(line, now, 0.1, times=200)
+    assert line.pace_seconds(1) < 0.15
+
+
+def test_one_at_a_time_is_learned_from_the_last_few() -> None:
+    line: Line[str] = Line(0.0)
+    now = 0.0
+    for _ in range(30):
+        line.begin(now)
+        now += 20.0
+        line.end(20.0, now)
+    assert line.pace_seconds(1) > 18
 
 
 def test_it_stands_while_none_ends_and_none_begins() -> None:

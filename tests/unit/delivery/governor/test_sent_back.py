@@ -110,7 +110,7 @@ async def test_time_outs_that_opened_the_circuit_are_no_measure() -> None:
     assert of_5000(await turned_away(ruler, 5000))
     ruler.leave(permit, WELL)
     await asyncio.sleep(30)
-    assert ruler._destination(TO, asyncio.get_running_loop().time()).line._seconds_each == EACH_SECONDS
+    assert ruler._destination(TO, asyncio.get_running_loop().time()).line._each.seconds == EACH_SECONDS
 
 
 async def test_places_that_nobody_used_are_no_measure() -> None:
@@ -138,7 +138,7 @@ async def test_what_the_limits_keep_back_is_no_measure() -> None:
     permit = await ruler.enter(to, "a", FREE_TURN)
     await turned_away(ruler, 15, to)
     ruler.leave(permit, None)
-    assert ruler._destination(to, 0.0).line._seconds_each == EACH_SECONDS
+    assert ruler._destination(to, 0.0).line._each.seconds == EACH_SECONDS
 
 
 async def test_nobody_is_sent_away_by_a_probe_that_was_slow_and_went_well() -> None:
