@@ -67,6 +67,15 @@ def test_what_failed_is_a_measure_until_it_is_back() -> None:
     assert round(line.wait_seconds("a", now), 2) == 0.16
 
 
+def test_what_fails_after_it_was_back_or_at_rest_is_still_no_pace() -> None:
+    line: Line[str] = Line(0.0)
+    line.recovered()
+    for began in (1.0, 100.0):
+        line.begin(began)
+        line.end(30.0, began + 30, well=False)
+        assert line.pace_seconds(1) == 0.05
+
+
 def rounds(line: Line[str], now: float, seconds: float, *, times: int) -> float:
     """Forty-eight at once that take so long each, so many times. When the last of them ended."""
     for _ in range(times):
