@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 _PACE_SHARE: Final = 0.1  # of a new measurement in the running mean, at most
-# Over how long the mean reaches back. By number alone, those that were under way together while this machine stood for
-# a moment were all that it knew.
+# In how long what was measured fades, however many come after it: by number alone, those that were under way together
+# while this machine stood for a moment were all that the mean knew. Each counts once, so that a destination has become
+# slow for good is learned later than in so many seconds.
 _MEMORY_SECONDS: Final = 10.0
 _FIRST_GUESS_SECONDS: Final = 0.05
 _STALE_SECONDS: Final = 60.0  # of rest, after which what was measured before says nothing any more
@@ -33,7 +34,7 @@ class _Mean:
 
     def __init__(self, now: float) -> None:
         self.seconds = _FIRST_GUESS_SECONDS
-        self._count = 0.0  # of those that it reaches back to
+        self._count = 0.0  # of those that it is of; what is long ago counts less
         self._at = now
 
     def add(self, seconds: float, now: float) -> None:
@@ -41,7 +42,7 @@ class _Mean:
         self._at = now
         self.seconds += (seconds - self.seconds) * min(_PACE_SHARE, 1 / self._count)
 
-    def be(self, other: _Mean) -> None:
+    def copy(self, other: _Mean) -> None:
         self.seconds, self._count, self._at = other.seconds, other._count, other._at
 
 
@@ -164,7 +165,7 @@ class Line(Generic[Ticket]):
 
     def recovered(self) -> None:
         """What failed, and took its time over it, is no measure any more."""
-        self._each.be(self._well)
+        self._each.copy(self._well)
 
     def wait_seconds(self, tenant: Hashable, now: float, lane: Lane = Lane.TRANSACTIONAL) -> float:
         """How long one who joins now will wait, by how things go: a line that stands gets longer by itself.
