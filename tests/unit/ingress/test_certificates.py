@@ -15,8 +15,6 @@ from smtp_proxy.config import Settings
 from smtp_proxy.errors import CertificateProblem, ConfigurationError
 from smtp_proxy.ingress import certificates, ocsp
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
@@ -32,7 +30,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def read(**values: Any) -> certificates.CertificateSet:
-    return certificates.read(Settings.load(values, {}), NOW)
+    return certificates.read(Settings.load(values, {}), datetime.now(UTC))
 
 
 class TestStore:
@@ -155,7 +153,7 @@ class TestStaple:
         assert found.for_core()[0][2] == response
         until = found.renewal_of_staples()
         assert until is not None
-        assert timedelta(hours=22) < until - NOW < timedelta(days=1)
+        assert timedelta(hours=22) < until - datetime.now(UTC) < timedelta(days=1)
 
     def test_the_one_of_the_single_pair_has_a_setting(self, tmp_path: Path, authority: Authority) -> None:
         certificate = authority.pair(tmp_path, "a.example")
@@ -179,7 +177,9 @@ class TestStaple:
         self, tmp_path: Path, authority: Authority, changes: dict[str, Any], said: str
     ) -> None:
         certificate = authority.pair(tmp_path, "a.example")
-        found = ocsp.staple(authority.ocsp(certificate, **changes), (tmp_path / "fullchain.pem").read_bytes(), NOW)
+        found = ocsp.staple(
+            authority.ocsp(certificate, **changes), (tmp_path / "fullchain.pem").read_bytes(), datetime.now(UTC)
+        )
         assert (found.response, found.until) == (b"", None)
         assert said in found.refused
 
@@ -187,16 +187,16 @@ class TestStaple:
         other = authority.pair(tmp_path / "other", "a.example")
         certificate = authority.pair(tmp_path / "own", "a.example")
         chain = (tmp_path / "own" / "fullchain.pem").read_bytes()
-        assert "another certificate" in ocsp.staple(authority.ocsp(other), chain, NOW).refused
+        assert "another certificate" in ocsp.staple(authority.ocsp(other), chain, datetime.now(UTC)).refused
         (tmp_path / "impostor").mkdir()
         impostor = Authority(tmp_path / "impostor")  # of the same name, with another key
         whole = chain + authority.certificate_pem
-        assert ocsp.staple(authority.ocsp(certificate), whole, NOW).response
-        assert "another certificate" in ocsp.staple(impostor.ocsp(certificate), whole, NOW).refused
+        assert ocsp.staple(authority.ocsp(certificate), whole, datetime.now(UTC)).response
+        assert "another certificate" in ocsp.staple(impostor.ocsp(certificate), whole, datetime.now(UTC)).refused
 
     @pytest.mark.parametrize("response", [b"x", b"\x30\x03\x0a\x01\x06"])
     def test_garbage_and_a_refusal_are_left_off(self, tmp_path: Path, authority: Authority, response: bytes) -> None:
         authority.pair(tmp_path, "a.example")
-        found = ocsp.staple(response, (tmp_path / "fullchain.pem").read_bytes(), NOW)
+        found = ocsp.staple(response, (tmp_path / "fullchain.pem").read_bytes(), datetime.now(UTC))
         assert found.response == b""
         assert found.refused
