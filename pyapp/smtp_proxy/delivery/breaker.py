@@ -26,7 +26,7 @@ _PROBE_SECONDS: Final = 60.0
 class Breaker:
     """Times are monotonic seconds; `chance` is in [0, 1)."""
 
-    __slots__ = ("_chance", "_cool_down", "_failures", "_last", "_probe_until", "_until")
+    __slots__ = ("_chance", "_cool_down", "_failures", "_last", "_probe_until", "_until", "probe")
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
@@ -34,6 +34,7 @@ class Breaker:
         self._cool_down = COOL_DOWN_SECONDS
         self._until: float | None = None  # not None: open
         self._probe_until: float | None = None
+        self.probe = 0  # the number of the last one; only what comes of that one counts
         self._last = ""
 
     @property
@@ -67,25 +68,30 @@ class Breaker:
         if not self.may_go(now):
             return False
         self._probe_until = now + _PROBE_SECONDS
+        self.probe += 1
         return True
 
-    def not_asked(self) -> None:
-        """The probe learned nothing; the next one who asks is the probe."""
-        self._probe_until = None
+    def not_asked(self, probe: int) -> None:
+        """The probe learned nothing; the next one who asks is the probe, unless another is already."""
+        if probe == self.probe:
+            self._probe_until = None
 
     def succeeded(self) -> None:
         """It was reached and talked to us."""
         self._failures, self._until, self._probe_until, self._cool_down = 0, None, None, COOL_DOWN_SECONDS
 
-    def failed(self, now: float, text: str) -> bool:
-        """It could not be used. Returns whether the breaker opened by this, or opened anew."""
+    def failed(self, now: float, text: str, probe: int = 0) -> bool:
+        """It could not be used. Returns whether the breaker opened by this, or opened anew.
+
+        `probe`: which one this was; 0: none.
+        """
         self._failures += 1
         self._last = text
         if self._until is None:
             if self._failures < FAILURES:
                 return False
-        elif self._probe_until is None:
-            return False  # began before it opened: no news
+        elif self._probe_until is None or probe != self.probe:
+            return False  # began before it opened, or gave way to the probe that is under way: no news
         else:
             self._cool_down = min(self._cool_down * 2, COOL_DOWN_MAX_SECONDS)
         self._probe_until = None

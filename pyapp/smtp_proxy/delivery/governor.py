@@ -71,7 +71,7 @@ class Busy(DeliveryError):
 class Permit:
     """To run one transaction; given back with `Governor.leave`."""
 
-    __slots__ = ("began_at", "destination", "lease", "probed", "route")
+    __slots__ = ("began_at", "destination", "lease", "probe", "probed", "route")
 
     def __init__(self, route: Route, destination: _Destination, began_at: float) -> None:
         self.route = route
@@ -79,6 +79,7 @@ class Permit:
         self.began_at = began_at
         self.lease: Lease | None = None
         self.probed: Breaker | None = None  # half-open: what comes of this transaction decides
+        self.probe = 0  # its number
 
 
 class _Destination:
@@ -142,7 +143,8 @@ class Governor:
             self._end(destination, None, now)
             raise self._closed(breaker, route, destination, now)
         permit = Permit(route, destination, now)
-        permit.probed = breaker if breaker is not None and breaker.is_open else None
+        if breaker is not None and breaker.is_open:
+            permit.probed, permit.probe = breaker, breaker.probe
         if route.is_limited:
             permit.lease = await self._share(permit, tenant)
         return permit
@@ -293,7 +295,7 @@ class Governor:
         if verdict is Verdict.WELL or verdict is Verdict.PUT_OFF:
             self._reached(permit)
         elif verdict is not Verdict.NOTHING:
-            self._failed(permit.route, text, now)
+            self._failed(permit, text, now)
         pace = permit.destination.pace
         was_full = pace.is_full
         if verdict is Verdict.WELL:
@@ -325,14 +327,14 @@ class Governor:
             log.info("%s is back", route.remote, extra={"action": "breaker_closed", "remote": route.remote})
         breaker.succeeded()
 
-    def _failed(self, route: Route, text: str, now: float) -> None:
-        key = _hop(route)
+    def _failed(self, permit: Permit, text: str, now: float) -> None:
+        route, key = permit.route, _hop(permit.route)
         breaker = self._breakers.get(key)
         if breaker is None:
             self._forget_breakers(now)
             breaker = self._breakers[key] = Breaker(self._chance)
         was_open = breaker.is_open
-        if breaker.failed(now, text):
+        if breaker.failed(now, text, permit.probe):
             BREAKER_OPENED.labels(route.name).inc()
             if not was_open:
                 BREAKERS_OPEN.labels(route.name).inc()
@@ -365,7 +367,7 @@ class Governor:
 def _give_probe_back(permit: Permit) -> None:
     """Nothing was learned of the next hop, so whoever comes next may be the probe."""
     if permit.probed is not None:
-        permit.probed.not_asked()
+        permit.probed.not_asked(permit.probe)
 
 
 def _is_throttled(route: Route, transcript: Transcript) -> bool:

@@ -45,7 +45,7 @@ def test_a_failed_probe_doubles_the_cool_down_up_to_a_bound() -> None:
         while not breaker.allows(now):
             now += 0.5
         waits.append(now - began)
-        assert breaker.failed(now, "refused")
+        assert breaker.failed(now, "refused", breaker.probe)
     assert waits[:3] == [COOL_DOWN_SECONDS, COOL_DOWN_SECONDS * 2, COOL_DOWN_SECONDS * 4]
     assert waits[-1] == COOL_DOWN_MAX_SECONDS
 
@@ -60,6 +60,28 @@ def test_what_began_before_it_opened_is_no_news() -> None:
     breaker = opened()
     assert not breaker.failed(10.0, "refused")
     assert breaker.allows(COOL_DOWN_SECONDS)
+
+
+def test_what_began_before_it_opened_is_no_news_of_a_probe_that_is_under_way() -> None:
+    """It was counted as the probe's failure: the real one went on for nothing, and the pause was twice as long."""
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    assert not breaker.failed(COOL_DOWN_SECONDS + 1, "timed out")
+    assert breaker.is_probed(COOL_DOWN_SECONDS + 1)
+    assert breaker.failed(COOL_DOWN_SECONDS + 2, "refused", breaker.probe)
+    assert breaker.allows(COOL_DOWN_SECONDS * 3 + 2), "the second pause, not the third"
+
+
+def test_a_probe_that_gave_way_decides_nothing() -> None:
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    first = breaker.probe
+    assert breaker.allows(COOL_DOWN_SECONDS + 60)
+    assert not breaker.failed(COOL_DOWN_SECONDS + 61, "timed out", first)
+    breaker.not_asked(first)
+    assert breaker.is_probed(COOL_DOWN_SECONDS + 61)
+    breaker.not_asked(breaker.probe)
+    assert breaker.may_go(COOL_DOWN_SECONDS + 61)
 
 
 def test_the_text_names_failures_and_when_it_is_probed() -> None:

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from virtual_time import LoopClock
+from virtual_time import LoopClock, VirtualTimeLoop
 
 from smtp_proxy.delivery.breaker import COOL_DOWN_SECONDS, FAILURES
 from smtp_proxy.delivery.governor import PATIENCE_SECONDS, Blocked, Busy, Governor, Permit
@@ -63,12 +63,14 @@ async def turned_away(ruler: Governor, count: int, to: Route = TO) -> list[float
     return seconds
 
 
-async def deliver(ruler: Governor, to: Route, seconds: float) -> int:
-    """As a worker does: come back when told to. How often it was sent away."""
+async def deliver(ruler: Governor, to: Route, seconds: float, away: list[float] | None = None) -> int:
+    """As a worker does: come back when told to. How often it was sent away; `away`: for how long each time."""
+    away = [] if away is None else away
     for times in range(1000):
         try:
             permit = await ruler.enter(to, "a", FREE_TURN)
         except Busy as busy:
+            away.append(busy.seconds)
             ruler.sent_back(to, busy.seconds)
             await asyncio.sleep(busy.seconds)
         else:
@@ -180,6 +182,37 @@ async def test_a_probe_of_which_nothing_comes_gives_way_to_another_after_a_minut
     assert 60 < lasted < 60 + 1.5 * 60, "who comes just before that is away for as long again, more or less"
     ruler.leave(first, went)
     assert await deliver(ruler, TO, EACH_SECONDS) == 0
+
+
+async def test_what_began_before_the_circuit_opened_does_not_fail_for_the_probe() -> None:
+    """A read that timed out meanwhile put all mail off by the schedule of retries, though the probe was under way."""
+    ruler = governor()
+    old = await ruler.enter(TO, "a", FREE_TURN)
+    await fail(ruler)
+    permit = await probe(ruler)
+    ruler.leave(old, GONE)
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(TO, "a", FREE_TURN)
+    ruler.leave(permit, WELL)
+    assert await deliver(ruler, TO, EACH_SECONDS) == 0
+
+
+@pytest.mark.parametrize("stood", [0.5, 1.0])
+async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: float) -> None:
+    """All that were under way then looked slow; mail that came in the seconds after was away for two minutes."""
+    loop, ruler = asyncio.get_running_loop(), Governor(LoopClock(), random.Random(1).random)
+    assert isinstance(loop, VirtualTimeLoop)
+    to = replace(TO, connections=48)
+    away: list[float] = []
+    tasks = [asyncio.create_task(deliver(ruler, to, 0.12, away)) for _ in range(5000)]
+    for n in range(20 * 380):
+        if n == 3 * 380:
+            loop._pass(stood)
+        tasks.append(asyncio.create_task(deliver(ruler, to, 0.12, away)))
+        await asyncio.sleep(1 / 380)
+    await asyncio.gather(*tasks)
+    assert away
+    assert max(away) < 40
 
 
 @pytest.mark.parametrize("tenants", [1, 10, 400])
