@@ -34,7 +34,7 @@ test-rust:
 	cd core_rs/fuzz && $(CARGO) test --locked --quiet
 
 test-python:
-	$(PYTHON_BIN)/pytest $(PYTEST_ARGS)
+	$(PYTHON_BIN)/python tests/side_by_side.py $(PYTEST_ARGS)
 
 lint: setup setup-infra lint-python lint-rust ## formatters and linters, both languages
 
