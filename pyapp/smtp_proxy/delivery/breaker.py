@@ -34,7 +34,7 @@ class Breaker:
         self._cool_down = COOL_DOWN_SECONDS
         self._until: float | None = None  # not None: open
         self._probe_until: float | None = None
-        self.probe = 0  # the number of the last one; only what comes of that one counts
+        self.probe = 0  # the number of the last one; only that one's failure counts
         self._last = ""
 
     @property

@@ -78,7 +78,7 @@ class Permit:
         self.destination = destination
         self.began_at = began_at
         self.lease: Lease | None = None
-        self.probed: Breaker | None = None  # half-open: what comes of this transaction decides
+        self.probed: Breaker | None = None  # half-open: should this transaction fail, it stays open
         self.probe = 0  # its number
 
 
@@ -334,7 +334,7 @@ class Governor:
             self._forget_breakers(now)
             breaker = self._breakers[key] = Breaker(self._chance)
         was_open = breaker.is_open
-        if breaker.failed(now, text, permit.probe):
+        if breaker.failed(now, text, permit.probe if permit.probed is breaker else 0):
             BREAKER_OPENED.labels(route.name).inc()
             if not was_open:
                 BREAKERS_OPEN.labels(route.name).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,20 @@ def test_what_fails_after_it_was_back_or_at_rest_is_still_no_pace() -> None:
         line.begin(began)
         line.end(30.0, began + 30, well=False)
         assert line.pace_seconds(1) == 0.05
+
+
+def test_after_it_is_back_it_is_as_if_nothing_had_failed() -> None:
+    waits = []
+    for failures in (0, 500):
+        line: Line[str] = Line(0.0)
+        for n in range(500 + failures):
+            line.begin(n / 500)
+            line.end(0.2, n / 500, well=n < 500)
+        line.recovered()
+        line.begin(3.0)
+        line.end(60.0, 3.0)
+        waits.append(line.wait_seconds("a", 3.0))
+    assert waits[0] == pytest.approx(waits[1])
 
 
 def rounds(line: Line[str], now: float, seconds: float, *, times: int) -> float:

@@ -197,6 +197,50 @@ async def test_what_began_before_the_circuit_opened_does_not_fail_for_the_probe(
     assert await deliver(ruler, TO, EACH_SECONDS) == 0
 
 
+@pytest.mark.parametrize("gave_way", [False, True])
+async def test_a_probe_of_a_circuit_that_closed_since_does_not_fail_for_that_of_the_next(gave_way: bool) -> None:
+    """Each circuit counts its probes from one."""
+    ruler = governor()
+    old = await ruler.enter(TO, "a", FREE_TURN)
+    await fail(ruler)
+    first = await probe(ruler)
+    if gave_way:
+        await asyncio.sleep(61)
+        ruler.leave(await probe(ruler), WELL)
+    else:
+        ruler.leave(old, WELL)
+    await fail(ruler)
+    permit = await probe(ruler)
+    ruler.leave(first, GONE)
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(TO, "a", FREE_TURN)
+    ruler.leave(permit, WELL)
+    assert await deliver(ruler, TO, EACH_SECONDS) == 0
+
+
+async def test_every_probe_that_fails_keeps_the_circuit_open() -> None:
+    ruler = governor()
+    await fail(ruler)
+    for seconds in (10, 20, 40):
+        ruler.leave(await probe(ruler), GONE)
+        with pytest.raises(Blocked, match=f"probed again in {seconds} s"):
+            await ruler.enter(TO, "a", FREE_TURN)
+
+
+async def test_a_probe_that_gave_way_and_was_broken_off_makes_no_room_for_a_third() -> None:
+    ruler = governor()
+    await fail(ruler)
+    first = await probe(ruler)
+    await asyncio.sleep(61)
+    permit = await probe(ruler)
+    ruler.leave(first, None)
+    with pytest.raises(Busy, match="being probed"):
+        await ruler.enter(TO, "a", FREE_TURN)
+    ruler.leave(permit, None)
+    ruler.leave(await probe(ruler), WELL)
+    assert await deliver(ruler, TO, EACH_SECONDS) == 0
+
+
 @pytest.mark.parametrize("stood", [0.5, 1.0])
 async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: float) -> None:
     """All that were under way then looked slow; mail that came in the seconds after was away for two minutes."""
