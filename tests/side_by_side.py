@@ -1,6 +1,6 @@
 """Every Python test: first those that need both cores, then those that mostly wait beside those that mostly compute.
 
-    python tests/side_by_side.py [what pytest takes, but no paths]
+    python tests/side_by_side.py [what pytest takes, but no paths, and nothing that names one file for its results]
 
 One after the other they take half as long again. What runs beside the first is printed when it is over.
 """
@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 # Whole systems under load, whose tests say how long something may take.
 ALONE = ("tests/e2e",)
 WAITING = ("tests/integration",)
 # Pytest's exit codes. Of one part, `-k` may have left nothing.
-INTERRUPTED, NOTHING_COLLECTED = 2, 5
+INTERRUPTED, BAD_USAGE, NOTHING_COLLECTED = 2, 4, 5
 
 
 def the_rest(root: Path) -> list[str]:
@@ -37,22 +39,64 @@ def status(codes: Sequence[int]) -> int:
     return bad[0] if bad else min(codes)
 
 
+def unsuitable(root: Path, options: Sequence[str]) -> str:
+    """What of it would not do for several sessions; empty: nothing."""
+    for option in options:
+        if option.startswith(("--basetemp", "--junit")):
+            return option
+        if "/" in option and (root / option.split("::")[0]).exists():
+            return option
+    return ""
+
+
+class Parts:
+    """The sessions of pytest, which signals end; after one that should, none is begun any more."""
+
+    def __init__(self, root: Path, options: Sequence[str]) -> None:
+        self._root = root
+        self._pytest = [sys.executable, "-m", "pytest", *options]
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.is_over = False
+
+    def begin(self, arguments: Sequence[str], said: IO[bytes] | None = None) -> Callable[[], int]:
+        """Begin one, which says there what it has to say. Returns how to wait for its exit code."""
+        if self.is_over:
+            return lambda: INTERRUPTED
+        error = None if said is None else subprocess.STDOUT
+        part = subprocess.Popen([*self._pytest, *arguments], cwd=self._root, stdout=said, stderr=error)
+        self._running.append(part)
+        return part.wait
+
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-C reaches every session by itself, and each takes its servers down; SIGTERM comes here alone."""
+        self.is_over = True
+        if number == signal.SIGTERM:
+            for part in self._running:
+                part.terminate()
+
+
 def run(root: Path, options: Sequence[str]) -> int:
-    """Returns pytest's exit code; of Ctrl-C its own, when it has taken its servers down."""
-    signal.signal(signal.SIGINT, lambda *_: None)  # it reaches every pytest too, and is theirs to end by
-    pytest = [sys.executable, "-m", "pytest", *options]
-    codes = [subprocess.Popen([*pytest, *ALONE], cwd=root).wait()]
-    if codes[0] == INTERRUPTED:
-        return INTERRUPTED
+    """Returns pytest's exit code, when all of it has ended."""
+    parts = Parts(root, options)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, parts.stop)
+    codes = [parts.begin(ALONE)()]
     with tempfile.TemporaryFile() as said:
-        beside = subprocess.Popen([*pytest, *the_rest(root)], cwd=root, stdout=said, stderr=subprocess.STDOUT)
-        codes.append(subprocess.Popen([*pytest, *WAITING], cwd=root).wait())
-        codes.append(beside.wait())
+        beside = parts.begin(the_rest(root), said)
+        codes += [parts.begin(WAITING)(), beside()]
         said.seek(0)
         shutil.copyfileobj(said, sys.stdout.buffer)
         sys.stdout.flush()
-    return status(codes)
+    return INTERRUPTED if parts.is_over else status(codes)
+
+
+def main(options: Sequence[str]) -> int:
+    """Returns the exit code."""
+    if wrong := unsuitable(ROOT, options):
+        sys.stderr.write(f"{wrong}: does not suit several sessions; for some tests, call .venv/bin/pytest\n")
+        return BAD_USAGE
+    return run(ROOT, options)
 
 
 if __name__ == "__main__":
-    sys.exit(run(ROOT, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

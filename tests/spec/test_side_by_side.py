@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ import pathlib, time, pytest
 @pytest.fixture
 def server():
     yield
+    pathlib.Path("ending").touch()
     time.sleep(1)
     pathlib.Path("ended").touch()
 
@@ -69,27 +72,79 @@ def test_options_may_leave_nothing_of_a_part_but_not_of_all(checkout: Path) -> N
     assert run(checkout, "-k", "nothing").returncode == side_by_side.NOTHING_COLLECTED
 
 
-def test_ctrl_c_lets_the_servers_of_tests_end_and_begins_nothing_more(checkout: Path) -> None:
+def test_what_can_not_be_imported_fails_all_and_the_others_still_run(checkout: Path) -> None:
+    """Pytest ends then as it does by Ctrl-C."""
+    (checkout / "tests/e2e/test_bad.py").write_text("import there_is_no_such_module\n")
+    done = run(checkout, "-v")
+    assert done.returncode == side_by_side.INTERRUPTED
+    assert done.stdout.count(" PASSED") == 3
+
+
+@contextmanager
+def running(checkout: Path) -> Iterator[subprocess.Popen[str]]:
+    """Up to where a test is under way."""
     (checkout / "tests/e2e/test_long.py").write_text(LONG)
-    running = subprocess.Popen(
+    with subprocess.Popen(
         command(checkout), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    with running:
-        for _ in range(600):
-            if (checkout / "began").exists():
-                break
-            time.sleep(0.1)
-        os.killpg(running.pid, signal.SIGINT)
-        said, _ = running.communicate()
-    assert running.returncode == side_by_side.INTERRUPTED
-    assert (checkout / "ended").exists()
-    assert "KeyboardInterrupt" in said
+    ) as process:
+        until_there(checkout / "began")
+        yield process
+
+
+def until_there(file: Path) -> None:
+    for _ in range(600):
+        if file.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{file.name} did not come")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_ctrl_c_lets_the_servers_of_tests_end_and_begins_nothing_more(checkout: Path, again: bool) -> None:
+    """Though pytest has an exit code of its own for it only as long as it runs tests."""
+    with running(checkout) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        if again:
+            until_there(checkout / "ending")
+            os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate()
+    assert process.returncode == side_by_side.INTERRUPTED
+    assert (checkout / "ended").exists() is not again
     assert "test_1.py" not in said
+
+
+def test_sigterm_leaves_nothing_running(checkout: Path) -> None:
+    with running(checkout) as process:
+        process.terminate()
+        said, _ = process.communicate(timeout=30)  # the end of its output: nobody has it any more
+    assert process.returncode == side_by_side.INTERRUPTED
+    assert "test_1.py" not in said
+
+
+@pytest.mark.parametrize(
+    ("option", "suits"),
+    [
+        ("tests/unit", False),
+        ("tests/spec/test_clock.py::test_none", False),
+        ("--basetemp=/x", False),
+        ("--junitxml=x", False),
+        ("-v", True),
+        ("tests", True),  # of `-k`
+        ("a/b", True),
+    ],
+)
+def test_what_would_run_in_every_session_is_refused(
+    option: str, suits: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(side_by_side, "run", lambda _root, options: 0)
+    assert side_by_side.main(["-q", option]) == (0 if suits else side_by_side.BAD_USAGE)
+    assert (option in capsys.readouterr().err) is not suits
 
 
 def test_the_worst_that_is_no_failure_of_a_test_counts_too() -> None:
     assert side_by_side.status([0, -9, 0]) == -9
     assert side_by_side.status([5, 0, 2]) == 2
+    assert side_by_side.status([0, 3, 4]) == 3
     assert side_by_side.status([5, 0, 5]) == 0
 
 

@@ -278,21 +278,19 @@ class TestRefusedHere:
 class TestDsn:
     """RFC 3461 5.2.1: what was asked for goes on as it was, to a server that offers DSN."""
 
-    ASKED = Job(
-        dataclasses.replace(envelope(), ret=Ret.FULL, envid="QQ+2B1"),
-        (
-            Recipient(0, "a@x", 1, Notify.SUCCESS | Notify.FAILURE, "rfc822;A+2Bb@x"),
-            Recipient(1, "b@x", 1),
-            Recipient(2, "c@x", 1, Notify.NEVER),
-            Recipient(3, "d@x", 1, None, "utf-8;jörg@x"),
-        ),
+    ASKED = (
+        Recipient(0, "a@x", 1, Notify.SUCCESS | Notify.FAILURE, "rfc822;A+2Bb@x"),
+        Recipient(1, "b@x", 1),
+        Recipient(2, "c@x", 1, Notify.NEVER),
+        Recipient(3, "d@x", 1, None, "utf-8;jörg@x"),
     )
 
     async def deliver(self, transport_to: TransportTo, *extensions: bytes) -> ScriptedServer:
         server = ScriptedServer(extensions=extensions)
+        asking = dataclasses.replace(envelope(), ret=Ret.FULL, envid="QQ+2B1")
         async with server.running():
             transport = transport_to(server.port)
-            results = await transport.deliver(self.ASKED)
+            results = await transport.deliver(Job(asking, self.ASKED))
             await transport.close()
         assert {r.outcome for r in results} == {Outcome.DELIVERED}
         return server
