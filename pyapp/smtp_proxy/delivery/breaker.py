@@ -5,7 +5,10 @@
                                     └──── it failed: twice as long, with jitter ◀
 
 Only what concerns the next hop as a whole counts: no connection, no TLS, no answer in time, 421. A reply to one
-recipient does not. Pure: time and chance are given.
+recipient does not. Whatever goes well closes the circuit. Of failures only those of its probes count, those included
+that gave way to another: of a next hop that hangs for longer than that, every one does.
+
+Pure: time and chance are given.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Breaker:
         self._cool_down = COOL_DOWN_SECONDS
         self._until: float | None = None  # not None: open
         self._probe_until: float | None = None
-        self.probe = 0  # the number of the last one; only that one's failure counts
+        self.probe = 0  # the number of the last one
         self._last = ""
 
     @property
@@ -83,15 +86,15 @@ class Breaker:
     def failed(self, now: float, text: str, probe: int = 0) -> bool:
         """It could not be used. Returns whether the breaker opened by this, or opened anew.
 
-        `probe`: which one this was; 0: none.
+        `probe`: which one of this breaker's it was; 0: none of them.
         """
         self._failures += 1
         self._last = text
         if self._until is None:
             if self._failures < FAILURES:
                 return False
-        elif self._probe_until is None or probe != self.probe:
-            return False  # began before it opened, or gave way to the probe that is under way: no news
+        elif self._probe_until is None or not probe:
+            return False  # began before it opened, or another probe failed just before: no news
         else:
             self._cool_down = min(self._cool_down * 2, COOL_DOWN_MAX_SECONDS)
         self._probe_until = None

@@ -72,16 +72,26 @@ def test_what_began_before_it_opened_is_no_news_of_a_probe_that_is_under_way() -
     assert breaker.allows(COOL_DOWN_SECONDS * 3 + 2), "the second pause, not the third"
 
 
-def test_a_probe_that_gave_way_decides_nothing() -> None:
+def test_a_probe_that_gave_way_and_learned_nothing_makes_no_room_for_a_third() -> None:
     breaker = opened()
     assert breaker.allows(COOL_DOWN_SECONDS)
     first = breaker.probe
     assert breaker.allows(COOL_DOWN_SECONDS + 60)
-    assert not breaker.failed(COOL_DOWN_SECONDS + 61, "timed out", first)
     breaker.not_asked(first)
     assert breaker.is_probed(COOL_DOWN_SECONDS + 61)
     breaker.not_asked(breaker.probe)
     assert breaker.may_go(COOL_DOWN_SECONDS + 61)
+
+
+def test_of_probes_that_all_hang_the_first_to_fail_opens_it_anew_and_the_next_is_no_news() -> None:
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    first = breaker.probe
+    assert breaker.allows(COOL_DOWN_SECONDS + 60)
+    assert breaker.failed(COOL_DOWN_SECONDS + 90, "timed out", first)
+    assert not breaker.failed(COOL_DOWN_SECONDS + 91, "timed out", breaker.probe)
+    assert not breaker.may_go(COOL_DOWN_SECONDS * 3 + 89)
+    assert breaker.may_go(COOL_DOWN_SECONDS * 3 + 90)
 
 
 def test_the_text_names_failures_and_when_it_is_probed() -> None:

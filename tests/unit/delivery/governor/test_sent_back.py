@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from dataclasses import replace
 
@@ -225,6 +226,33 @@ async def test_every_probe_that_fails_keeps_the_circuit_open() -> None:
         ruler.leave(await probe(ruler), GONE)
         with pytest.raises(Blocked, match=f"probed again in {seconds} s"):
             await ruler.enter(TO, "a", FREE_TURN)
+
+
+@pytest.mark.parametrize("hangs", [30, 61, 300])
+async def test_a_next_hop_that_hangs_is_probed_less_and_less_and_not_only_busy(hangs: int) -> None:
+    """Longer than a minute, so that each probe gives way to another before it fails."""
+    ruler, clock = governor(), asyncio.get_running_loop().time
+    await fail(ruler)
+    began, probes, blocked = clock(), [], 0
+
+    async def hang(permit: Permit) -> None:
+        await asyncio.sleep(hangs)
+        ruler.leave(permit, GONE)
+
+    tasks = []
+    while clock() - began < 3600:
+        try:
+            tasks.append(asyncio.create_task(hang(await ruler.enter(TO, "a", FREE_TURN))))
+            probes.append(clock())
+        except Blocked:
+            blocked += 1
+        except Busy as busy:
+            ruler.sent_back(TO, busy.seconds)
+        await asyncio.sleep(1)
+    assert blocked > 1500
+    assert len(probes) < 35
+    assert max(late - early for early, late in itertools.pairwise(probes)) > 200
+    await asyncio.gather(*tasks)
 
 
 async def test_a_probe_that_gave_way_and_was_broken_off_makes_no_room_for_a_third() -> None:
