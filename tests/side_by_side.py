@@ -2,11 +2,13 @@
 
     python tests/side_by_side.py [what pytest takes, but no paths, and nothing that names one file for its results]
 
-One after the other they take half as long again. What runs beside the first is printed when it is over.
+One after the other they take half as long again. What the last had to say is printed when all are over. `-x` ends its
+own session alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import subprocess
@@ -41,10 +43,10 @@ def status(codes: Sequence[int]) -> int:
 
 def unsuitable(root: Path, options: Sequence[str]) -> str:
     """What of it would not do for several sessions; empty: nothing."""
-    for option in options:
-        if option.startswith(("--basetemp", "--junit")):
+    for before, option in itertools.pairwise(["", *options]):
+        if option.startswith(("--basetemp", "--junit", "--log-file", "--benchmark-json")):
             return option
-        if "/" in option and (root / option.split("::")[0]).exists():
+        if before not in ("-k", "-m") and (root / option.split("::")[0]).exists():
             return option
     return ""
 
@@ -65,14 +67,19 @@ class Parts:
         error = None if said is None else subprocess.STDOUT
         part = subprocess.Popen([*self._pytest, *arguments], cwd=self._root, stdout=said, stderr=error)
         self._running.append(part)
+        if self.is_over:  # since a moment ago
+            self._interrupt()
         return part.wait
 
     def stop(self, number: int, _frame: FrameType | None) -> None:
-        """Ctrl-C reaches every session by itself, and each takes its servers down; SIGTERM comes here alone."""
+        """Each takes its servers down. Ctrl-C reaches every session by itself; SIGTERM comes here alone."""
         self.is_over = True
         if number == signal.SIGTERM:
-            for part in self._running:
-                part.terminate()
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        for part in self._running:
+            part.send_signal(signal.SIGINT)
 
 
 def run(root: Path, options: Sequence[str]) -> int:
