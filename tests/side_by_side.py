@@ -2,8 +2,8 @@
 
     python tests/side_by_side.py [what pytest takes, but no paths, and nothing that names one file for its results]
 
-One after the other they take half as long again. What the last had to say is printed when all are over. `-x` ends its
-own session alone.
+One after the other they take half as long again. What those that mostly compute had to say is printed when all are
+over. `-x` ends its own session alone.
 """
 
 from __future__ import annotations
@@ -68,18 +68,15 @@ class Parts:
         part = subprocess.Popen([*self._pytest, *arguments], cwd=self._root, stdout=said, stderr=error)
         self._running.append(part)
         if self.is_over:  # since a moment ago
-            self._interrupt()
+            part.send_signal(signal.SIGINT)
         return part.wait
 
     def stop(self, number: int, _frame: FrameType | None) -> None:
         """Each takes its servers down. Ctrl-C reaches every session by itself; SIGTERM comes here alone."""
         self.is_over = True
         if number == signal.SIGTERM:
-            self._interrupt()
-
-    def _interrupt(self) -> None:
-        for part in self._running:
-            part.send_signal(signal.SIGINT)
+            for part in self._running:
+                part.send_signal(signal.SIGINT)
 
 
 def run(root: Path, options: Sequence[str]) -> int:

@@ -5,8 +5,8 @@
                                     └──── it failed: twice as long, with jitter ◀
 
 Only what concerns the next hop as a whole counts: no connection, no TLS, no answer in time, 421. A reply to one
-recipient does not. Whatever goes well closes the circuit. Of failures only those of its probes count, those included
-that gave way to another: of a next hop that hangs for longer than that, every one does.
+recipient does not. Whatever goes well closes the circuit. While it is open, of failures only those of its probes count,
+those included that gave way to another after a minute: of a next hop that hangs for longer, every one does.
 
 Pure: time and chance are given.
 """
@@ -22,7 +22,7 @@ FAILURES: Final = 5  # in a row
 COOL_DOWN_SECONDS: Final = 5.0  # the first, about as long as a restart; each probe that fails doubles it
 COOL_DOWN_MAX_SECONDS: Final = 300.0
 JITTER: Final = 0.2  # share by which a cool-down is shorter or longer, so that a fleet does not probe as one
-# A probe that nobody reports on (its delivery was broken off) gives way to another after so long.
+# A probe of which nothing has come gives way to another after so long.
 _PROBE_SECONDS: Final = 60.0
 
 
@@ -76,8 +76,8 @@ class Breaker:
 
     def not_asked(self, probe: int) -> None:
         """The probe learned nothing; the next one who asks is the probe, unless another is already."""
-        if probe == self.probe:
-            self._probe_until = None
+        if probe == self.probe and self._probe_until is not None:
+            self._probe_until = self._until  # which is past: an older one may still fail
 
     def succeeded(self) -> None:
         """It was reached and talked to us."""
@@ -94,7 +94,7 @@ class Breaker:
             if self._failures < FAILURES:
                 return False
         elif self._probe_until is None or not probe:
-            return False  # began before it opened, or another probe failed just before: no news
+            return False  # began before it opened, or another probe failed before and none went since: no news
         else:
             self._cool_down = min(self._cool_down * 2, COOL_DOWN_MAX_SECONDS)
         self._probe_until = None

@@ -365,7 +365,7 @@ class Governor:
 
 
 def _give_probe_back(permit: Permit) -> None:
-    """Nothing was learned of the next hop, so whoever comes next may be the probe."""
+    """Nothing was learned of the next hop, so whoever comes next may be the probe, unless another is already."""
     if permit.probed is not None:
         permit.probed.not_asked(permit.probe)
 

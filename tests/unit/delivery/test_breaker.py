@@ -83,6 +83,28 @@ def test_a_probe_that_gave_way_and_learned_nothing_makes_no_room_for_a_third() -
     assert breaker.may_go(COOL_DOWN_SECONDS + 61)
 
 
+def test_one_that_gave_way_still_fails_when_its_successor_learned_nothing() -> None:
+    """Where a limit let one go at a time, and the one that hung was it, the circuit never opened anew."""
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    first = breaker.probe
+    assert breaker.allows(COOL_DOWN_SECONDS + 60)
+    breaker.not_asked(breaker.probe)
+    assert breaker.failed(COOL_DOWN_SECONDS + 90, "timed out", first)
+
+
+def test_one_that_is_broken_off_when_another_has_failed_changes_nothing() -> None:
+    breaker = opened()
+    assert breaker.allows(COOL_DOWN_SECONDS)
+    first = breaker.probe
+    assert breaker.allows(COOL_DOWN_SECONDS + 60)
+    second = breaker.probe
+    assert breaker.allows(COOL_DOWN_SECONDS + 120)
+    assert breaker.failed(COOL_DOWN_SECONDS + 130, "timed out", first)
+    breaker.not_asked(breaker.probe)
+    assert not breaker.failed(COOL_DOWN_SECONDS + 131, "timed out", second)
+
+
 def test_of_probes_that_all_hang_the_first_to_fail_opens_it_anew_and_the_next_is_no_news() -> None:
     breaker = opened()
     assert breaker.allows(COOL_DOWN_SECONDS)

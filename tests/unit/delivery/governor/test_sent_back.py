@@ -228,10 +228,13 @@ async def test_every_probe_that_fails_keeps_the_circuit_open() -> None:
             await ruler.enter(TO, "a", FREE_TURN)
 
 
-@pytest.mark.parametrize("hangs", [30, 61, 300])
-async def test_a_next_hop_that_hangs_is_probed_less_and_less_and_not_only_busy(hangs: int) -> None:
-    """Longer than a minute, so that each probe gives way to another before it fails."""
-    ruler, clock = governor(), asyncio.get_running_loop().time
+@pytest.mark.parametrize("limit", [0, 1])
+@pytest.mark.parametrize(("hangs", "least"), [(30, 2500), (61, 2500), (300, 1000), (600, 250)])
+async def test_a_next_hop_that_hangs_is_probed_less_and_less_and_not_only_busy(
+    hangs: int, least: int, limit: int
+) -> None:
+    """Longer than a minute, so that each probe gives way to another before it fails, or can not go for the limit."""
+    ruler, clock, to = governor(), asyncio.get_running_loop().time, replace(TO, tenant_connections=limit)
     await fail(ruler)
     began, probes, blocked = clock(), [], 0
 
@@ -242,14 +245,14 @@ async def test_a_next_hop_that_hangs_is_probed_less_and_less_and_not_only_busy(h
     tasks = []
     while clock() - began < 3600:
         try:
-            tasks.append(asyncio.create_task(hang(await ruler.enter(TO, "a", FREE_TURN))))
+            tasks.append(asyncio.create_task(hang(await ruler.enter(to, "a", FREE_TURN))))
             probes.append(clock())
         except Blocked:
             blocked += 1
         except Busy as busy:
-            ruler.sent_back(TO, busy.seconds)
+            ruler.sent_back(to, busy.seconds)
         await asyncio.sleep(1)
-    assert blocked > 1500
+    assert blocked > least
     assert len(probes) < 35
     assert max(late - early for early, late in itertools.pairwise(probes)) > 200
     await asyncio.gather(*tasks)
