@@ -79,6 +79,8 @@ class Pool:
                         raise
                     if fresh:
                         raise
+                    if self._idle:
+                        continue  # given back meanwhile, when nobody waited who could have been told
             await self._wait_turn()
 
     def release(self, connection: Connection) -> None:

@@ -12,6 +12,8 @@ import pytest
 from mail import BODY, envelope, job
 from scripted_server import HANG_UP, STALL, Answer, ScriptedServer
 
+from smtp_proxy.delivery.pool import Pool
+from smtp_proxy.delivery.route import Route
 from smtp_proxy.delivery.smtp import SmtpTransport
 from smtp_proxy.model.attempt import Kind, Outcome, RecipientResult
 from smtp_proxy.model.dsn import Notify, Ret
@@ -436,10 +438,28 @@ class TestPool:
             await transport.close()
         assert {r[0].outcome for r in results} == {Outcome.DELIVERED}
 
+    async def test_turned_away_when_the_only_connection_is_idle_again(self) -> None:
+        """It was given back while another was being made, so nobody said that it was free, until it was idle long."""
+        server = ScriptedServer()
+        server.answers["GREETING"] = lambda _: b"220 hi\r\n" if server.connections == 1 else b""
+        async with server.running():
+            pool = Pool(Route("127.0.0.1", server.port, "none", "proxy.example", idle_seconds=3600.0))
+            first, _ = await pool.acquire()
+            (served,) = server.open
+            second = asyncio.create_task(pool.acquire())
+            while not (to_be_turned_away := server.open - {served}):
+                await asyncio.sleep(0.001)
+            pool.release(first)
+            to_be_turned_away.pop().write(b"421 4.7.0 too many\r\n")
+            async with asyncio.timeout(20):
+                assert await second == (first, True)
+            pool.release(first)
+            await pool.close()
+
     async def test_cancelled_deliveries_leave_no_connection_behind(self, transport_to: TransportTo) -> None:
         server = ScriptedServer(answers={"DOT": STALL})
         async with server.running():
-            transport = transport_to(server.port, connections=1, data_timeout_seconds=30.0)
+            transport = transport_to(server.port, connections=1)
             deliveries = [asyncio.create_task(transport.deliver(job())) for _ in range(3)]
             await asyncio.sleep(0.1)
             for delivery in deliveries:
