@@ -22,7 +22,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._seconds
 
     def _pass(self, seconds: float) -> None:
-        self._seconds += seconds
+        self._seconds = round(self._seconds + seconds, 9)  # else thousands of short waits add up to their roundings
 
 
 class LoopClock:

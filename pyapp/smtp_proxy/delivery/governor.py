@@ -3,7 +3,7 @@
 Each destination (`Route.destination`) has a line of its own, in which tenants take turns; who waits there holds none of
 the worker's turns. A line that will take too long is not joined: its mail goes back to Postgres for a while (`Busy`),
 so a destination that stands keeps no lease and no memory. Each next hop has a circuit breaker (`Blocked`), and each
-destination a pace that its own replies set.
+destination a pace that its own replies set. How long things take is told in seconds in which this process was awake.
 
 Not here: connections (`pool`), and what a reply means for a recipient (`classify`).
 """
@@ -23,6 +23,7 @@ from smtp_proxy.delivery.line import Line
 from smtp_proxy.delivery.pace import PUT_OFF, TURNED_AWAY, Pace
 from smtp_proxy.delivery.recent import make_room
 from smtp_proxy.delivery.share import LEASE_SECONDS, Lease, Shares
+from smtp_proxy.delivery.standstill import Standstill
 from smtp_proxy.delivery.verdict import Verdict, verdict_of
 from smtp_proxy.errors import DeliveryError
 from smtp_proxy.model.attempt import Kind
@@ -71,21 +72,22 @@ class Busy(DeliveryError):
 class Permit:
     """To run one transaction; given back with `Governor.leave`."""
 
-    __slots__ = ("began_at", "destination", "lease", "probe", "probed", "route")
+    __slots__ = ("awake_at", "began_at", "destination", "lease", "probe", "probed", "route")
 
-    def __init__(self, route: Route, destination: _Destination, began_at: float) -> None:
+    def __init__(self, route: Route, destination: _Destination, began_at: float, awake_at: float) -> None:
         self.route = route
         self.destination = destination
         self.began_at = began_at
+        self.awake_at = awake_at  # the same moment, as the line counts
         self.lease: Lease | None = None
         self.probed: Breaker | None = None  # half-open: should this transaction fail, it stays open
         self.probe = 0  # its number
 
 
 class _Destination:
-    def __init__(self, route: Route, now: float) -> None:
+    def __init__(self, route: Route, now: float, awake: float) -> None:
         self.used_at = now
-        self.line: Line[asyncio.Future[None]] = Line(now)
+        self.line: Line[asyncio.Future[None]] = Line(awake)
         self.pace = Pace(min(route.connections, route.fleet_connections or route.connections))
         self.timer: asyncio.TimerHandle | None = None
         self._away: list[float] = []  # a heap: when those that were sent back are due again
@@ -123,6 +125,7 @@ class Governor:
         self._chance = chance
         self._patience = patience_seconds
         self._shares = Shares(self._clock, places, place_lease_seconds)
+        self._standstill = Standstill(self._clock)
         self._destinations: OrderedDict[tuple[str, str], _Destination] = OrderedDict()
         self._breakers: OrderedDict[tuple[str, Hashable], Breaker] = OrderedDict()
 
@@ -142,7 +145,7 @@ class Governor:
         if breaker is not None and not breaker.allows(now):
             self._end(destination, None, now)
             raise self._closed(breaker, route, destination, now)
-        permit = Permit(route, destination, now)
+        permit = Permit(route, destination, now, self._awake(now))
         if breaker is not None and breaker.is_open:
             permit.probed, permit.probe = breaker, breaker.probe
         if route.is_limited:
@@ -173,7 +176,7 @@ class Governor:
         if permit.lease is not None:
             self._shares.give_back(permit.lease)
         tells = verdict is not Verdict.NOTHING and permit.probed is None
-        seconds = now - permit.began_at if tells else None
+        seconds = self._awake(now) - permit.awake_at if tells else None
         self._end(permit.destination, seconds, now, well=verdict is Verdict.WELL)
 
     def sent_back(self, route: Route, seconds: float) -> None:
@@ -198,17 +201,23 @@ class Governor:
 
     # -- the line
 
+    def _awake(self, now: float) -> float:
+        """As a line counts time: a moment in which this process stands still is none in which a destination is slow."""
+        return self._standstill.awake_seconds(now)
+
     def _has_place(self, destination: _Destination, now: float) -> bool:
         pace = destination.pace
         return destination.line.in_use < pace.concurrency and pace.wait_seconds(now) <= 0
 
     def _begin(self, destination: _Destination, now: float) -> None:
-        destination.line.begin(now)
+        self._standstill.begin()
+        destination.line.begin(self._awake(now))
         destination.pace.began(now)
 
     def _end(self, destination: _Destination, seconds: float | None, now: float, *, well: bool = True) -> None:
         """`seconds`: how long it took, None if nothing is learned from that."""
-        destination.line.end(seconds, now, well=well)
+        destination.line.end(seconds, self._awake(now), well=well)
+        self._standstill.end()
         if destination.line:
             self._call(destination, now)
 
@@ -234,18 +243,18 @@ class Governor:
     def _look(self, destination: _Destination) -> None:
         destination.timer = None
         now = self._clock.monotonic()
-        for place in destination.line.overdue(now - self._patience):
+        for place in destination.line.overdue(self._awake(now) - self._patience):
             if not place.done():
                 place.set_exception(self._busy(destination, now))
         self._call(destination, now)
 
     async def _wait(self, destination: _Destination, tenant: Hashable, turn: Turn, now: float, lane: Lane) -> None:
-        line = destination.line
-        seconds = line.wait_seconds(tenant, now, lane) + destination.pace.pause_seconds * len(line)
+        line, awake = destination.line, self._awake(now)
+        seconds = line.wait_seconds(tenant, awake, lane) + destination.pace.pause_seconds * len(line)
         if len(line) >= LINE_MAX or seconds > self._patience or not turn.lend(seconds):
             raise self._busy(destination, now)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.join(tenant, place, now, lane)
+        line.join(tenant, place, awake, lane)
         LINE_WAITING.inc()
         self._look_again(destination, now)
         try:
@@ -272,7 +281,7 @@ class Governor:
 
     def _busy(self, destination: _Destination, now: float) -> Busy:
         line = destination.line
-        back = self._back_seconds(destination, line.stood_seconds(now), now)
+        back = self._back_seconds(destination, line.stood_seconds(self._awake(now)), now)
         return Busy(f"busy: {len(line)} wait for it, {line.in_use} are under way", back)
 
     def _back_seconds(self, destination: _Destination, stood: float, now: float) -> float:
@@ -351,7 +360,7 @@ class Governor:
             for _, forgotten in make_room(self._destinations, _KEPT, lambda kept: kept.is_at_rest(now)):
                 if not forgotten.pace.is_full:
                     DESTINATIONS_SLOWED.dec()
-            destination = self._destinations[key] = _Destination(route, now)
+            destination = self._destinations[key] = _Destination(route, now, self._awake(now))
         else:
             destination.used_at = now
             self._destinations.move_to_end(key)

@@ -84,7 +84,7 @@ class _Own(Generic[Ticket]):
 
 
 class Line(Generic[Ticket]):
-    """Who waits, by tenant. Times are monotonic seconds."""
+    """Who waits, by tenant. Times are monotonic seconds, without those in which this process stood still."""
 
     __slots__ = ("_count", "_each", "_moved_at", "_tenants", "_waiting", "_well", "in_use")
 

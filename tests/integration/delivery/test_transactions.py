@@ -414,6 +414,21 @@ class TestPool:
         assert server.connections == 3
         assert len(server.received) == 100
 
+    async def test_a_worker_that_stands_for_a_moment_turns_none_away(self, transport_to: TransportTo) -> None:
+        server = ScriptedServer()
+
+        async def deliver_nth(n: int) -> Outcome:
+            if n == 60:
+                time.sleep(0.4)  # noqa: ASYNC251 - so it does on a machine that has other work
+            (result,) = await transport.deliver(job())
+            return result.outcome
+
+        async with server.running():
+            transport = transport_to(server.port, connections=3)
+            outcomes = await asyncio.gather(*[deliver_nth(n) for n in range(100)])
+            await transport.close()
+        assert outcomes == [Outcome.DELIVERED] * 100
+
     async def test_nobody_home(self, transport_to: TransportTo) -> None:
         server = ScriptedServer()
         async with server.running():

@@ -272,8 +272,9 @@ async def test_a_probe_that_gave_way_and_was_broken_off_makes_no_room_for_a_thir
     assert await deliver(ruler, TO, EACH_SECONDS) == 0
 
 
-@pytest.mark.parametrize("stood", [0.5, 1.0])
-async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: float) -> None:
+@pytest.mark.parametrize("after", [0.1, 3.0])
+@pytest.mark.parametrize("stood", [0.5, 1.0, 30.0])
+async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: float, after: float) -> None:
     """All that were under way then looked slow; mail that came in the seconds after was away for two minutes."""
     loop, ruler = asyncio.get_running_loop(), Governor(LoopClock(), random.Random(1).random)
     assert isinstance(loop, VirtualTimeLoop)
@@ -281,13 +282,27 @@ async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: floa
     away: list[float] = []
     tasks = [asyncio.create_task(deliver(ruler, to, 0.12, away)) for _ in range(5000)]
     for n in range(20 * 380):
-        if n == 3 * 380:
+        if n == after * 380:
             loop._pass(stood)
         tasks.append(asyncio.create_task(deliver(ruler, to, 0.12, away)))
         await asyncio.sleep(1 / 380)
     await asyncio.gather(*tasks)
     assert away
-    assert max(away) < 40
+    assert max(away) < 20
+
+
+async def test_a_moment_that_passes_while_mail_joins_the_line_turns_none_away() -> None:
+    """300 ms between two that joined were counted as 300 ms for each before them: 10 s for a line of 100."""
+    loop, ruler = asyncio.get_running_loop(), governor()
+    assert isinstance(loop, VirtualTimeLoop)
+    to = replace(TO, connections=3)
+
+    async def deliver_nth(n: int) -> int:
+        if n == 60:
+            loop._pass(0.3)
+        return await deliver(ruler, to, 0.01)
+
+    assert await asyncio.gather(*(deliver_nth(n) for n in range(100))) == [0] * 100
 
 
 @pytest.mark.parametrize("tenants", [1, 10, 400])
