@@ -129,7 +129,7 @@ async def test_a_reply_that_drips_is_not_waited_for(transport_to: TransportTo) -
 
     began = time.monotonic()
     async with serving(drip) as port:
-        (result,) = await transport_to(port).deliver(job())
+        (result,) = await transport_to(port, command_timeout_seconds=0.5).deliver(job())
     assert "no answer within 0.5 s" in result.reply_text
     assert time.monotonic() - began < 2
 

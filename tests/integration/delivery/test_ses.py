@@ -48,9 +48,14 @@ pytestmark = pytest.mark.integration
 
 
 def transport_by(
-    endpoint: str, *, paces: Paces | None = None, limits: dict[str, int] | None = None, **ses: object
+    endpoint: str,
+    *,
+    paces: Paces | None = None,
+    limits: dict[str, int] | None = None,
+    patience: int = 30,
+    **ses: object,
 ) -> SmtpTransport:
-    """All mail by SES at `endpoint`, of our tenant `acme`."""
+    """All mail by SES at `endpoint`, of our tenant `acme`; an answer may take `patience` seconds."""
     clock = SystemClock()
     resolver = Resolver([("127.0.0.1", 1)])
     base = Route("unused.example", 25, "none", "proxy.example")
@@ -58,8 +63,8 @@ def transport_by(
     around = Surroundings(base, resolver, policies, "proxy.example", clock, _acme, paces)
     rule = {
         "kind": "ses",
-        "connect_timeout_seconds": 2,
-        "command_timeout_seconds": 2,
+        "connect_timeout_seconds": patience,
+        "command_timeout_seconds": patience,
         **(limits or {}),
         "ses": {"region": "eu-central-1", "endpoint_url": endpoint, "max_rate_per_second": 1000, **ses},
     }
@@ -142,8 +147,8 @@ async def refusing() -> AsyncIterator[Refusing]:
     await runner.cleanup()
 
 
-async def deliver(refusing: Refusing, *recipients: str, **ses: object) -> list[RecipientResult]:
-    transport = transport_by(refusing.url, **ses)
+async def deliver(refusing: Refusing, *recipients: str, patience: int = 30, **ses: object) -> list[RecipientResult]:
+    transport = transport_by(refusing.url, patience=patience, **ses)
     results = await transport.deliver(job(*recipients))
     await transport.close()
     return results
@@ -210,7 +215,7 @@ async def test_what_was_taken_before_a_throttle_stays_taken(refusing: Refusing) 
 
 async def test_no_answer_is_an_unknown_outcome(refusing: Refusing) -> None:
     refusing.stall = True
-    (result,) = await deliver(refusing)
+    (result,) = await deliver(refusing, patience=2)
     assert (result.outcome, result.reply_code) == (Outcome.UNKNOWN, 0)
     assert "whether it was taken is unknown" in result.reply_text
 

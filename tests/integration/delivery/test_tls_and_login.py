@@ -351,7 +351,7 @@ def aiosmtpd_server(authority: Authority) -> Iterator[tuple[int, Mailbox]]:
 
 async def test_aiosmtpd(aiosmtpd_server: tuple[int, Mailbox], authority: Authority, transport_to: TransportTo) -> None:
     port, mailbox = aiosmtpd_server
-    transport = transport_to(port, command_timeout_seconds=5.0, **login(authority, "starttls"))
+    transport = transport_to(port, **login(authority, "starttls"))
     for _ in range(3):
         results = await transport.deliver(job("a@rcpt.example", "jörg@bücher.example"))
         assert {r.outcome for r in results} == {Outcome.DELIVERED}

@@ -25,9 +25,11 @@ TransportTo = Callable[..., SmtpTransport]
 WITHOUT_PIPELINING = (b"8BITMIME", b"SIZE 30000000")
 
 
-async def deliver_to(server: ScriptedServer, transport_to: TransportTo, *recipients: str) -> list[RecipientResult]:
+async def deliver_to(
+    server: ScriptedServer, transport_to: TransportTo, *recipients: str, **route: object
+) -> list[RecipientResult]:
     async with server.running():
-        transport = transport_to(server.port)
+        transport = transport_to(server.port, **route)
         results = await transport.deliver(job(*recipients))
         await transport.close()
     return results
@@ -114,7 +116,7 @@ class TestDelivered:
     async def test_a_large_message(self, polite: ScriptedServer, transport_to: TransportTo) -> None:
         body = b"A: b\r\n\r\n" + (b"." + b"x" * 70 + b"\r\n") * 60_000
         async with polite.running():
-            transport = transport_to(polite.port, command_timeout_seconds=20.0, data_timeout_seconds=20.0)
+            transport = transport_to(polite.port)
             (result,) = await transport.deliver(job(of=envelope(body)))
             await transport.close()
         assert result.outcome is Outcome.DELIVERED
@@ -172,8 +174,14 @@ class TestAnswers:
         server = ScriptedServer(answers={verb: answer})
         if not pipelining:
             server.extensions = WITHOUT_PIPELINING
+        if answer is not STALL:
+            in_time = {}
+        elif verb == "DOT":
+            in_time = {"data_timeout_seconds": 0.7}
+        else:
+            in_time = {"command_timeout_seconds": 0.5}
         began = time.monotonic()
-        (result,) = await deliver_to(server, transport_to)
+        (result,) = await deliver_to(server, transport_to, **in_time)
         assert (result.outcome, result.reply_code) == (Outcome.UNKNOWN if verb == "DOT" else Outcome.DEFERRED, 0)
         assert text in result.reply_text
         assert ("unknown" in result.reply_text) == (verb == "DOT")
