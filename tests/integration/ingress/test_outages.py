@@ -13,6 +13,7 @@ from fix_ingress import USERNAME, Client, House, MakeHouse, eventually, queued_i
 from fix_postgres import PostgresServer
 from fix_valkey import ValkeyServer, free_port
 from senders import Refused, Senders
+from stopwatch import Stopwatch
 
 from smtp_proxy.ingress import pressure
 
@@ -243,12 +244,11 @@ async def test_valkey_stands_still(house: House, valkey: ValkeyServer) -> None:
     client = await house.client()
     valkey.pause()
     try:
-        began = time.monotonic()
-        sent = [await client.submit() for _ in range(20)]
-        took = time.monotonic() - began
+        with Stopwatch() as all_of_them:
+            sent = [await client.submit() for _ in range(20)]
     finally:
         valkey.resume()
-    assert took < house.settings.redis_timeout_seconds
+    assert all_of_them.seconds < house.settings.redis_timeout_seconds
     assert await house.stored() == sent
 
 

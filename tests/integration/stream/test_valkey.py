@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from stopwatch import Stopwatch
 from stream_suite import Streams, StreamSuite, envelope_id, read_all
 
 from smtp_proxy.config import Settings
@@ -98,10 +99,9 @@ async def test_a_silent_server_is_given_up_in_time(valkey: ValkeyServer) -> None
     await publisher.publish([envelope_id()])
     valkey.pause()
     try:
-        began = time.monotonic()
-        with pytest.raises(StreamUnavailable):
+        with Stopwatch() as call, pytest.raises(StreamUnavailable):
             await publisher.publish([envelope_id()])
-        assert time.monotonic() - began < 1.5
+        assert call.seconds < 1.5
     finally:
         valkey.resume()
     await publisher.publish([envelope_id()])
@@ -208,10 +208,10 @@ async def test_what_the_other_shards_have_is_read_beside_one_that_fails(valkey: 
     for _ in range(3):
         assert await consumer.read(10, 100) == []
         assert not consumer.is_whole
-    began = time.monotonic()
-    await publisher.publish(there)
-    assert {entry.envelope_id for entry in await read_all(consumer, len(there))} == set(there)
-    assert time.monotonic() - began < 1.5
+    with Stopwatch() as there_and_back:
+        await publisher.publish(there)
+        assert {entry.envelope_id for entry in await read_all(consumer, len(there))} == set(there)
+    assert there_and_back.seconds < 1.5
     valkey.command(b"DEL", broken.encode())
     await asyncio.sleep(2)
     await publisher.publish(ids)
@@ -242,10 +242,9 @@ async def test_a_server_that_stands_still_is_waited_for_once_when_taking_over(va
     try:
         with pytest.raises(StreamUnavailable):
             await consumer.read(1, 1)
-        began = time.monotonic()
-        with pytest.raises(StreamUnavailable):
+        with Stopwatch() as call, pytest.raises(StreamUnavailable):
             await consumer.reclaim(0.0)
-        assert time.monotonic() - began < 0.5
+        assert call.seconds < 0.5
     finally:
         valkey.resume()
     await consumer.close()

@@ -61,7 +61,7 @@ async def test_who_has_a_place_goes_on_where_its_lane_has_no_turn() -> None:
     turns = [held(hand, Lane.BULK) for _ in range(116)]
     assert not hand.has_turn(Lane.BULK)
     assert hand.has_turn(Lane.TRANSACTIONAL)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await waits.regain()
     assert (hand.lent, hand.soon, hand.under_way) == (1, 0, 116)
     for turn in [waits, *turns]:
@@ -78,7 +78,7 @@ async def test_and_when_a_turn_is_let_go_that_is_not_for_it() -> None:
     await asyncio.sleep(0)
     assert not regaining.done()
     other.end()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await regaining
     for turn in [waits, *bulk]:
         turn.end()
