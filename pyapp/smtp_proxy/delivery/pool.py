@@ -68,6 +68,8 @@ class Pool:
         while True:
             if fresh:
                 self._make_room()
+                if self._idle:
+                    self._next_please()  # it may have been told of this one, for which others have use
             elif (idle := self._take_idle()) is not None:
                 return idle, True
             if self._open < self._route.connections:
