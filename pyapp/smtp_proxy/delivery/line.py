@@ -11,6 +11,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from smtp_proxy.delivery.standstill import UNNOTICED_SECONDS
 from smtp_proxy.model.lane import Lane, Shares
 
 if TYPE_CHECKING:
@@ -175,7 +176,9 @@ class Line(Generic[Ticket]):
         mine = self._waiting.get(tenant)
         own, tenants = (0 if mine is None else mine.before(lane)), len(self._tenants)
         ahead = min(self._count, own * max(1, tenants) + tenants)
-        return (ahead + 1) * max(self._each.seconds, self.stood_seconds(now)) / max(1, self.in_use)
+        # Here it is multiplied by those ahead, so a moment in which this process stood is not to be a part of it.
+        stood = self.stood_seconds(now) - UNNOTICED_SECONDS
+        return (ahead + 1) * max(self._each.seconds, stood) / max(1, self.in_use)
 
     def stood_seconds(self, now: float) -> float:
         """For how long none has ended, or begun, while some were under way."""

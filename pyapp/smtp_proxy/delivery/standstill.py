@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 _TICK_SECONDS: Final = 0.05
 _NOTICED_SECONDS: Final = 0.05  # a tick that is no later than this tells nothing
-# An event loop that is always late has too much to do, and that is the pace at which its mail goes. So no more than
-# this share of the time counts as stood still; but a single time counts whole, however long it was.
+# What may have been missed of a time that it stood.
+UNNOTICED_SECONDS: Final = _TICK_SECONDS + _NOTICED_SECONDS
+# An event loop that is always late has too much to do, and that is the pace at which its mail goes. So of pieces up
+# to 2 s no more than about this share of all time counts as stood still. A long one counts whole, and one of over 8 s
+# each time: no work of ours takes so long.
 _SHARE: Final = 0.25
 _CREDIT_SECONDS: Final = 2.0  # of that share, what may be saved up, and owed
 
 
 class Standstill:
-    """A timer that should be on time, while anything is under way. Times are those of `clock.monotonic()`."""
+    """A timer of one loop that should be on time, while anything is under way. Times: `clock.monotonic()`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

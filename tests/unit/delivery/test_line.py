@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_proxy.delivery.line import Line
+from smtp_proxy.delivery.standstill import UNNOTICED_SECONDS
 from smtp_proxy.model.lane import Lane
 
 
@@ -48,7 +49,7 @@ def test_a_line_that_stands_gets_longer_by_itself() -> None:
     line: Line[str] = Line(0.0)
     line.begin(0.0)
     assert line.wait_seconds("a", 0.01) < 0.1
-    assert line.wait_seconds("a", 30.0) == 30.0
+    assert line.wait_seconds("a", 30.0) == 30.0 - UNNOTICED_SECONDS
     line.end(30.0, 30.0)
     assert line.wait_seconds("a", 31.0) < 10
 

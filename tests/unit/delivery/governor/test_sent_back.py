@@ -291,18 +291,66 @@ async def test_a_moment_in_which_the_machine_stands_still_is_no_pace(stood: floa
     assert max(away) < 20
 
 
-async def test_a_moment_that_passes_while_mail_joins_the_line_turns_none_away() -> None:
+@pytest.mark.parametrize("stood", [0.05, 0.09, 0.11, 0.3])
+@pytest.mark.parametrize(("waiting", "at_once"), [(100, 3), (450, 6)])
+async def test_a_moment_that_passes_while_mail_joins_the_line_turns_none_away(
+    waiting: int, at_once: int, stood: float
+) -> None:
     """300 ms between two that joined were counted as 300 ms for each before them: 10 s for a line of 100."""
     loop, ruler = asyncio.get_running_loop(), governor()
     assert isinstance(loop, VirtualTimeLoop)
-    to = replace(TO, connections=3)
+    to = replace(TO, connections=at_once)
 
     async def deliver_nth(n: int) -> int:
-        if n == 60:
-            loop._pass(0.3)
+        if n == waiting // 2:
+            loop._pass(stood)
         return await deliver(ruler, to, 0.01)
 
-    assert await asyncio.gather(*(deliver_nth(n) for n in range(100))) == [0] * 100
+    assert await asyncio.gather(*(deliver_nth(n) for n in range(waiting))) == [0] * waiting
+
+
+async def test_who_waited_while_it_stood_is_not_overdue() -> None:
+    loop, ruler = asyncio.get_running_loop(), governor()
+    assert isinstance(loop, VirtualTimeLoop)
+    to = replace(TO, connections=1)
+    waiting = [asyncio.create_task(deliver(ruler, to, 0.1)) for _ in range(40)]
+    await asyncio.sleep(0.5)
+    loop._pass(PATIENCE_SECONDS + 3)
+    assert await asyncio.gather(*waiting) == [0] * 40
+    await asyncio.sleep(2)
+    assert not loop._scheduled, "with nothing under way no timer runs"  # type: ignore[attr-defined]
+
+
+async def test_after_it_stood_the_pace_is_learned_as_before() -> None:
+    loop, ruler = asyncio.get_running_loop(), governor()
+    assert isinstance(loop, VirtualTimeLoop)
+    permit = await ruler.enter(TO, "a", FREE_TURN)
+    loop._pass(30)
+    ruler.leave(permit, WELL)
+    for _ in range(200):
+        await deliver(ruler, TO, EACH_SECONDS)
+    line = ruler._destination(TO, loop.time()).line
+    assert line.pace_seconds(1) == pytest.approx(EACH_SECONDS, rel=0.05)
+
+
+async def test_patience_is_as_long_as_ever_after_it_stood_and_a_destination_that_stands_is_noticed() -> None:
+    loop, ruler = asyncio.get_running_loop(), governor()
+    assert isinstance(loop, VirtualTimeLoop)
+    to = replace(TO, connections=1)
+    permit = await ruler.enter(to, "a", FREE_TURN)
+    loop._pass(30)
+    await asyncio.sleep(0.1)
+    ruler.leave(permit, WELL)
+    await ruler.enter(to, "a", FREE_TURN)  # and hangs
+    began = loop.time()
+    with pytest.raises(Busy):
+        await ruler.enter(to, "b", FREE_TURN)
+    assert PATIENCE_SECONDS <= loop.time() - began <= PATIENCE_SECONDS * 1.25
+    await asyncio.sleep(1)
+    began = loop.time()
+    with pytest.raises(Busy):
+        await ruler.enter(to, "b", FREE_TURN)
+    assert loop.time() == began
 
 
 @pytest.mark.parametrize("tenants", [1, 10, 400])

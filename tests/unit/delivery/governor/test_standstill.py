@@ -98,15 +98,28 @@ async def test_one_timer_for_all_that_is_under_way() -> None:
     assert _timers() == 0
 
 
-async def test_a_loop_that_is_always_late_has_too_much_to_do() -> None:
+@pytest.mark.parametrize("late", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("before", [0, 600])
+async def test_a_loop_that_is_always_late_has_too_much_to_do(late: float, before: float) -> None:
+    """However long it was on time before."""
     it = Watched()
     it.of.begin()
+    await asyncio.sleep(before)
     began = asyncio.get_running_loop().time()
     for _ in range(500):
-        it.stand(0.3)
+        it.stand(late)
         await asyncio.sleep(0.02)
     passed = asyncio.get_running_loop().time() - began
-    assert 0.9 * _SHARE * passed <= it.stood <= _SHARE * passed + 2 * _CREDIT_SECONDS
+    assert 0.9 * _SHARE * passed <= it.stood <= (_SHARE + 0.05) * passed + 2 * _CREDIT_SECONDS
+
+
+async def test_what_is_longer_than_any_work_of_ours_counts_each_time() -> None:
+    it = Watched()
+    it.of.begin()
+    for _ in range(5):
+        it.stand(10)
+        await asyncio.sleep(0.1)
+    assert it.stood == pytest.approx(50, abs=5 * ROUGHLY)
 
 
 async def test_a_long_one_counts_whole_and_not_for_ever_after() -> None:
