@@ -6,6 +6,7 @@ import os
 
 from hypothesis import settings
 
-if "CI" not in os.environ:  # there Hypothesis has a profile of its own, which is as patient
+# In CI, Hypothesis has a profile of its own, which is as patient.
+if "CI" not in os.environ:
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
