@@ -17,8 +17,8 @@ _NOTICED_SECONDS: Final = 0.05  # a tick that is no later than this tells nothin
 # What may have been missed of a time that it stood.
 UNNOTICED_SECONDS: Final = _TICK_SECONDS + _NOTICED_SECONDS
 # An event loop that is always late has too much to do, and that is the pace at which its mail goes. So of pieces up
-# to 2 s no more than about this share of all time counts as stood still. A long one counts whole, and one of over 8 s
-# each time: no work of ours takes so long.
+# to 2 s no more than about this share of all time counts as stood still. A long one counts whole if any of it
+# is left, and one of over 8 s each time: no work of ours takes so long.
 _SHARE: Final = 0.25
 _CREDIT_SECONDS: Final = 2.0  # of that share, what may be saved up, and owed
 
